@@ -1,0 +1,35 @@
+# Each target does its own set-up in .venv; nothing but Python 3.11+ with venv is needed.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: test lint demo format clean
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $(READY)
+
+test: $(READY)
+	$(BIN)/pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# From audio files to audio files: about five minutes on two cores.
+demo: $(READY)
+	$(BIN)/wavenet prepare samples/speech demo/speech --force
+	rm -rf demo/run
+	$(BIN)/wavenet train recipes/quickstart/quickstart.toml --set dataset=demo/speech --set run=demo/run
+	$(BIN)/wavenet evaluate demo/run/model.safetensors demo/speech --baselines
+	$(BIN)/wavenet generate demo/run/model.safetensors -o demo/babble.wav --seconds 2 --force
+	@echo "Listen to demo/babble.wav; samples/audio/ has what a longer training gives."
+
+clean:
+	rm -rf .venv demo

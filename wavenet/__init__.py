@@ -1,0 +1,19 @@
+"""WaveNet: raw-audio generation with causal dilated convolutions (van den Oord et al. 2016)."""
+
+from wavenet.conv import CausalConv1d
+from wavenet.distributions import Categorical
+from wavenet.generation import generate
+from wavenet.model import WaveNet, WaveNetConfig
+from wavenet.quantize import decode_mu_law, encode_mu_law
+from wavenet.sampling import SamplingOptions
+
+__all__ = [
+    "Categorical",
+    "CausalConv1d",
+    "SamplingOptions",
+    "WaveNet",
+    "WaveNetConfig",
+    "decode_mu_law",
+    "encode_mu_law",
+    "generate",
+]

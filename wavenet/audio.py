@@ -1,0 +1,96 @@
+"""Read, write, resample and trim audio. Waveforms are float32 in [-1, 1], shape `(T,)`, mono."""
+
+import io
+import math
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+from torchaudio import functional
+
+from wavenet.atomic import write_atomically
+
+__all__ = ["AUDIO_SUFFIXES", "from_int16", "read_audio", "resample", "to_int16", "trim_silence", "write_audio"]
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3")
+
+_STREAMED = 0x7FFF0000
+"""Programs that write WAV to a pipe put a length from here up into the header: it says nothing."""
+
+
+def read_audio(path: str | os.PathLike[str]) -> tuple[Tensor, int]:
+    """Read an audio file, mixed down to one channel: `(T,)` float32 and its sample rate in Hz.
+
+    Raises `FileNotFoundError`, or `ValueError` saying what is wrong: not audio, truncated, empty, not finite.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such audio file")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; expected an audio file ({', '.join(AUDIO_SUFFIXES)})")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path}: the file is empty")
+    try:
+        _refuse_truncated(path)
+        samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except soundfile.SoundFileError as error:
+        reason = str(error).rpartition(": ")[2].rstrip(".")
+        raise ValueError(f"{path} is not readable audio ({reason}); expected {', '.join(AUDIO_SUFFIXES)}") from error
+    if len(samples) == 0:
+        raise ValueError(f"{path}: the clip has no samples")
+    wrong = int(np.count_nonzero(~np.isfinite(samples)))
+    if wrong:
+        raise ValueError(f"{path}: {wrong} of {samples.size} samples are not finite (NaN or infinity)")
+    return torch.from_numpy(samples.mean(axis=1)), int(sample_rate)
+
+
+def _refuse_truncated(path: Path) -> None:
+    """A RIFF file whose data chunk promises more bytes than the file holds was cut off; libsndfile reads on."""
+    log = str(soundfile.info(path, verbose=True).extra_info)
+    match = re.search(r"^\s*data\s*: (\d+) \(should be (\d+)\)", log, re.MULTILINE)
+    if match and int(match[2]) < int(match[1]) < _STREAMED:
+        raise ValueError(f"{path} is truncated: its header promises {match[1]} bytes of audio, {match[2]} are there")
+
+
+def write_audio(path: str | os.PathLike[str], waveform: Tensor, sample_rate: int) -> None:
+    """Write `(T,)` as 16-bit audio, format by the suffix (WAV, FLAC); values outside [-1, 1] are clipped."""
+    container = Path(path).suffix[1:].upper()
+    if container not in ("WAV", "FLAC"):
+        raise ValueError(f"{path}: audio is written as .wav or .flac, not as {Path(path).suffix!r}")
+    encoded = io.BytesIO()
+    soundfile.write(encoded, to_int16(waveform).numpy(), sample_rate, format=container, subtype="PCM_16")
+    write_atomically(path, encoded.getvalue())
+
+
+def to_int16(waveform: Tensor) -> Tensor:
+    """[-1, 1] -> 16-bit integers, rounded to nearest and clipped; any shape."""
+    return (waveform * 32768).round().clamp(-32768, 32767).to(torch.int16)
+
+
+def from_int16(samples: Tensor) -> Tensor:
+    """16-bit integers -> float32 in [-1, 1); any shape."""
+    return samples.to(torch.float32) / 32768
+
+
+def resample(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
+    """Band-limited resampling (windowed sinc), `(T,)` -> `(ceil(T * target / source),)`."""
+    if source_rate == target_rate:
+        return waveform
+    resampled: Tensor = functional.resample(waveform, source_rate, target_rate, lowpass_filter_width=32)
+    return resampled
+
+
+def trim_silence(waveform: Tensor, sample_rate: int, trim_db: float) -> Tensor:
+    """Cut leading and trailing audio that stays `trim_db` decibels below the clip's own peak; keep 50 ms around.
+
+    The threshold is relative, so a quiet recording keeps what a loud one keeps. Shape: `(T,)` -> `(T',)`; a clip
+    of zeros is returned whole.
+    """
+    loud = waveform.abs() >= waveform.abs().max() * 10 ** (-trim_db / 20)
+    (positions,) = torch.nonzero(loud, as_tuple=True)
+    margin = math.ceil(0.05 * sample_rate)
+    return waveform[max(0, int(positions[0]) - margin) : int(positions[-1]) + 1 + margin]

@@ -1,0 +1,130 @@
+"""A prepared dataset on disk, read through a memory map, and random windows of it for training."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wavenet.prepare import FORMAT
+
+__all__ = ["Batch", "PreparedClip", "PreparedDataset", "WindowSampler"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedClip:
+    """Where a clip's samples lie in the dataset and what is known of it."""
+
+    name: str
+    split: str
+    speaker: str | None
+    text: str | None
+    source: str
+    offset: int
+    samples: int
+
+
+class PreparedDataset:
+    """What `wavenet prepare` wrote. Samples stay on disk until they are asked for."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Raises `FileNotFoundError` where nothing is, `ValueError` where it is no whole dataset."""
+        self.path = Path(path)
+        self.manifest = self._read_manifest()
+        self.sample_rate = int(self.manifest["sample_rate"])
+        audio = self.path / "audio.pcm"
+        expected = int(self.manifest["samples"]) * 2
+        if not audio.is_file() or audio.stat().st_size != expected:
+            found = f"{audio.stat().st_size} bytes" if audio.is_file() else "nothing"
+            raise ValueError(f"{audio}: found {found}, its manifest says {expected} bytes; prepare the dataset again")
+        self._pcm: NDArray[np.int16] = np.memmap(audio, dtype="<i2", mode="r")
+        self.clips = tuple(self._read_index())
+
+    def _read_manifest(self) -> dict[str, Any]:
+        if not self.path.exists():
+            raise FileNotFoundError(f"{self.path}: no such dataset; `wavenet prepare SOURCE {self.path}` makes one")
+        file = self.path / "manifest.json"
+        if not file.is_file():
+            raise ValueError(f"{self.path} is not a prepared dataset (no manifest.json); `wavenet prepare` makes one")
+        try:
+            manifest = json.loads(file.read_text("utf-8"))
+            if manifest["format"] != FORMAT:
+                raise ValueError(f"format {manifest['format']!r}, expected {FORMAT!r}")
+            return {**manifest, "samples": int(manifest["samples"]), "sample_rate": int(manifest["sample_rate"])}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{file} is not a dataset's manifest ({error}); prepare the dataset again") from error
+
+    def _read_index(self) -> Iterator[PreparedClip]:
+        file = self.path / "index.jsonl"
+        try:
+            for line in file.read_text("utf-8").splitlines():
+                clip = PreparedClip(**json.loads(line))
+                if clip.offset < 0 or clip.samples < 1 or clip.offset + clip.samples > len(self._pcm):
+                    raise ValueError(f"clip {clip.name!r} lies outside the audio")
+                yield clip
+        except (ValueError, TypeError, OSError) as error:
+            raise ValueError(f"{file} is not a dataset's index ({error}); prepare the dataset again") from error
+
+    def split(self, name: str) -> tuple[PreparedClip, ...]:
+        """The clips of one split; `ValueError` if there are none."""
+        clips = tuple(clip for clip in self.clips if clip.split == name)
+        if not clips:
+            present = sorted({clip.split for clip in self.clips})
+            raise ValueError(f"{self.path} has no clips in split {name!r}; it has {', '.join(present)}")
+        return clips
+
+    @property
+    def held_out_split(self) -> str:
+        """What training is watched on: `validation` where the corpus has one, else `test`."""
+        return "validation" if any(clip.split == "validation" for clip in self.clips) else "test"
+
+    def read(self, clip: PreparedClip, start: int = 0, stop: int | None = None) -> Tensor:
+        """Samples `start` to `stop` of a clip, int16, `(T,)`."""
+        stop = clip.samples if stop is None else stop
+        return torch.from_numpy(self._pcm[clip.offset + start : clip.offset + stop].astype(np.int16))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`samples` `(B, context + window)` int16, and `scored` `(B, window)`, which is false past a clip's end."""
+
+    samples: Tensor
+    scored: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowSampler:
+    """Random windows, each behind the `context` samples that come before it in its clip.
+
+    A clip is drawn with probability proportional to its length, then a place in it. What would lie before a
+    clip's start is silence (zeros), as in generation; a clip shorter than the window is scored to its end.
+    The batch is a function of `seed` and the step alone, so a resumed run sees what it would have seen.
+    """
+
+    dataset: PreparedDataset
+    clips: tuple[PreparedClip, ...]
+    context: int
+    window: int
+    batch_size: int
+    seed: int
+
+    def batch(self, step: int) -> Batch:
+        random = np.random.default_rng([self.seed, step])
+        samples = torch.zeros(self.batch_size, self.context + self.window, dtype=torch.int16)
+        scored = torch.zeros(self.batch_size, self.window, dtype=torch.bool)
+        ends = np.cumsum([clip.samples for clip in self.clips])
+        for row, place in enumerate(random.integers(ends[-1], size=self.batch_size)):
+            clip = self.clips[int(np.searchsorted(ends, place, side="right"))]
+            start = int(random.integers(max(0, clip.samples - self.window) + 1))
+            stop = min(start + self.window, clip.samples)
+            first = max(0, start - self.context)
+            samples[row, self.context - (start - first) : self.context + stop - start] = self.dataset.read(
+                clip, first, stop
+            )
+            scored[row, : stop - start] = True
+        return Batch(samples, scored)

@@ -1,0 +1,237 @@
+"""The network: a stack of gated residual blocks over dilated causal convolutions (van den Oord et al. 2016)."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wavenet.conv import CausalConv1d, Queue
+from wavenet.distributions import Categorical
+from wavenet.model_file import load_tensors, read_model_file, write_model_file
+from wavenet.quantize import expand
+
+__all__ = ["ResidualBlock", "State", "WaveNet", "WaveNetConfig"]
+
+State = list[Queue]
+"""What the network remembers between chunks: one queue per block."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaveNetConfig:
+    """The shape of a network. Dilations come from `cycles` of `layers_per_cycle` (1, 2, 4, ...) or as a list.
+
+    `gate_channels` counts filter and gate together. Contradictions raise `ValueError`.
+    """
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = {"extra": "forbid", "strict": True}
+
+    sample_rate: int = 16000
+    classes: int = 256
+    kernel_size: int = 2
+    cycles: int | None = None
+    layers_per_cycle: int | None = None
+    dilations: Sequence[int] = field(default=())
+    residual_channels: int = 64
+    gate_channels: int = 128
+    skip_channels: int = 256
+    head_channels: int = 256
+
+    def __post_init__(self) -> None:
+        Categorical(self.classes)
+        _at_least(self, kernel_size=2, residual_channels=1, gate_channels=2, skip_channels=1, head_channels=1)
+        _at_least(self, sample_rate=1000, cycles=1, layers_per_cycle=1)
+        if self.gate_channels % 2:
+            raise ValueError(f"gate_channels is {self.gate_channels}; expected an even number (filter and gate)")
+        if self.layers_per_cycle is not None and self.layers_per_cycle > 24:
+            raise ValueError(f"layers_per_cycle is {self.layers_per_cycle}; expected at most 24 (dilation 2^23)")
+        if max(self.cycles or 0, len(self.dilations)) > 1000:
+            raise ValueError("over 1000 cycles or dilations; expected a network of at most 1000 of them")
+        for dilation in self.dilations:
+            if dilation < 1:
+                raise ValueError(f"dilations has {dilation}; expected whole numbers from 1")
+        object.__setattr__(self, "dilations", self._resolved_dilations())
+
+    def _resolved_dilations(self) -> tuple[int, ...]:
+        listed = tuple(self.dilations)
+        if listed and self.cycles is None and self.layers_per_cycle is None:
+            return listed
+        cycles, layers = self.cycles or 3, self.layers_per_cycle or 10
+        cycled = tuple(2**layer for _ in range(cycles) for layer in range(layers))
+        if listed and listed != cycled:
+            raise ValueError(
+                f"dilations is a list of {len(listed)} that contradicts cycles = {cycles} with layers_per_cycle = "
+                f"{layers} (1 to {2 ** (layers - 1)}); give either the list or the cycles"
+            )
+        return cycled
+
+    @property
+    def receptive_field(self) -> int:
+        """How many input samples one output sees: 1 + (kernel_size - 1) * sum of the dilations."""
+        return 1 + (self.kernel_size - 1) * sum(self.dilations)
+
+    @property
+    def distribution(self) -> Categorical:
+        return Categorical(self.classes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that `WaveNetConfig(**values)` takes back; the schedule is spelled out in `dilations`."""
+        return {**asdict(self), "cycles": None, "layers_per_cycle": None, "dilations": list(self.dilations)}
+
+
+def _at_least(config: WaveNetConfig, **bounds: int) -> None:
+    for name, least in bounds.items():
+        value = getattr(config, name)
+        if value is not None and value < least:
+            raise ValueError(f"{name} is {value}; expected at least {least}")
+
+
+class ResidualBlock(nn.Module):
+    """Gated activation unit with a residual connection (WaveNet paper, equation 2 and figure 4).
+
+    The skip projections of all blocks add up, so they live in one matrix of the network and the block returns
+    its gated activations. The last block has no residual projection: nothing would read it. The projection has
+    no bias: the next convolution's takes its place.
+
+    Shape: x `(B, T, residual)` -> x for the next block `(B, T', residual)` and gated `(B, T', gate / 2)`, with
+    T' as in `CausalConv1d`; or one sample, `(B, residual)`, with a queue.
+    """
+
+    def __init__(self, config: WaveNetConfig, dilation: int, *, last: bool) -> None:
+        super().__init__()
+        self.conv = CausalConv1d(config.residual_channels, config.gate_channels, config.kernel_size, dilation)
+        self.residual = None if last else nn.Linear(config.gate_channels // 2, config.residual_channels, bias=False)
+
+    def forward(self, x: Tensor, queue: Queue | None = None) -> tuple[Tensor, Tensor]:
+        filter_, gate = self.conv(x, queue).chunk(2, dim=-1)
+        gated = torch.tanh(filter_) * torch.sigmoid(gate)
+        if self.residual is None:
+            return x, gated
+        if x.dim() == 3:
+            x = x[:, x.shape[1] - gated.shape[1] :]
+        return x + self.residual(gated), gated
+
+
+class WaveNet(nn.Module):
+    """Maps past samples to the distribution of the next one. The output at time t is about the sample at t + 1.
+
+    One definition serves training, scoring, priming and stepping:
+
+    - `forward(symbols)`: only outputs whose whole receptive field lies in `symbols`;
+    - `forward(symbols, state)`: a chunk that goes on where `state` left off; `state` moves on;
+    - `step(symbols, state)`: the same for one sample per stream.
+
+    A clip is taken to be preceded by endless silence, which is what `initial_state` has seen.
+    """
+
+    def __init__(self, config: WaveNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.distribution = config.distribution
+        self.embedding = nn.Embedding(config.classes, config.residual_channels)
+        *inner, outermost = config.dilations
+        self.blocks = nn.ModuleList(
+            [ResidualBlock(config, dilation, last=False) for dilation in inner]
+            + [ResidualBlock(config, outermost, last=True)]
+        )
+        self.skip = nn.Linear(len(config.dilations) * config.gate_channels // 2, config.skip_channels)
+        self.head = nn.Linear(config.skip_channels, config.head_channels)
+        self.output = nn.Linear(config.head_channels, self.distribution.parameters)
+        if not self.embedding.weight.is_meta:
+            self._initialise()
+
+    @property
+    def device(self) -> torch.device:
+        return self.output.weight.device
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds per generated sample: each matrix once. The embedding is a table look-up."""
+        matrices = sum(parameter.numel() for parameter in self.parameters() if parameter.dim() == 2)
+        return matrices - self.embedding.weight.numel()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        self.embedding.weight.copy_(smooth_rows(self.config.classes, self.config.residual_channels))
+        classes, head_channels = self.output.weight.shape
+        self.output.weight.copy_(smooth_rows(classes, head_channels) / 10)
+        for layer in (self.skip, self.head, self.output):
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, symbols: Tensor, state: State | None = None) -> Tensor:
+        """Parameters of the next sample's distribution.
+
+        Shape: symbols `(B, T)` int64 -> `(B, parameters, T)` with a state, which is moved on in place;
+        `(B, parameters, T - receptive_field + 1)` without.
+        """
+        if state is None and symbols.shape[1] < self.config.receptive_field:
+            raise ValueError(
+                f"{symbols.shape[1]} samples given; the receptive field needs {self.config.receptive_field} "
+                "(pass initial_state() to start from silence)"
+            )
+        return self.respond(self.embedding(symbols), state).transpose(1, 2)
+
+    def step(self, symbols: Tensor, state: State) -> Tensor:
+        """One sample per stream: symbols `(B,)` -> `(B, parameters)`; the state moves on."""
+        return self.respond(self.embedding(symbols), state)
+
+    def respond(self, x: Tensor, state: State | None = None) -> Tensor:
+        """The network after its embedding: `(B, T, residual)` -> `(B, T', parameters)`, or without the T axis."""
+        gated = []
+        queues = state if state is not None else [None] * len(self.blocks)
+        for block, queue in zip(self.blocks, queues, strict=True):
+            x, activations = block(x, queue)
+            gated.append(activations)
+        if x.dim() == 3:
+            length = gated[-1].shape[1]
+            gated = [activations[:, activations.shape[1] - length :] for activations in gated]
+        skip = self.skip(torch.cat(gated, dim=-1))
+        parameters: Tensor = self.output(functional.relu(self.head(functional.relu(skip))))
+        return parameters
+
+    @torch.no_grad()
+    def initial_state(self, batch: int = 1) -> State:
+        """The state after endless silence. Silence is constant, so each queue holds copies of one vector."""
+        silence = torch.full((batch,), self.distribution.silence, device=self.device)
+        x = self.embedding(silence)
+        state = []
+        for block in self.blocks:
+            assert isinstance(block, ResidualBlock)
+            state.append(block.conv.queue(x))
+            x, _ = block(x, state[-1].clone())
+        return state
+
+    def save_pretrained(self, path: str | os.PathLike[str]) -> None:
+        """Write a model file (safetensors) that `from_pretrained` reads; an existing one is replaced."""
+        write_model_file(path, self.state_dict(), {"config": self.config.to_dict()})
+
+    @classmethod
+    def from_pretrained(cls, path: str | os.PathLike[str]) -> "WaveNet":
+        """Read a model file, in evaluation mode on the CPU. A file that is no whole model raises `ValueError`."""
+        tensors, metadata = read_model_file(path)
+        try:
+            config = WaveNetConfig(**metadata["config"])
+            with torch.device("meta"):
+                model = cls(config)
+        except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+            raise ValueError(f"{path}: its configuration is not one of this toolkit ({error})") from error
+        load_tensors(model, tensors, path)
+        return model.eval()
+
+
+def smooth_rows(classes: int, channels: int) -> Tensor:
+    """A table `(classes, channels)` whose columns are smooth functions of the amplitude, mixed at random.
+
+    The functions are the companded and the linear amplitude and sines and cosines of the companded one. From
+    independent rows the network would have to learn first which classes are neighbours.
+    """
+    companded = torch.linspace(-1, 1, classes)
+    waves = [f(torch.pi * k * companded) / k**0.5 for k in range(1, 17) for f in (torch.sin, torch.cos)]
+    features = torch.stack([companded, expand(companded, classes), *waves], dim=1)
+    features = features - features.mean(dim=0)
+    mixing = torch.randn(features.shape[1], channels) / features.shape[1] ** 0.5
+    rows: Tensor = features @ mixing
+    return rows / rows.std()

@@ -1,0 +1,70 @@
+"""The container of a model file: named tensors and JSON metadata in safetensors. Reading it runs no code."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from wavenet.atomic import write_atomically
+
+__all__ = ["load_tensors", "read_model_file", "write_model_file"]
+
+_FORMAT = "wavenet-toolkit model, version 1"
+
+
+def write_model_file(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write tensors and metadata; whatever stood at `path` is replaced whole or not at all."""
+    header = {"format": _FORMAT, "metadata": json.dumps(metadata, ensure_ascii=False)}
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, save(contiguous, metadata=header))
+
+
+def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_model_file` wrote.
+
+    Raises `FileNotFoundError` where there is no file and `ValueError` where it is not a whole model file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such model file")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; expected a model file (.safetensors)")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != _FORMAT:
+                raise ValueError(
+                    f"{path} is a safetensors file, but not a model of this toolkit: "
+                    f"its header says format {header.get('format')!r}, expected {_FORMAT!r}"
+                )
+            metadata = json.loads(header.get("metadata", ""))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise ValueError(
+            f"{path} is not a model file, or not a whole one ({error}); expected safetensors written by this toolkit"
+        ) from error
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{path}: its metadata is a {type(metadata).__name__}; expected a JSON object")
+    return tensors, metadata
+
+
+def load_tensors(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
+    """Give `module`, built on the meta device, exactly these tensors; `ValueError` names the first misfit."""
+    expected = module.state_dict()
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors:
+            raise ValueError(f"{path}: tensor {name!r} is missing; the file does not fit its own configuration")
+        if name not in expected:
+            raise ValueError(f"{path}: tensor {name!r} is unknown; the file does not fit its own configuration")
+        if tensors[name].shape != expected[name].shape:
+            raise ValueError(
+                f"{path}: tensor {name!r} has shape {tuple(tensors[name].shape)}; "
+                f"its configuration needs {tuple(expected[name].shape)}"
+            )
+    module.load_state_dict(dict(tensors), assign=True)

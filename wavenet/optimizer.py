@@ -1,0 +1,69 @@
+"""Muon, for matrices: momentum whose update is made orthogonal (Jordan et al. 2024).
+
+torch has `torch.optim.Muon`, and a test holds this one to it. It orthogonalises each matrix by itself in
+bfloat16, which took 2 seconds a step on CPUs without bfloat16 units; here matrices of one shape go through
+together, on such CPUs in float32.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Muon", "orthogonalise"]
+
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_ITERATIONS = 5
+
+
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """Bring all singular values of each matrix near 1 (between about 0.7 and 1.2) by Newton-Schulz iteration.
+
+    Shape: `(N, rows, columns)` -> the same.
+    """
+    a, b, c = _COEFFICIENTS
+    wide = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
+    wide = wide / torch.linalg.matrix_norm(wide, keepdim=True).clamp(min=1e-7)
+    for _ in range(_ITERATIONS):
+        gram = wide @ wide.mT
+        wide = a * wide + (b * gram + c * gram @ gram) @ wide
+    orthogonal: Tensor = wide if matrices.shape[1] <= matrices.shape[2] else wide.mT
+    return orthogonal
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon with Nesterov momentum; the step of a matrix is scaled by max(1, rows / columns) ** 0.5.
+
+    Parameters must be matrices; those without a gradient are passed over.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float = 0.02, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.dim() != 2:
+                    raise ValueError(f"Muon takes matrices; got a parameter of shape {tuple(parameter.shape)}")
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            by_shape: defaultdict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape[parameter.shape].append(parameter)
+            for (rows, columns), parameters in by_shape.items():
+                directions = torch.stack([self._direction(p, group["momentum"]) for p in parameters])
+                scale = -group["lr"] * max(1.0, rows / columns) ** 0.5
+                for parameter, direction in zip(parameters, orthogonalise(directions), strict=True):
+                    parameter.add_(direction, alpha=scale)
+
+    def _direction(self, parameter: nn.Parameter, momentum: float) -> Tensor:
+        gradient = parameter.grad
+        assert gradient is not None
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        average: Tensor = state["momentum"]
+        average.lerp_(gradient, 1 - momentum)
+        return gradient.lerp(average, momentum)

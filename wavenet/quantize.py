@@ -1,0 +1,60 @@
+"""µ-law companding and class indices (WaveNet paper, section 2.2; ITU-T G.711).
+
+A waveform in [-1, 1] is companded, f(x) = sign(x) ln(1 + µ|x|) / ln(1 + µ) with µ = classes - 1, and
+rounded to the nearest of `classes` equally spaced levels. Quiet samples get fine steps, loud ones coarse.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["check_classes", "compand", "decode_mu_law", "encode_mu_law", "expand", "silence_class"]
+
+
+def check_classes(classes: int) -> None:
+    """Raise `ValueError` unless `classes` is a power of two from 4 to 65536."""
+    if classes < 4 or classes > 65536 or classes & (classes - 1):
+        raise ValueError(f"classes is {classes}; expected a power of two from 4 to 65536, such as 256")
+
+
+def compand(waveform: Tensor, classes: int) -> Tensor:
+    """µ-law companding, [-1, 1] -> [-1, 1], any shape; values outside are clipped."""
+    mu = classes - 1
+    clipped = waveform.clamp(-1.0, 1.0)
+    return clipped.sign() * torch.log1p(mu * clipped.abs()) / math.log1p(mu)
+
+
+def expand(companded: Tensor, classes: int) -> Tensor:
+    """Inverse of `compand`, any shape."""
+    mu = classes - 1
+    return companded.sign() * torch.expm1(companded.abs() * math.log1p(mu)) / mu
+
+
+def encode_mu_law(waveform: Tensor, classes: int = 256) -> Tensor:
+    """Quantize a waveform in [-1, 1] to class indices.
+
+    Shape: any -> the same, int64 in [0, classes). Values outside [-1, 1] are clipped; they must be finite.
+
+    >>> encode_mu_law(torch.tensor([-1.0, 0.0, 1.0]))
+    tensor([  0, 128, 255])
+    """
+    check_classes(classes)
+    levels = (compand(waveform, classes) + 1) / 2 * (classes - 1)
+    return (levels + 0.5).floor().long()
+
+
+def decode_mu_law(indices: Tensor, classes: int = 256) -> Tensor:
+    """Turn class indices back into a float32 waveform in [-1, 1], each at its level's centre.
+
+    >>> decode_mu_law(torch.tensor([0, 255]))
+    tensor([-1.,  1.])
+    """
+    check_classes(classes)
+    companded = indices.to(torch.float32) / (classes - 1) * 2 - 1
+    return expand(companded, classes)
+
+
+def silence_class(classes: int = 256) -> int:
+    """The class of a sample of value 0.0."""
+    return int(encode_mu_law(torch.zeros(()), classes))

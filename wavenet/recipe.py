@@ -1,0 +1,145 @@
+"""A recipe: one TOML file that says what is trained on what, and how. Any value can be set from outside."""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from wavenet.model import WaveNetConfig
+
+__all__ = ["Recipe", "TrainConfig", "load_recipe"]
+
+_STRICT: Mapping[str, Any] = {"extra": "forbid", "strict": True}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a model is trained. Windows and contexts are in samples, intervals in steps.
+
+    The learning rates rise linearly over `warmup_steps` and fall linearly to zero over the last `decay_share` of
+    the run. With `optimizer = "muon"` the matrices take `muon_learning_rate`, the rest `learning_rate` with Adam.
+    `precision = "auto"` is bfloat16 where the hardware multiplies it, else float32; `compile = "auto"` compiles
+    where the precision is bfloat16, which is where it pays. `evaluation_seconds` bounds the held-out audio scored
+    at each evaluation, `audio_seconds` what TensorBoard gets to hear.
+    """
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = _STRICT
+
+    steps: int
+    batch_size: int = 2
+    window: int = 4000
+    optimizer: Literal["muon", "adam"] = "muon"
+    learning_rate: float = 2e-3
+    muon_learning_rate: float = 0.02
+    warmup_steps: int = 20
+    decay_share: float = 0.7
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.999
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    seed: int = 0
+    log_every: int = 20
+    evaluate_every: int = 1000
+    checkpoint_every: int = 500
+    evaluation_seconds: float = 30.0
+    tensorboard: bool = False
+    audio_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "window", "log_every", "evaluate_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        for name in ("learning_rate", "muon_learning_rate", "gradient_clip", "evaluation_seconds", "audio_seconds"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a positive number")
+        if self.warmup_steps < 0 or self.seed < 0:
+            raise ValueError(f"warmup_steps is {self.warmup_steps} and seed {self.seed}; expected 0 or more")
+        for name, below in (("decay_share", 1.0000001), ("ema_decay", 1.0)):
+            if not 0 <= getattr(self, name) < below:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a share from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """`dataset` is a prepared dataset, `run` the folder that training writes; both relative to where it is run."""
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = _STRICT
+
+    dataset: Path
+    run: Path
+    train: TrainConfig
+    model: WaveNetConfig
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as they stand in `recipe.json` and in checkpoints."""
+        return {
+            "dataset": str(self.dataset),
+            "run": str(self.run),
+            "model": self.model.to_dict(),
+            "train": {field.name: getattr(self.train, field.name) for field in fields(self.train)},
+        }
+
+
+def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
+    """Read a recipe; each of `settings` is `key=value` with a dotted key and a TOML value, or plain text.
+
+    Raises `FileNotFoundError`, or `ValueError` that names the key, what was expected and what was found.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such recipe")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; expected a recipe (.toml)")
+    try:
+        values = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a TOML recipe ({error})") from error
+    for setting in settings:
+        _apply(values, setting)
+    try:
+        return TypeAdapter(Recipe).validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        raise ValueError(f"{path}: {_explain(error.errors()[0])}") from error
+
+
+def _apply(values: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ValueError(f"--set {setting}: expected key=value, such as train.steps=100")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, name = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ValueError(f"--set {setting}: {section} is a value, not a section")
+    values[name] = value
+
+
+def _explain(error: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "unexpected_keyword_argument":
+        close = difflib.get_close_matches(key, list(_keys(Recipe)), n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_keys(Recipe))}"
+        return f"unknown key {key}; {hint}"
+    if error["type"] in ("missing", "missing_argument"):
+        return f"key {key} is missing"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{key}: {message}"
+    return f"{key} is {json.dumps(error['input'])}; {message[0].lower()}{message[1:]}"
+
+
+def _keys(config: type) -> Iterator[str]:
+    for field in fields(config):
+        if isinstance(field.type, type) and is_dataclass(field.type):
+            yield from (f"{field.name}.{key}" for key in _keys(field.type))
+        else:
+            yield field.name

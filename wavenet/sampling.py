@@ -1,0 +1,67 @@
+"""Logits and uniforms to classes: inverse-CDF sampling with temperature, top-k and top-p.
+
+Nothing here draws a random number. Every generated sample uses up one uniform in [0, 1) that the caller
+brings, so all engines turn the same uniforms into the same audio.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["SamplingOptions", "sample_classes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions:
+    """How logits become classes: first `temperature`, then `top_k`, then `top_p` (nucleus) filtering.
+
+    `temperature` 0 takes the most probable class; `None` turns a filter off.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise ValueError(f"temperature is {self.temperature}; expected 0 or a positive number")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}; expected at least 1, or none to switch it off")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}; expected over 0 and at most 1, or none to switch it off")
+
+
+def sample_classes(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:
+    """Choose one class per row by inverse CDF, computed in float64.
+
+    Shape: logits `(B, classes)`, uniforms `(B,)` in [0, 1) with at most 24 bits (float32 draws), so that a
+    uniform times the total stays below the total -> `(B,)` int64.
+    """
+    if options.temperature == 0:
+        return logits.argmax(dim=1)
+    scaled = logits.double()
+    if options.temperature != 1:
+        scaled = scaled / options.temperature
+    probabilities = torch.softmax(scaled, dim=1)
+    if options.top_k is not None and options.top_k < probabilities.shape[1]:
+        probabilities = _keep_top_k(probabilities, options.top_k)
+    if options.top_p is not None:
+        probabilities = _keep_top_p(probabilities, options.top_p)
+    cdf = probabilities.cumsum(dim=1)
+    thresholds = uniforms.double()[:, None] * cdf[:, -1:]
+    return torch.searchsorted(cdf, thresholds, right=True).squeeze(1)
+
+
+def _keep_top_k(probabilities: Tensor, k: int) -> Tensor:
+    top, classes = probabilities.topk(k, dim=1)
+    return torch.zeros_like(probabilities).scatter_(1, classes, top)
+
+
+def _keep_top_p(probabilities: Tensor, p: float) -> Tensor:
+    """Keep the smallest set of most probable classes that together reach the share `p` (Holtzman et al. 2020)."""
+    ranked, classes = probabilities.sort(dim=1, descending=True, stable=True)
+    mass_before = ranked.cumsum(dim=1) - ranked
+    kept = torch.where(mass_before < p * ranked.sum(dim=1, keepdim=True), ranked, 0.0)
+    return torch.zeros_like(probabilities).scatter_(1, classes, kept)

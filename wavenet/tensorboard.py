@@ -1,0 +1,39 @@
+"""Write a run's curves, audio and spectrograms for TensorBoard (the `tensorboard` extra)."""
+
+from pathlib import Path
+
+import torch
+from torchaudio import transforms
+
+from wavenet.generation import generate
+from wavenet.model import WaveNet
+
+__all__ = ["TensorBoardWriter"]
+
+
+class TensorBoardWriter:
+    """Watches a run and writes below `folder`; `ValueError` where TensorBoard is not installed."""
+
+    def __init__(self, folder: Path, audio_seconds: float) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ValueError(
+                "train.tensorboard is true, and TensorBoard is not installed; pip install 'wavenet-toolkit[plots]'"
+            ) from error
+        self.writer = SummaryWriter(str(folder))
+        self.audio_seconds = audio_seconds
+
+    def logged(self, record: dict[str, float]) -> None:
+        for name in record.keys() - {"step", "seconds"}:
+            self.writer.add_scalar(name, record[name], int(record["step"]))
+
+    def evaluated(self, step: int, model: WaveNet) -> None:
+        """A sample generated from silence, always from the same uniforms, and its spectrogram."""
+        rate = model.config.sample_rate
+        audio = generate(model, max(1024, int(self.audio_seconds * rate)), seed=0)[0]
+        power = transforms.Spectrogram(n_fft=512, hop_length=128)(audio)
+        decibels = transforms.AmplitudeToDB(top_db=80)(power).flip(0)
+        image = (decibels - decibels.min()) / (decibels.max() - decibels.min()).clamp(min=1e-9)
+        self.writer.add_audio("sample", audio[None], step, sample_rate=rate)
+        self.writer.add_image("spectrogram", image[None].to(torch.float32), step)

@@ -1,0 +1,302 @@
+"""The training loop: windows in, a run folder out, resumable to the bit."""
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from wavenet.atomic import write_atomically
+from wavenet.audio import from_int16
+from wavenet.checkpoint import load_checkpoint, save_checkpoint
+from wavenet.dataset import PreparedDataset, WindowSampler
+from wavenet.evaluation import Score, evaluate, evenly_spaced
+from wavenet.model import WaveNet
+from wavenet.optimizer import Muon
+from wavenet.recipe import Recipe, TrainConfig
+
+__all__ = ["Observer", "Trainer", "train"]
+
+
+class Observer(Protocol):
+    """Who watches a run. All of it is optional reading; nothing here changes the run."""
+
+    def note(self, message: str) -> None:
+        """Something worth one line, said once."""
+
+    def stepped(self, step: int, bits: float) -> None:
+        """A step is done: its number, from 1, and its training loss in bits per sample."""
+
+    def logged(self, record: dict[str, float]) -> None:
+        """A line went to `metrics.jsonl`."""
+
+    def evaluated(self, step: int, bits: float, model: WaveNet) -> None:
+        """Held-out bits per sample of the averaged model at this step."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands. `bits_sum` over `bits_count` is the training loss since the last log line."""
+
+    step: int = 0
+    bits_sum: float = 0.0
+    bits_count: int = 0
+    seconds: float = 0.0
+    metrics_bytes: int = 0
+
+
+class Trainer:
+    """Model, average, optimizers and progress of one run; `step` does one step, `state` is all of it."""
+
+    def __init__(self, recipe: Recipe, observer: Observer) -> None:
+        self.recipe, self.config, self.observer = recipe, recipe.train, observer
+        self.dataset = PreparedDataset(recipe.dataset)
+        if self.dataset.sample_rate != recipe.model.sample_rate:
+            raise ValueError(
+                f"{recipe.dataset} has {self.dataset.sample_rate} Hz, the recipe's model.sample_rate is "
+                f"{recipe.model.sample_rate}; prepare the dataset with --sample-rate {recipe.model.sample_rate}"
+            )
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.manual_seed(self.config.seed)
+        self.model = WaveNet(recipe.model).to(self.device)
+        self.average = copy.deepcopy(self.model)
+        self.optimizers = _optimizers(self.model, self.config)
+        self.sampler = WindowSampler(
+            dataset=self.dataset,
+            clips=self.dataset.split("train"),
+            context=recipe.model.receptive_field,
+            window=self.config.window,
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+        )
+        held_out = self.dataset.split(self.dataset.held_out_split)
+        seconds = self.config.evaluation_seconds
+        self.held_out = evenly_spaced(held_out, int(seconds * self.dataset.sample_rate))
+        self.progress = Progress()
+        self.autocast = _wants_bfloat16(self.config, self.device)
+        self.loss: Callable[[Tensor, Tensor], Tensor] = self._eager_loss
+        self._compile()
+
+    def _compile(self) -> None:
+        """Compile the loss where asked to, and fall back to eager, saying so, where that fails."""
+        if self.config.compile == "off" or (self.config.compile == "auto" and not self.autocast):
+            return
+        compiled = torch.compile(self._eager_loss, dynamic=False)
+
+        def first_call(samples: Tensor, scored: Tensor) -> Tensor:
+            try:
+                loss: Tensor = compiled(samples, scored)
+                self.loss = compiled
+            except RuntimeError as error:
+                self.observer.note(f"torch.compile does not work here ({str(error).splitlines()[0]}); training eagerly")
+                self.loss = self._eager_loss
+                loss = self._eager_loss(samples, scored)
+            return loss
+
+        self.loss = first_call
+
+    def _eager_loss(self, samples: Tensor, scored: Tensor) -> Tensor:
+        """Mean bits per scored sample: samples `(B, context + window)` int16, scored `(B, window)` bool."""
+        symbols = self.model.distribution.encode(from_int16(samples))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            parameters = self.model(symbols[:, :-1])
+        log_probs = self.model.distribution.log_prob(parameters.float(), symbols[:, -scored.shape[1] :])
+        return -(log_probs * scored).sum() / scored.sum() / math.log(2)
+
+    def step(self) -> float:
+        """One step of gradient descent; its loss in bits per sample. `FloatingPointError` if that is not finite."""
+        begun = time.perf_counter()
+        batch = self.sampler.batch(self.progress.step)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(batch.samples.to(self.device), batch.scored.to(self.device))
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+        bits = loss.item()
+        if not math.isfinite(bits) or not math.isfinite(float(norm)):
+            raise FloatingPointError(
+                f"step {self.progress.step + 1}: the loss is {bits:.4g} and its gradient {float(norm):.4g}; "
+                "training stopped, the last checkpoint is kept; try lower learning rates"
+            )
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["full_lr"] * _schedule(self.config, self.progress.step)
+            optimizer.step()
+        self._update_average()
+        self.progress.step += 1
+        self.progress.bits_sum += bits
+        self.progress.bits_count += 1
+        self.progress.seconds += time.perf_counter() - begun
+        return bits
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Exponential moving average of the weights, with a shorter memory while the run is young."""
+        decay = min(self.config.ema_decay, (1 + self.progress.step) / (10 + self.progress.step))
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
+
+    def evaluate(self) -> float:
+        """Bits per sample of the averaged model on the held-out clips."""
+        return Score.pooled(evaluate(self.average, self.dataset, self.held_out).values()).bits
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "recipe": self.recipe.to_dict(),
+            "dataset_sha256": self.dataset.manifest["sha256"],
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "progress": vars(self.progress).copy(),
+            "random_state": torch.get_rng_state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint. `ValueError` where it belongs to another recipe or another dataset."""
+        _refuse_changed_recipe(state["recipe"], self.recipe.to_dict())
+        if state["dataset_sha256"] != self.dataset.manifest["sha256"]:
+            raise ValueError(
+                f"{self.recipe.dataset} has changed since the run began; start a new run, with another `run`"
+            )
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(optimizer_state)
+        self.progress = Progress(**state["progress"])
+        torch.set_rng_state(state["random_state"])
+
+
+def train(
+    recipe: Recipe,
+    observer: Observer,
+    *,
+    resume: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train to the recipe's last step; `False` if `stop()` said to stop before. Either way a checkpoint is there.
+
+    Writes into `recipe.run`: `recipe.json`, `metrics.jsonl`, `checkpoint.pt`, `model.safetensors` (the average).
+    Raises `FileExistsError` where a run is there and `resume` is off; `FloatingPointError` when training diverges.
+    """
+    found = load_checkpoint(recipe.run)
+    if found is not None and not resume:
+        raise FileExistsError(
+            f"{recipe.run} holds a run at step {found['progress']['step']}; "
+            "pass --resume to go on, or --set run=FOLDER to begin another"
+        )
+    trainer = Trainer(recipe, observer)
+    observer.note(f"training on {trainer.device}, in {'bfloat16' if trainer.autocast else 'float32'}")
+    if found is not None:
+        trainer.restore(found)
+        observer.note(f"resumed at step {trainer.progress.step}")
+    recipe.run.mkdir(parents=True, exist_ok=True)
+    write_atomically(recipe.run / "recipe.json", json.dumps(recipe.to_dict(), indent=2).encode())
+    metrics = _Metrics(recipe.run / "metrics.jsonl", trainer)
+    if found is None:
+        metrics.evaluate()
+    finished = _loop(trainer, metrics, stop)
+    save_checkpoint(recipe.run, trainer.state())
+    return finished
+
+
+def _loop(trainer: Trainer, metrics: "_Metrics", stop: Callable[[], bool]) -> bool:
+    config, progress = trainer.config, trainer.progress
+    while progress.step < config.steps:
+        if stop():
+            return False
+        bits = trainer.step()
+        trainer.observer.stepped(progress.step, bits)
+        last = progress.step == config.steps
+        if progress.step % config.log_every == 0 or last:
+            metrics.log()
+        if progress.step % config.evaluate_every == 0 or last:
+            metrics.evaluate()
+        if progress.step % config.checkpoint_every == 0:
+            save_checkpoint(trainer.recipe.run, trainer.state())
+    return True
+
+
+class _Metrics:
+    """`metrics.jsonl`; a resumed run first cuts off what was written after its checkpoint."""
+
+    def __init__(self, path: Path, trainer: Trainer) -> None:
+        self.path, self.trainer = path, trainer
+        path.touch()
+        with open(path, "r+b") as file:
+            kept = min(path.stat().st_size, trainer.progress.metrics_bytes)
+            file.truncate(kept)
+        trainer.progress.metrics_bytes = kept
+
+    def log(self) -> None:
+        progress, config = self.trainer.progress, self.trainer.config
+        self._write(
+            step=progress.step,
+            train_bits=progress.bits_sum / progress.bits_count,
+            rate=_schedule(config, progress.step - 1),
+            samples_per_second=progress.step * config.batch_size * config.window / progress.seconds,
+        )
+        progress.bits_sum, progress.bits_count = 0.0, 0
+
+    def evaluate(self) -> None:
+        trainer = self.trainer
+        bits = trainer.evaluate()
+        trainer.average.save_pretrained(trainer.recipe.run / "model.safetensors")
+        self._write(step=trainer.progress.step, held_out_bits=bits)
+        trainer.observer.evaluated(trainer.progress.step, bits, trainer.average)
+
+    def _write(self, **record: float) -> None:
+        record["seconds"] = round(self.trainer.progress.seconds, 3)
+        line = (json.dumps(record) + "\n").encode()
+        with open(self.path, "ab") as file:
+            file.write(line)
+        self.trainer.progress.metrics_bytes += len(line)
+        self.trainer.observer.logged(record)
+
+
+def _optimizers(model: WaveNet, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """Muon on the matrices between embedding and output, Adam on the rest; or Adam on all."""
+    tables = {model.embedding.weight, model.output.weight}
+    matrices = [p for p in model.parameters() if p.dim() == 2 and p not in tables and config.optimizer == "muon"]
+    rest = [p for p in model.parameters() if not any(p is matrix for matrix in matrices)]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, lr=config.learning_rate, betas=(0.9, 0.95))]
+    if matrices:
+        optimizers.append(Muon(matrices, lr=config.muon_learning_rate))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["full_lr"] = group["lr"]
+    return optimizers
+
+
+def _schedule(config: TrainConfig, step: int) -> float:
+    """The share of the full learning rate at a step counted from 0: warm-up, plateau, linear decay to zero."""
+    rising = (step + 1) / max(1, config.warmup_steps)
+    falling = (config.steps - step) / max(1.0, config.decay_share * config.steps)
+    return min(1.0, rising, falling)
+
+
+def _wants_bfloat16(config: TrainConfig, device: torch.device) -> bool:
+    """`auto` takes bfloat16 where the hardware multiplies it: emulated, it is forty times slower than float32."""
+    if config.precision != "auto":
+        return config.precision == "bfloat16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _refuse_changed_recipe(before: dict[str, Any], now: dict[str, Any]) -> None:
+    changed = [
+        f"{section}.{key} was {before[section].get(key)!r}, is {now[section].get(key)!r}"
+        for section in ("model", "train")
+        for key in sorted(before[section].keys() | now[section].keys())
+        if before[section].get(key) != now[section].get(key)
+    ]
+    if changed:
+        raise ValueError(
+            f"the recipe has changed since the run began ({'; '.join(changed)}); "
+            "restore it, or begin another run with --set run=FOLDER"
+        )
