@@ -102,7 +102,8 @@ def _predict(signal: Tensor) -> Tensor:
     coefficients = torch.linalg.solve(toeplitz, correlation[:, 1:])
     past = padded[_WINDOW - _ORDER : -1].unfold(0, _ORDER, 1).flip(1)
     predictions = (past.reshape(blocks, _BLOCK, _ORDER) @ coefficients[:, :, None]).flatten()
-    return predictions[: len(signal)].clamp(-1, 1)
+    bounded: Tensor = predictions[: len(signal)].clamp(-1, 1)
+    return bounded
 
 
 def _fading_window(signal: Tensor) -> Tensor:

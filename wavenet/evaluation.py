@@ -50,7 +50,7 @@ def score_symbols(model: WaveNet, symbols: Tensor, chunk: int = CHUNK) -> tuple[
     log_probs, right = [], []
     for targets in torch.split(symbols, chunk, dim=1):
         inputs = torch.cat([latest, targets[:, :-1]], dim=1)
-        parameters = model(inputs, state)
+        parameters, state = model.advance(inputs, state)
         log_probs.append(model.distribution.log_prob(parameters, targets))
         right.append(model.distribution.mode(parameters) == targets)
         latest = targets[:, -1:]

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wavenet.conv import CausalConv1d, Queue
+from wavenet.conv import CausalConv1d
 from wavenet.distributions import Categorical
 from wavenet.model_file import load_tensors, read_model_file, write_model_file
 from wavenet.quantize import expand
 
 __all__ = ["ResidualBlock", "State", "WaveNet", "WaveNetConfig"]
 
-State = list[Queue]
-"""What the network remembers between chunks: one queue per block."""
+State = list[Tensor]
+"""What the network remembers between chunks: the last inputs of each block, `(B, context, residual)`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +96,7 @@ class ResidualBlock(nn.Module):
     its gated activations. The last block has no residual projection: nothing would read it. The projection has
     no bias: the next convolution's takes its place.
 
-    Shape: x `(B, T, residual)` -> x for the next block `(B, T', residual)` and gated `(B, T', gate / 2)`, with
-    T' as in `CausalConv1d`; or one sample, `(B, residual)`, with a queue.
+    Shape: x `(B, context + T, residual)` -> x for the next block `(B, T, residual)`, gated `(B, T, gate / 2)`.
     """
 
     def __init__(self, config: WaveNetConfig, dilation: int, *, last: bool) -> None:
@@ -105,26 +104,20 @@ class ResidualBlock(nn.Module):
         self.conv = CausalConv1d(config.residual_channels, config.gate_channels, config.kernel_size, dilation)
         self.residual = None if last else nn.Linear(config.gate_channels // 2, config.residual_channels, bias=False)
 
-    def forward(self, x: Tensor, queue: Queue | None = None) -> tuple[Tensor, Tensor]:
-        filter_, gate = self.conv(x, queue).chunk(2, dim=-1)
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        filter_, gate = self.conv(x).chunk(2, dim=2)
         gated = torch.tanh(filter_) * torch.sigmoid(gate)
-        if self.residual is None:
-            return x, gated
-        if x.dim() == 3:
-            x = x[:, x.shape[1] - gated.shape[1] :]
-        return x + self.residual(gated), gated
+        x = x[:, self.conv.context :]
+        return (x if self.residual is None else x + self.residual(gated)), gated
 
 
 class WaveNet(nn.Module):
-    """Maps past samples to the distribution of the next one. The output at time t is about the sample at t + 1.
+    """Maps past samples to the distribution of the next one: the output at time t is about the sample at t + 1.
 
-    One definition serves training, scoring, priming and stepping:
-
-    - `forward(symbols)`: only outputs whose whole receptive field lies in `symbols`;
-    - `forward(symbols, state)`: a chunk that goes on where `state` left off; `state` moves on;
-    - `step(symbols, state)`: the same for one sample per stream.
-
-    A clip is taken to be preceded by endless silence, which is what `initial_state` has seen.
+    `model(symbols)` gives the outputs whose whole receptive field lies in `symbols`, as training wants them.
+    `model.advance(symbols, state)` goes on where `state` left off, by a chunk of any length, down to one sample.
+    Both run the same layers. (`IncrementalEngine` rearranges the one-sample case for speed, and is tested
+    against this.) A clip is taken to be preceded by endless silence, which is what `initial_state` has seen.
     """
 
     def __init__(self, config: WaveNetConfig) -> None:
@@ -132,15 +125,14 @@ class WaveNet(nn.Module):
         self.config = config
         self.distribution = config.distribution
         self.embedding = nn.Embedding(config.classes, config.residual_channels)
-        *inner, outermost = config.dilations
+        last = len(config.dilations) - 1
         self.blocks = nn.ModuleList(
-            [ResidualBlock(config, dilation, last=False) for dilation in inner]
-            + [ResidualBlock(config, outermost, last=True)]
+            ResidualBlock(config, dilation, last=index == last) for index, dilation in enumerate(config.dilations)
         )
         self.skip = nn.Linear(len(config.dilations) * config.gate_channels // 2, config.skip_channels)
         self.head = nn.Linear(config.skip_channels, config.head_channels)
         self.output = nn.Linear(config.head_channels, self.distribution.parameters)
-        if not self.embedding.weight.is_meta:
+        if not self.output.weight.is_meta:
             self._initialise()
 
     @property
@@ -155,53 +147,58 @@ class WaveNet(nn.Module):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        self.embedding.weight.copy_(smooth_rows(self.config.classes, self.config.residual_channels))
-        classes, head_channels = self.output.weight.shape
-        self.output.weight.copy_(smooth_rows(classes, head_channels) / 10)
+        self.embedding.weight.copy_(smooth_rows(*self.embedding.weight.shape))
+        self.output.weight.copy_(smooth_rows(*self.output.weight.shape) / 10)
         for layer in (self.skip, self.head, self.output):
             nn.init.zeros_(layer.bias)
 
-    def forward(self, symbols: Tensor, state: State | None = None) -> Tensor:
-        """Parameters of the next sample's distribution.
+    def forward(self, symbols: Tensor) -> Tensor:
+        """Parameters of the next sample's distribution, where the whole receptive field is given.
 
-        Shape: symbols `(B, T)` int64 -> `(B, parameters, T)` with a state, which is moved on in place;
-        `(B, parameters, T - receptive_field + 1)` without.
+        Shape: `(B, T)` int64 -> `(B, parameters, T - receptive_field + 1)`.
         """
-        if state is None and symbols.shape[1] < self.config.receptive_field:
+        if symbols.shape[1] < self.config.receptive_field:
             raise ValueError(
                 f"{symbols.shape[1]} samples given; the receptive field needs {self.config.receptive_field} "
-                "(pass initial_state() to start from silence)"
+                "(use advance() with initial_state() to start from silence)"
             )
-        return self.respond(self.embedding(symbols), state).transpose(1, 2)
+        return self.respond(self.embedding(symbols))
 
-    def step(self, symbols: Tensor, state: State) -> Tensor:
-        """One sample per stream: symbols `(B,)` -> `(B, parameters)`; the state moves on."""
-        return self.respond(self.embedding(symbols), state)
-
-    def respond(self, x: Tensor, state: State | None = None) -> Tensor:
-        """The network after its embedding: `(B, T, residual)` -> `(B, T', parameters)`, or without the T axis."""
+    def respond(self, x: Tensor) -> Tensor:
+        """The network after its embedding: `(B, T, residual)` -> `(B, parameters, T - receptive_field + 1)`."""
         gated = []
-        queues = state if state is not None else [None] * len(self.blocks)
-        for block, queue in zip(self.blocks, queues, strict=True):
-            x, activations = block(x, queue)
+        for block in self.blocks:
+            x, activations = block(x)
             gated.append(activations)
-        if x.dim() == 3:
-            length = gated[-1].shape[1]
-            gated = [activations[:, activations.shape[1] - length :] for activations in gated]
-        skip = self.skip(torch.cat(gated, dim=-1))
+        length = x.shape[1]
+        return self._project([activations[:, activations.shape[1] - length :] for activations in gated])
+
+    def advance(self, symbols: Tensor, state: State) -> tuple[Tensor, State]:
+        """Take in a chunk: symbols `(B, T)` -> parameters `(B, parameters, T)` and the state after it."""
+        x, gated, histories = self.embedding(symbols), [], []
+        for block, history in zip(self.blocks, state, strict=True):
+            x = torch.cat([history, x], dim=1)
+            histories.append(x[:, x.shape[1] - history.shape[1] :].clone())
+            x, activations = block(x)
+            gated.append(activations)
+        return self._project(gated), histories
+
+    def _project(self, gated: list[Tensor]) -> Tensor:
+        """The sum of all skip connections and the two layers after it: `(B, T, gate / 2)` each -> `(B, parameters, T)`."""
+        skip = self.skip(torch.cat(gated, dim=2))
         parameters: Tensor = self.output(functional.relu(self.head(functional.relu(skip))))
-        return parameters
+        return parameters.transpose(1, 2)
 
     @torch.no_grad()
     def initial_state(self, batch: int = 1) -> State:
-        """The state after endless silence. Silence is constant, so each queue holds copies of one vector."""
-        silence = torch.full((batch,), self.distribution.silence, device=self.device)
-        x = self.embedding(silence)
-        state = []
+        """The state after endless silence. Silence is constant, so each history repeats one vector."""
+        silence = torch.full((batch, 1), self.distribution.silence, device=self.device)
+        x, state = self.embedding(silence), []
         for block in self.blocks:
             assert isinstance(block, ResidualBlock)
-            state.append(block.conv.queue(x))
-            x, _ = block(x, state[-1].clone())
+            x = x.expand(-1, block.conv.context + 1, -1)
+            state.append(x[:, 1:].clone())
+            x, _ = block(x)
         return state
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:

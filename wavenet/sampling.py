@@ -41,17 +41,16 @@ def sample_classes(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -
     """
     if options.temperature == 0:
         return logits.argmax(dim=1)
-    scaled = logits.double()
     if options.temperature != 1:
-        scaled = scaled / options.temperature
-    probabilities = torch.softmax(scaled, dim=1)
+        logits = logits.double() / options.temperature
+    probabilities = torch.softmax(logits, dim=1, dtype=torch.float64)
     if options.top_k is not None and options.top_k < probabilities.shape[1]:
         probabilities = _keep_top_k(probabilities, options.top_k)
     if options.top_p is not None:
         probabilities = _keep_top_p(probabilities, options.top_p)
     cdf = probabilities.cumsum(dim=1)
-    thresholds = uniforms.double()[:, None] * cdf[:, -1:]
-    return torch.searchsorted(cdf, thresholds, right=True).squeeze(1)
+    thresholds = cdf[:, -1:] * uniforms[:, None]
+    return torch.searchsorted(cdf, thresholds, right=True)[:, 0]
 
 
 def _keep_top_k(probabilities: Tensor, k: int) -> Tensor:
