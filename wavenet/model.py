@@ -184,7 +184,7 @@ class WaveNet(nn.Module):
         return self._project(gated), histories
 
     def _project(self, gated: list[Tensor]) -> Tensor:
-        """The sum of all skip connections and the two layers after it: `(B, T, gate / 2)` each -> `(B, parameters, T)`."""
+        """All skip connections in one product, then the head: `(B, T, gate / 2)` each -> `(B, parameters, T)`."""
         skip = self.skip(torch.cat(gated, dim=2))
         parameters: Tensor = self.output(functional.relu(self.head(functional.relu(skip))))
         return parameters.transpose(1, 2)

@@ -15,12 +15,13 @@ from wavenet.atomic import write_atomically
 
 __all__ = ["load_tensors", "read_model_file", "write_model_file"]
 
-_FORMAT = "wavenet-toolkit model, version 1"
+_KEY = "wavenet-toolkit"  # one key for all metadata: safetensors writes several in no stable order
+_FORMAT = "model, version 1"
 
 
 def write_model_file(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write tensors and metadata; whatever stood at `path` is replaced whole or not at all."""
-    header = {"format": _FORMAT, "metadata": json.dumps(metadata, ensure_ascii=False)}
+    header = {_KEY: json.dumps({"format": _FORMAT, **metadata}, ensure_ascii=False)}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomically(path, save(contiguous, metadata=header))
 
@@ -38,19 +39,17 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            if header.get("format") != _FORMAT:
-                raise ValueError(
-                    f"{path} is a safetensors file, but not a model of this toolkit: "
-                    f"its header says format {header.get('format')!r}, expected {_FORMAT!r}"
-                )
-            metadata = json.loads(header.get("metadata", ""))
+            if _KEY not in header:
+                raise ValueError(f"{path} is a safetensors file, but not a model of this toolkit (no {_KEY!r} in it)")
+            metadata = json.loads(header[_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, json.JSONDecodeError, OSError) as error:
         raise ValueError(
             f"{path} is not a model file, or not a whole one ({error}); expected safetensors written by this toolkit"
         ) from error
-    if not isinstance(metadata, dict):
-        raise ValueError(f"{path}: its metadata is a {type(metadata).__name__}; expected a JSON object")
+    if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT:
+        found = metadata.get("format") if isinstance(metadata, dict) else metadata
+        raise ValueError(f"{path}: its format is {found!r}; this version of the toolkit reads {_FORMAT!r}")
     return tensors, metadata
 
 

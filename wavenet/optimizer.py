@@ -33,13 +33,16 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon with Nesterov momentum; the step of a matrix is scaled by max(1, rows / columns) ** 0.5.
+    """Muon with Nesterov momentum and decoupled weight decay, without which steps of constant size let matrices grow.
 
+    The step of a matrix is scaled by max(1, rows / columns) ** 0.5.
     Parameters must be matrices; those without a gradient are passed over.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float = 0.02, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float = 0.02, momentum: float = 0.95, weight_decay: float = 0.1
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.dim() != 2:
@@ -56,7 +59,7 @@ class Muon(torch.optim.Optimizer):
                 directions = torch.stack([self._direction(p, group["momentum"]) for p in parameters])
                 scale = -group["lr"] * max(1.0, rows / columns) ** 0.5
                 for parameter, direction in zip(parameters, orthogonalise(directions), strict=True):
-                    parameter.add_(direction, alpha=scale)
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(direction, alpha=scale)
 
     def _direction(self, parameter: nn.Parameter, momentum: float) -> Tensor:
         gradient = parameter.grad

@@ -23,7 +23,7 @@ def visible_lags(model: WaveNet, samples: int | None = None) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     symbols = torch.randint(probe.config.classes, (1, length), generator=generator).to(probe.device)
     embedded = probe.embedding(symbols).detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(probe.respond(embedded)[0, -1].sum(), embedded)
+    (gradient,) = torch.autograd.grad(probe.respond(embedded)[0, :, -1].sum(), embedded)
     reached: Tensor = (gradient[0] != 0).any(dim=1)
     return reached.flip(0)[:samples]
 

@@ -23,7 +23,8 @@ class TrainConfig:
     """How a model is trained. Windows and contexts are in samples, intervals in steps.
 
     The learning rates rise linearly over `warmup_steps` and fall linearly to zero over the last `decay_share` of
-    the run. With `optimizer = "muon"` the matrices take `muon_learning_rate`, the rest `learning_rate` with Adam.
+    the run. With `optimizer = "muon"` the matrices take `muon_learning_rate`, the rest `learning_rate` with Adam;
+    `weight_decay` is Muon's.
     `precision = "auto"` is bfloat16 where the hardware multiplies it, else float32; `compile = "auto"` compiles
     where the precision is bfloat16, which is where it pays. `evaluation_seconds` bounds the held-out audio scored
     at each evaluation, `audio_seconds` what TensorBoard gets to hear.
@@ -35,10 +36,11 @@ class TrainConfig:
     batch_size: int = 2
     window: int = 4000
     optimizer: Literal["muon", "adam"] = "muon"
-    learning_rate: float = 2e-3
-    muon_learning_rate: float = 0.02
+    learning_rate: float = 1e-3
+    muon_learning_rate: float = 0.01
+    weight_decay: float = 0.1
     warmup_steps: int = 20
-    decay_share: float = 0.7
+    decay_share: float = 1.0
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -58,8 +60,9 @@ class TrainConfig:
         for name in ("learning_rate", "muon_learning_rate", "gradient_clip", "evaluation_seconds", "audio_seconds"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a positive number")
-        if self.warmup_steps < 0 or self.seed < 0:
-            raise ValueError(f"warmup_steps is {self.warmup_steps} and seed {self.seed}; expected 0 or more")
+        for name in ("warmup_steps", "seed", "weight_decay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
         for name, below in (("decay_share", 1.0000001), ("ema_decay", 1.0)):
             if not 0 <= getattr(self, name) < below:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a share from 0 to 1")

@@ -265,7 +265,7 @@ def _optimizers(model: WaveNet, config: TrainConfig) -> list[torch.optim.Optimiz
     rest = [p for p in model.parameters() if not any(p is matrix for matrix in matrices)]
     optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, lr=config.learning_rate, betas=(0.9, 0.95))]
     if matrices:
-        optimizers.append(Muon(matrices, lr=config.muon_learning_rate))
+        optimizers.append(Muon(matrices, lr=config.muon_learning_rate, weight_decay=config.weight_decay))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["full_lr"] = group["lr"]

@@ -1,8 +1,8 @@
 """Fast generation (Le Paine et al. 2016): a queue of past inputs per layer, O(layers) work per sample.
 
 For a new sample every layer's past taps are known before its newest input is. So their products, with the
-biases, are one batched product ahead of the layers, and a layer's own turn is four operations: add the newest
-tap, tanh, gate, add to the residual. The queues are rings in one tensor; a step moves no data but the newest
+biases, are one batched product ahead of the layers, and a layer's own turn is short: add the newest
+tap, filter, gate, add to the residual. The queues are rings in one tensor; a step moves no data but the newest
 inputs. All buffers are made once.
 """
 
@@ -84,6 +84,7 @@ class _Stepper:
                 block.conv.weight[:, split:].T.contiguous(),
                 self.gates[index],
                 self.gates[index][:, :half],
+                self.gates[index][:, half:],
                 self.gated[:, index * half : (index + 1) * half],
                 None if block.residual is None else block.residual.weight.T.contiguous(),
                 following[index],
@@ -118,10 +119,9 @@ class _Stepper:
         past = past.transpose(1, 2).reshape(layers, batch, -1)
         torch.baddbmm(self.biases, past, self.past_weights, out=self.gates)
         torch.index_select(self.model.embedding.weight, 0, symbols, out=self.inputs[0])
-        for x, newest_weight, gates, filter_, gated, residual_weight, following in self.layers:
+        for x, newest_weight, gates, filter_, gate, gated, residual_weight, following in self.layers:
             gates.addmm_(x, newest_weight)
-            filter_.tanh_()
-            torch._C._nn.glu(gates, out=gated)
+            torch.mul(filter_.tanh_(), gate.sigmoid_(), out=gated)
             if residual_weight is not None:
                 torch.addmm(x, gated, residual_weight, out=following)
         self.ring.index_copy_(0, writes, self.inputs)

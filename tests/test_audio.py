@@ -1,0 +1,105 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from tests.conftest import tone
+from wavenet.audio import from_int16, read_audio, resample, to_int16, trim_silence, write_audio
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_every_format_is_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"clip.{suffix}"
+    soundfile.write(path, tone(0.5, rate=24000), 24000)
+    waveform, rate = read_audio(path)
+    assert rate == 24000
+    assert abs(len(waveform) - 12000) < 3000, "lossy codecs may pad"
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    channels = np.stack([tone(0.1, rate=96000, hertz=100 * (c + 1)) / 2 for c in range(8)], axis=1)
+    soundfile.write(tmp_path / "eight.wav", channels, 96000, subtype="FLOAT")
+    waveform, rate = read_audio(tmp_path / "eight.wav")
+    assert rate == 96000
+    np.testing.assert_allclose(waveform.numpy(), channels.mean(axis=1), atol=1e-6)
+
+
+def test_int16_round_trip_is_exact() -> None:
+    samples = torch.arange(-32768, 32768, dtype=torch.int32).to(torch.int16)
+    assert torch.equal(to_int16(from_int16(samples)), samples)
+
+
+def test_written_audio_reads_back_to_half_a_step(tmp_path: Path) -> None:
+    waveform = torch.from_numpy(tone())
+    write_audio(tmp_path / "out.wav", waveform, 16000)
+    again, rate = read_audio(tmp_path / "out.wav")
+    assert rate == 16000
+    assert (again - waveform).abs().max() <= 0.5 / 32768 + 1e-9
+
+
+def test_resampling_keeps_a_tone_in_the_band_and_removes_one_above_it() -> None:
+    t = torch.arange(48000) / 48000
+    low, high = (torch.sin(2 * torch.pi * hertz * t) for hertz in (1000, 15000))
+    expected = torch.sin(2 * torch.pi * 1000 * torch.arange(16000) / 16000)
+    middle = slice(500, -500)
+    assert (resample(low, 48000, 16000) - expected)[middle].abs().max() < 0.01
+    assert resample(high, 48000, 16000)[middle].abs().max() < 0.01
+
+
+@pytest.mark.parametrize("gain", [1.0, 1e-3])
+def test_trimming_does_not_depend_on_the_level(gain: float) -> None:
+    silence = torch.full((8000,), 1e-4)
+    sound = torch.from_numpy(tone(0.5))
+    trimmed = trim_silence(torch.cat([silence, sound, silence]) * gain, 16000, trim_db=40)
+    assert len(sound) - 200 <= len(trimmed) <= len(sound) + 2 * 800, "50 ms of margin on each side"
+
+
+def test_trimming_keeps_a_clip_of_zeros_and_a_clip_of_one_sample() -> None:
+    assert len(trim_silence(torch.zeros(100), 16000, 40)) == 100
+    assert len(trim_silence(torch.ones(1), 16000, 40)) == 1
+
+
+def write_truncated(path: Path) -> None:
+    soundfile.write(path, tone(), 16000)
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def write_streamed(path: Path) -> None:
+    """A header from a program that wrote to a pipe and did not know the length."""
+    soundfile.write(path, tone(), 16000, subtype="PCM_16")
+    data = bytearray(path.read_bytes())
+    data[4:8] = data[40:44] = b"\xff\xff\xff\xff"
+    path.write_bytes(data)
+
+
+BROKEN = {
+    "empty": (lambda path: path.write_bytes(b""), "the file is empty"),
+    "text": (lambda path: path.write_text("hello " * 100), "not readable audio"),
+    "truncated": (write_truncated, "is truncated"),
+    "no samples": (lambda path: soundfile.write(path, np.zeros(0), 16000), "no samples"),
+    "nan": (lambda path: soundfile.write(path, np.full(9, np.nan), 16000, subtype="FLOAT"), "9 of 9 samples are not"),
+    "folder": (lambda path: path.mkdir(), "is a folder"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_audio_is_named_with_its_fault(tmp_path: Path, kind: str) -> None:
+    make, message = BROKEN[kind]
+    path = tmp_path / "broken.wav"
+    make(path)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_audio(path)
+    assert "broken.wav" in str(caught.value)
+
+
+def test_wav_from_a_pipe_is_read_whole(tmp_path: Path) -> None:
+    write_streamed(tmp_path / "pipe.wav")
+    waveform, _ = read_audio(tmp_path / "pipe.wav")
+    assert len(waveform) == 8000
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such audio file"):
+        read_audio(tmp_path / "none.wav")

@@ -1,0 +1,239 @@
+"""The command as a user meets it: what it writes, what it says, its exit status."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from tests.conftest import small_config, tone
+from wavenet import WaveNet
+from wavenet.cli import main
+
+ROOT = Path(__file__).parent.parent
+COMMAND = [sys.executable, "-c", "from wavenet.cli import main; main()"]
+
+
+class Result:
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+    def fails_with(self, *parts: str) -> None:
+        assert self.status == 2, self.err or self.out
+        error = self.err.strip().splitlines()[-1]
+        assert error.startswith("wavenet: error: "), self.err
+        assert sum(line.startswith("wavenet: error") for line in self.err.splitlines()) == 1
+        assert "Traceback" not in self.err
+        for part in parts:
+            assert part in error
+
+
+@pytest.fixture
+def wavenet(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """Run the command in this process."""
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["wavenet", *map(str, arguments)])
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            main()
+            status = 0
+        except SystemExit as stop:
+            status = stop.code if isinstance(stop.code, int) else 0
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        captured = capsys.readouterr()
+        return Result(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    WaveNet(small_config()).save_pretrained(tmp_path / "model.safetensors")
+    return tmp_path / "model.safetensors"
+
+
+@pytest.fixture
+def dataset(wavenet, speech_folder: Path, tmp_path: Path) -> Path:
+    result = wavenet("prepare", speech_folder, tmp_path / "dataset", "--speakers", "--held-out", 0.3)
+    assert result.status == 0, result.err
+    return tmp_path / "dataset"
+
+
+@pytest.fixture
+def recipe(dataset: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(
+        f'dataset = "{dataset}"\nrun = "{tmp_path / "run"}"\n'
+        "[model]\ndilations = [1, 2, 4]\nresidual_channels = 6\ngate_channels = 10\nskip_channels = 7\n"
+        "head_channels = 9\n[train]\nsteps = 6\nwindow = 200\nevaluation_seconds = 0.2\ncheckpoint_every = 2\n"
+    )
+    return path
+
+
+def test_the_whole_path(wavenet, recipe: Path, dataset: Path, tmp_path: Path) -> None:
+    trained = wavenet("train", recipe)
+    assert trained.status == 0
+    assert trained.out.count("bits/sample held out") == 2, "before and after"
+    model = tmp_path / "run" / "model.safetensors"
+    scored = wavenet("evaluate", model, dataset, "--json", "--baselines")
+    values = json.loads(scored.out)
+    assert 0 < values["bits"] < 9
+    assert {row["speaker"] for row in values["speakers"]} == {"ann", "bob"}
+    assert values["linear_prediction"] < values["unigram"] < values["uniform"] == 8
+    assert wavenet("evaluate", model, dataset, "--limit", 2).out.count("\n") >= 3
+    made = wavenet("generate", model, "-o", tmp_path / "out.wav", "--seconds", 0.05, "--log-probs", tmp_path / "p.npy")
+    assert "800" in str(np.load(tmp_path / "p.npy").shape)
+    assert "x real time" in made.out
+    audio, rate = soundfile.read(tmp_path / "out.wav")
+    assert (len(audio), rate) == (800, 16000)
+
+
+def test_count_writes_numbered_files_that_equal_their_own_seeds(wavenet, model_file: Path, tmp_path: Path) -> None:
+    wavenet("generate", model_file, "-o", tmp_path / "many.wav", "--seconds", 0.01, "--count", 2, "--seed", 5)
+    wavenet("generate", model_file, "-o", tmp_path / "one.wav", "--seconds", 0.01, "--seed", 6)
+    assert (tmp_path / "many-2.wav").read_bytes() == (tmp_path / "one.wav").read_bytes()
+    assert not (tmp_path / "many.wav").exists()
+
+
+def test_prime_is_resampled_and_stands_at_the_start(wavenet, model_file: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "prime.wav", tone(0.5, rate=48000), 48000)
+    output = tmp_path / "out.wav"
+    prime = ("--prime", tmp_path / "prime.wav", "--prime-seconds", 0.25)
+    assert wavenet("generate", model_file, "-o", output, *prime, "--seconds", 0.05).status == 0
+    audio, _ = soundfile.read(output)
+    assert len(audio) == 4000 + 800
+    assert np.abs(audio[500:3500] - tone(0.5)[500:3500]).max() < 0.1, "only the noise differs"
+
+
+def test_inspect_shows_layers_and_costs(wavenet, recipe: Path, model_file: Path) -> None:
+    for path in (recipe, model_file):
+        result = wavenet("inspect", path)
+        assert "receptive field 8 samples = 0.5 ms at 16000 Hz" in result.out
+        values = json.loads(wavenet("inspect", path, "--json").out)
+        assert [layer["samples"] for layer in values["layers"]] == [2, 4, 8]
+        model = WaveNet(small_config())
+        assert values["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+        products = 3 * 12 * 10 + 2 * 5 * 6 + 15 * 7 + 7 * 9 + 9 * 256
+        assert values["multiply_adds_per_sample"] == products
+
+
+def test_prepare_names_what_it_skips_and_counts_it(wavenet, speech_folder: Path, tmp_path: Path) -> None:
+    (speech_folder / "ann" / "fake.wav").write_text("no audio")
+    result = wavenet("prepare", speech_folder, tmp_path / "d")
+    assert result.status == 0
+    assert "fake.wav" in result.err
+    assert "12 clips at 16000 Hz, 1 skipped" in result.out
+
+
+def test_every_error_of_prepare(wavenet, speech_folder: Path, dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "out"
+    wavenet("prepare", tmp_path / "none", out).fails_with("none", "no such folder")
+    wavenet("prepare", tmp_path / "empty", out).fails_with("empty", "has no audio files")
+    wavenet("prepare", __file__, out).fails_with("is a file; expected a folder")
+    wavenet("prepare", speech_folder, dataset).fails_with("exists", "--force")
+    wavenet("prepare", speech_folder, out, "--sample-rate", 7).fails_with("sample_rate is 7 Hz")
+    wavenet("prepare", speech_folder, out, "--held-out", 2).fails_with("--held-out is 2")
+    wavenet("prepare", speech_folder, out, "--trim-db", -3).fails_with("trim_db is -3")
+    wavenet("prepare", speech_folder, out, "--corpus", "timit").fails_with("expected one of folder")
+    wavenet("prepare", speech_folder, out, "--download").fails_with("cannot be downloaded")
+    wavenet("prepare", speech_folder, "/proc/dataset").fails_with("/proc/dataset")
+    assert not out.exists()
+
+
+def test_every_error_of_train(wavenet, recipe: Path, dataset: Path, tmp_path: Path) -> None:
+    wavenet("train", tmp_path / "none.toml").fails_with("none.toml: no such recipe")
+    wavenet("train", recipe, "--set", "train.stepz=3").fails_with("unknown key train.stepz; did you mean train.steps?")
+    wavenet("train", recipe, "--set", "model.classes=77").fails_with("classes is 77")
+    wavenet("train", recipe, "--set", "dataset=nowhere").fails_with("nowhere: no such dataset")
+    wavenet("train", recipe, "--set", "model.sample_rate=8000").fails_with("has 16000 Hz")
+    wavenet("train", recipe, "--set", "run=/proc/run").fails_with("/proc/run")
+    assert not (tmp_path / "run").exists()
+    assert wavenet("train", recipe).status == 0
+    wavenet("train", recipe).fails_with("holds a run at step 6; pass --resume")
+    assert wavenet("train", recipe, "--resume").status == 0
+
+
+def test_every_error_of_generate(wavenet, model_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.wav"
+    short = ("--seconds", 0.01)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(model_file.read_bytes()[:-5])
+    wavenet("generate", tmp_path / "none", "-o", out).fails_with("no such model file")
+    wavenet("generate", tmp_path, "-o", out).fails_with("is a folder; expected a model file")
+    wavenet("generate", broken, "-o", out).fails_with("broken.safetensors is not a model file, or not a whole one")
+    wavenet("generate", __file__, "-o", out).fails_with("is not a model file")
+    wavenet("generate", model_file, "-o", tmp_path / "out.mp4").fails_with("written as .wav or .flac")
+    wavenet("generate", model_file, "-o", tmp_path / "no" / "out.wav").fails_with("no such folder to write out.wav to")
+    wavenet("generate", model_file, "-o", out, "--seconds", -1).fails_with("--seconds is -1")
+    wavenet("generate", model_file, "-o", out, "--seconds", "nan").fails_with("--seconds is nan")
+    wavenet("generate", model_file, "-o", out, *short, "--count", 0).fails_with("--count 0")
+    wavenet("generate", model_file, "-o", out, *short, "--temperature", -1).fails_with("temperature is -1")
+    wavenet("generate", model_file, "-o", out, *short, "--top-k", 0).fails_with("top_k is 0")
+    wavenet("generate", model_file, "-o", out, *short, "--engine", "warp").fails_with("engine is 'warp'")
+    wavenet("generate", model_file, "-o", out, *short, "--prime", model_file).fails_with("not readable audio")
+    wavenet("generate", model_file, "-o", out, *short, "--prime-seconds", 1).fails_with("goes with --prime")
+    assert not out.exists()
+    assert wavenet("generate", model_file, "-o", out, *short).status == 0
+    before = out.read_bytes()
+    wavenet("generate", model_file, "-o", out, *short, "--seed", 3).fails_with("exists", "--force")
+    assert out.read_bytes() == before
+    assert wavenet("generate", model_file, "-o", out, *short, "--seed", 3, "--force").status == 0
+    assert out.read_bytes() != before
+
+
+def test_every_error_of_evaluate_and_inspect(wavenet, model_file: Path, dataset: Path, tmp_path: Path) -> None:
+    wavenet("evaluate", model_file, tmp_path / "none").fails_with("no such dataset")
+    wavenet("evaluate", model_file, tmp_path).fails_with("not a prepared dataset")
+    wavenet("evaluate", model_file, dataset, "--split", "dev").fails_with("no clips in split 'dev'; it has test, train")
+    wavenet("evaluate", model_file, dataset, "--limit", 0).fails_with("--limit is 0")
+    wavenet("inspect", tmp_path / "none").fails_with("no such model file")
+    wavenet("inspect", tmp_path / "none.toml").fails_with("no such recipe")
+
+
+@pytest.mark.parametrize("command", ["prepare", "train", "generate", "evaluate", "inspect"])
+def test_every_command_has_help_and_refuses_unknown_flags(wavenet, command: str) -> None:
+    assert wavenet(command, "--help").status == 0
+    assert wavenet(command, "--frobnicate").status == 2
+
+
+def test_interrupted_training_says_how_to_go_on_and_does(recipe: Path, tmp_path: Path) -> None:
+    settings = ["--set", "train.steps=4000", "--set", "train.log_every=1"]
+    process = subprocess.Popen([*COMMAND, "train", recipe, *settings], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while not (tmp_path / "run" / "checkpoint.pt").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"checkpoint saved" in errors
+    assert b"--resume goes on" in errors
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_full_disk_keeps_the_last_checkpoint(recipe: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("mounting a small disk is not permitted here")
+    try:
+        settings = ["--set", f"run={disk}/run", "--set", "train.steps=6"]
+        done = subprocess.run([*COMMAND, "train", recipe, *settings], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert "No space left on device" in done.stderr.splitlines()[-1]
+        left = {path.name for path in (disk / "run").iterdir()}
+        assert not any(name.startswith(".") for name in left), "no half-written file stays"
+        assert "checkpoint.pt" in left
+        torch.load(disk / "run" / "checkpoint.pt", weights_only=True)
+    finally:
+        subprocess.run(["umount", disk], check=True)

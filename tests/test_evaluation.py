@@ -1,0 +1,83 @@
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import small_config, small_model
+from wavenet import WaveNet
+from wavenet.audio import from_int16
+from wavenet.baselines import baselines, linear_prediction_bits
+from wavenet.dataset import PreparedDataset
+from wavenet.evaluation import Score, evaluate, evenly_spaced, score_symbols
+from wavenet.quantize import encode_mu_law
+
+Prepare = Callable[..., PreparedDataset]
+
+
+@pytest.mark.parametrize("kernel_size", [2, 3])
+@pytest.mark.parametrize("chunk", [1, 7, 64])
+def test_chunked_scoring_equals_whole_scoring(chunk: int, kernel_size: int) -> None:
+    model = small_model(kernel_size=kernel_size)
+    symbols = torch.randint(256, (2, 100), generator=torch.Generator().manual_seed(0))
+    whole, whole_right = score_symbols(model, symbols, chunk=100)
+    pieces, pieces_right = score_symbols(model, symbols, chunk=chunk)
+    torch.testing.assert_close(pieces, whole)
+    assert torch.equal(pieces_right, whole_right)
+
+
+def test_scoring_is_the_plain_forward_pass_after_silence() -> None:
+    model = small_model()
+    symbols = torch.randint(256, (1, 50), generator=torch.Generator().manual_seed(0))
+    silence = torch.full((1, model.config.receptive_field), model.distribution.silence)
+    parameters = model(torch.cat([silence, symbols], dim=1)[:, :-1])
+    expected = torch.log_softmax(parameters, dim=1).gather(1, symbols[:, None]).squeeze(1)
+    torch.testing.assert_close(score_symbols(model, symbols)[0], expected)
+
+
+def test_every_sample_is_scored_once_and_speakers_add_up(speech_folder: Path, prepare: Prepare) -> None:
+    dataset = prepare(speech_folder)
+    model = WaveNet(small_config())
+    scores = evaluate(model, dataset, dataset.clips)
+    assert set(scores) == {"ann", "bob"}
+    assert sum(score.samples for score in scores.values()) == sum(clip.samples for clip in dataset.clips)
+    bits = [
+        -float(score_symbols(model, encode_mu_law(from_int16(dataset.read(clip)))[None])[0].sum()) / math.log(2)
+        for clip in dataset.clips
+    ]
+    samples = sum(clip.samples for clip in dataset.clips)
+    assert Score.pooled(scores.values()).bits == pytest.approx(sum(bits) / samples, rel=1e-5)
+
+
+def test_another_sample_rate_is_refused(speech_folder: Path, prepare: Prepare) -> None:
+    with pytest.raises(ValueError, match="has 8000 Hz, the model 16000 Hz"):
+        evaluate(WaveNet(small_config()), *(lambda d: (d, d.clips))(prepare(speech_folder, sample_rate=8000)))
+
+
+def test_linear_prediction_is_a_code() -> None:
+    """For one past, the probabilities of all classes of the next sample sum to one."""
+    past = encode_mu_law(0.3 * torch.sin(torch.arange(300) * 0.1), 256)
+    bits = [float(linear_prediction_bits(torch.cat([past, torch.tensor([c])]), 256)[-1]) for c in range(256)]
+    assert sum(2.0**-b for b in bits) == pytest.approx(1, abs=1e-9)
+
+
+def test_linear_prediction_is_causal() -> None:
+    symbols = torch.randint(256, (400,), generator=torch.Generator().manual_seed(0))
+    changed = symbols.clone()
+    changed[250:] = 128
+    torch.testing.assert_close(linear_prediction_bits(symbols, 256)[:250], linear_prediction_bits(changed, 256)[:250])
+
+
+def test_baselines_rank_as_they_must_on_a_tone(speech_folder: Path, prepare: Prepare) -> None:
+    dataset = prepare(speech_folder)
+    for baseline in baselines(dataset, dataset.split("test"), 256).values():
+        assert baseline.uniform == 8
+        assert baseline.linear_prediction < baseline.unigram < 8
+
+
+def test_evenly_spaced_choice_has_about_the_size_asked_for(speech_folder: Path, prepare: Prepare) -> None:
+    clips = prepare(speech_folder).clips
+    assert len(evenly_spaced(clips, 1)) == 1
+    assert len(evenly_spaced(clips, clips[0].samples * 4)) in (3, 4, 5)
+    assert evenly_spaced(clips, 10**9) == list(clips)

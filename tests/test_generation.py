@@ -1,0 +1,109 @@
+import pytest
+import torch
+
+from tests.conftest import small_model
+from wavenet import generate
+from wavenet.engines import ENGINES, IncrementalEngine, NaiveEngine
+from wavenet.evaluation import score_symbols
+from wavenet.sampling import SamplingOptions
+
+SCHEDULES = [(2, (1, 2, 4)), (3, (1, 2, 4)), (2, (1, 3, 2, 7)), (3, (5, 1, 2)), (4, (2, 3)), (2, (1,))]
+
+
+@pytest.mark.parametrize("primed", [False, True])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("kernel_size", "dilations"), SCHEDULES)
+def test_incremental_equals_naive(kernel_size: int, dilations: tuple[int, ...], batch: int, primed: bool) -> None:
+    model = small_model(kernel_size=kernel_size, dilations=dilations)
+    prime = torch.rand(batch, 25, generator=torch.Generator().manual_seed(5)) * 2 - 1 if primed else None
+    uniforms = torch.rand(batch, 80, generator=torch.Generator().manual_seed(6))
+    engines = NaiveEngine(model, batch), IncrementalEngine(model, batch)
+    for engine in engines:
+        if prime is not None:
+            engine.prime(model.distribution.encode(prime))
+    (slow, slow_log_probs), (fast, fast_log_probs) = (engine.run(uniforms, SamplingOptions()) for engine in engines)
+    assert torch.equal(fast, slow)
+    torch.testing.assert_close(fast_log_probs, slow_log_probs)
+    assert len(slow.unique()) > 20, "a test on a stuck signal would prove nothing"
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"temperature": 0.7, "top_k": 9}, {"top_p": 0.8}])
+def test_incremental_equals_naive_under_every_option(options: dict[str, float]) -> None:
+    model = small_model()
+    slow, fast = (generate(model, 100, engine=engine, seed=4, **options) for engine in ("naive", "incremental"))
+    assert torch.equal(fast, slow)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_batch_equals_its_rows_one_by_one(engine: str) -> None:
+    model = small_model()
+    batch = generate(model, 50, batch=3, seed=10, engine=engine)
+    rows = [generate(model, 50, seed=seed, engine=engine) for seed in (10, 11, 12)]
+    assert torch.equal(batch, torch.cat(rows))
+
+
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
+def test_paused_run_equals_unpaused_run(engine: type[IncrementalEngine]) -> None:
+    model, options = small_model(kernel_size=3), SamplingOptions()
+    uniforms = torch.rand(2, 60, generator=torch.Generator().manual_seed(7))
+    whole, _ = engine(model, 2).run(uniforms, options)
+    paused = engine(model, 2)
+    pieces = [paused.run(chunk, options)[0] for chunk in uniforms.split((1, 29, 30), dim=1)]
+    assert torch.equal(torch.cat(pieces, dim=1), whole)
+
+
+def test_priming_in_the_middle_goes_on_from_there() -> None:
+    model, options = small_model(), SamplingOptions()
+    first, prime, second = (torch.rand(1, n, generator=torch.Generator().manual_seed(n)) for n in (11, 13, 17))
+    symbols = model.distribution.encode(prime)
+    results = []
+    for engine in (NaiveEngine(model, 1), IncrementalEngine(model, 1)):
+        before, _ = engine.run(first, options)
+        engine.prime(symbols)
+        results.append(torch.cat([before, engine.run(second, options)[0]], dim=1))
+    assert torch.equal(*results)
+
+
+def test_log_probs_are_what_scoring_the_audio_gives() -> None:
+    model = small_model()
+    audio, log_probs = generate(model, 70, batch=2, temperature=0.6, return_log_probs=True)
+    scored, _ = score_symbols(model, model.distribution.encode(audio))
+    torch.testing.assert_close(log_probs, scored)
+
+
+def test_uniforms_do_not_depend_on_the_chunks_they_are_drawn_in() -> None:
+    whole = torch.rand(2000, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    assert torch.equal(torch.cat([torch.rand(n, generator=generator) for n in (1, 7, 800, 16, 1176)]), whole)
+
+
+def test_audio_does_not_depend_on_its_length_asked_for() -> None:
+    model = small_model()
+    assert torch.equal(generate(model, 900)[:, :100], generate(model, 100))
+
+
+def test_generation_leaves_the_global_random_state_alone() -> None:
+    before = torch.get_rng_state()
+    generate(small_model(), 5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_audio_is_float32_in_range() -> None:
+    audio = generate(small_model(), 200)
+    assert audio.dtype == torch.float32
+    assert audio.shape == (1, 200)
+    assert audio.abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "warp"}, "engine is 'warp'; expected auto or one of naive, incremental"),
+        ({"num_samples": 0}, "num_samples is 0"),
+        ({"prime": torch.zeros(2, 5)}, r"prime has shape \(2, 5\)"),
+        ({"prime": torch.full((5,), torch.nan)}, "not finite"),
+    ],
+)
+def test_impossible_requests_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        generate(small_model(), **{"num_samples": 5, **options})

@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.conftest import small_config
+from wavenet import WaveNet
+from wavenet.atomic import write_atomically
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    path = tmp_path / "model.safetensors"
+    WaveNet(small_config()).save_pretrained(path)
+    return path
+
+
+def rewrite(path: Path, config: dict[str, object] | None = None, **tensors: torch.Tensor | None) -> None:
+    """Change the file's configuration or tensors (None removes one) behind the toolkit's back."""
+    from wavenet.model_file import read_model_file, write_model_file
+
+    kept, metadata = read_model_file(path)
+    changed = {name: tensor for name, tensor in {**kept, **tensors}.items() if tensor is not None}
+    write_model_file(path, changed, {"config": {**metadata["config"], **(config or {})}})
+
+
+def test_every_truncation_is_refused(model_file: Path) -> None:
+    data = model_file.read_bytes()
+    for length in (0, 1, 7, 8, 100, len(data) // 2, len(data) - 1):
+        model_file.write_bytes(data[:length])
+        with pytest.raises(ValueError, match="is not a model file, or not a whole one"):
+            WaveNet.from_pretrained(model_file)
+
+
+def test_foreign_files_are_refused(tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"x": torch.zeros(3)}, foreign)
+    with pytest.raises(ValueError, match="not a model of this toolkit"):
+        WaveNet.from_pretrained(foreign)
+    torch.save({"x": torch.zeros(3)}, foreign)
+    with pytest.raises(ValueError, match="is not a model file"):
+        WaveNet.from_pretrained(foreign)
+    with pytest.raises(ValueError, match="is a folder"):
+        WaveNet.from_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no such model file"):
+        WaveNet.from_pretrained(tmp_path / "none")
+
+
+def test_tensors_that_do_not_fit_the_configuration_are_named(model_file: Path) -> None:
+    rewrite(model_file, **{"head.bias": torch.zeros(4)})
+    with pytest.raises(ValueError, match=r"'head.bias' has shape \(4,\); its configuration needs \(9,\)"):
+        WaveNet.from_pretrained(model_file)
+    rewrite(model_file, **{"head.bias": None})
+    with pytest.raises(ValueError, match=r"'head.bias' is missing"):
+        WaveNet.from_pretrained(model_file)
+    rewrite(model_file, **{"head.bias": torch.zeros(9), "extra": torch.zeros(1)})
+    with pytest.raises(ValueError, match="'extra' is unknown"):
+        WaveNet.from_pretrained(model_file)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"classes": 100},
+        {"residual_channels": "many"},
+        {"unknown": 1},
+        {"residual_channels": 2**62},
+        {"dilations": [1] * 2000},
+        {"dilations": None},
+    ],
+)
+def test_impossible_configurations_are_refused(model_file: Path, config: dict[str, object]) -> None:
+    rewrite(model_file, config)
+    with pytest.raises(ValueError, match=r"model\.safetensors"):
+        WaveNet.from_pretrained(model_file)
+
+
+def test_metadata_is_plain_json(model_file: Path) -> None:
+    header_length = int.from_bytes(model_file.read_bytes()[:8], "little")
+    header = json.loads(model_file.read_bytes()[8 : 8 + header_length])
+    config = json.loads(header["__metadata__"]["wavenet-toolkit"])["config"]
+    assert config["dilations"] == [1, 2, 4]
+    assert config["sample_rate"] == 16000
+    assert "embedding.weight" in load_file(model_file)
+
+
+def test_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

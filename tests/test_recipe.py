@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+
+from wavenet.recipe import load_recipe
+
+RECIPE = """
+dataset = "data"
+run = "runs/x"
+[model]
+cycles = 1
+layers_per_cycle = 3
+[train]
+steps = 10
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_values_are_read_and_set_from_outside(recipe: Path) -> None:
+    loaded = load_recipe(recipe, ["train.steps=20", "run=elsewhere", "train.learning_rate=1", "model.classes=1024"])
+    assert loaded.model.dilations == (1, 2, 4)
+    assert loaded.model.classes == 1024
+    assert loaded.train.steps == 20
+    assert loaded.train.learning_rate == 1.0
+    assert loaded.run == Path("elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("train.step=3", "unknown key train.step; did you mean train.steps?"),
+        ("zebra=3", "unknown key zebra; known are dataset, run, train.steps"),
+        ("train.steps=many", 'train.steps is "many"; input should be a valid integer'),
+        ("train.steps=3.5", "train.steps is 3.5; input should be a valid integer"),
+        ("train.tensorboard=1", "train.tensorboard is 1; input should be a valid boolean"),
+        ("train.optimizer=sgd", "train.optimizer is \"sgd\"; input should be 'muon' or 'adam'"),
+        ("train.steps=0", "train: steps is 0; expected at least 1"),
+        ("train.learning_rate=nan", "train: learning_rate is nan"),
+        ("train.ema_decay=1.0", "ema_decay is 1.0; expected a share"),
+        ("model.dilations=[1,2]", "model: dilations is a list of 2 that contradicts cycles = 1"),
+        ("model.dilations=[1.5]", "model.dilations.0 is 1.5; input should be a valid integer"),
+        ("model.classes=255", "model: classes is 255; expected a power of two"),
+        ("model=3", "model is 3"),
+        ("run.deep=3", "run is a value, not a section"),
+        ("steps", "expected key=value"),
+    ],
+)
+def test_a_wrong_value_is_one_line_with_key_and_remedy(recipe: Path, setting: str, message: str) -> None:
+    with pytest.raises(ValueError, match=r"recipe\.toml|--set") as caught:
+        load_recipe(recipe, [setting])
+    assert message in str(caught.value)
+
+
+def test_missing_keys_and_broken_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "broken.toml"
+    path.write_text('dataset = "x"\nrun = "y"\n[model]\n[train]\n')
+    with pytest.raises(ValueError, match=r"key train\.steps is missing"):
+        load_recipe(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="is not a TOML recipe"):
+        load_recipe(path)
+    with pytest.raises(ValueError, match="is a folder; expected a recipe"):
+        load_recipe(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no such recipe"):
+        load_recipe(tmp_path / "none.toml")

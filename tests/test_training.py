@@ -1,0 +1,248 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import small_config
+from wavenet import WaveNet, generate
+from wavenet.checkpoint import load_checkpoint, save_checkpoint
+from wavenet.dataset import PreparedDataset
+from wavenet.recipe import Recipe, TrainConfig
+from wavenet.training import Trainer, train
+
+Prepare = Callable[..., PreparedDataset]
+
+
+class Watcher:
+    """Remembers what a run says."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.steps = 0
+        self.held_out: list[float] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def stepped(self, step: int, bits: float) -> None:
+        self.steps = step
+
+    def logged(self, record: dict[str, float]) -> None:
+        pass
+
+    def evaluated(self, step: int, bits: float, model: WaveNet) -> None:
+        self.held_out.append(bits)
+
+
+@pytest.fixture
+def recipe(speech_folder: Path, prepare: Prepare, tmp_path: Path) -> Callable[..., Recipe]:
+    dataset = prepare(speech_folder)
+
+    def make(name: str = "run", **changes: object) -> Recipe:
+        settings = {"steps": 12, "window": 300, "log_every": 2, "evaluate_every": 5, "checkpoint_every": 3, **changes}
+        config = TrainConfig(**{"evaluation_seconds": 0.3, "warmup_steps": 2, **settings})
+        return Recipe(dataset=dataset.path, run=tmp_path / name, train=config, model=small_config())
+
+    return make
+
+
+def final(run: Path) -> tuple[dict[str, object], list[dict[str, float]]]:
+    """All of a run's state but the time it took."""
+    state = load_checkpoint(run)
+    assert state is not None
+    state["progress"] = {k: v for k, v in state["progress"].items() if k not in ("seconds", "metrics_bytes")}
+    del state["recipe"]["run"]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    timing = ("seconds", "samples_per_second")
+    return state, [{key: value for key, value in line.items() if key not in timing} for line in lines]
+
+
+def assert_identical(one: object, other: object, where: str = "state") -> None:
+    """Nested state, equal to the bit."""
+    assert type(one) is type(other), where
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), f"{where} differs by up to {(one - other).abs().max()}"
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_identical(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, list):
+        assert len(one) == len(other), where
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            assert_identical(*pair, f"{where}.{index}")
+    else:
+        assert one == other, where
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    (state, metrics), (other_state, other_metrics) = final(one), final(other)
+    assert_identical(state, other_state)
+    assert metrics == other_metrics
+    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+@pytest.mark.parametrize("stop_after", [1, 5, 6])
+def test_resumed_run_equals_uninterrupted_run(recipe: Callable[..., Recipe], optimizer: str, stop_after: int) -> None:
+    whole, broken = recipe("whole", optimizer=optimizer), recipe("broken", optimizer=optimizer)
+    assert train(whole, Watcher())
+    watcher = Watcher()
+    assert not train(broken, watcher, stop=lambda: watcher.steps == stop_after)
+    torch.rand(5)  # whatever else the process drew
+    assert train(broken, Watcher(), resume=True)
+    assert_same_run(whole.run, broken.run)
+
+
+def test_killed_run_resumes_to_the_same_end(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    whole, killed = recipe("whole", steps=40), recipe("killed", steps=40)
+    train(whole, Watcher())
+    toml = tmp_path / "recipe.toml"
+    values = killed.to_dict()
+    sections = [f'dataset = "{values["dataset"]}"\nrun = "{values["run"]}"\n']
+    for section in ("model", "train"):
+        entries = (f"{key} = {json.dumps(value)}" for key, value in values[section].items() if value is not None)
+        sections.append(f"[{section}]\n" + "\n".join(entries))
+    toml.write_text("\n".join(sections))
+    command = [sys.executable, "-c", "from wavenet.cli import main; main()", "train", str(toml), "--resume"]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    while process.poll() is None and not (killed.run / "checkpoint.previous.pt").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    interrupted = load_checkpoint(killed.run)
+    assert interrupted is not None
+    assert interrupted["progress"]["step"] < 40, "killed too late to prove anything"
+    assert train(killed, Watcher(), resume=True)
+    assert_same_run(whole.run, killed.run)
+
+
+def test_training_learns_and_the_model_file_generates(recipe: Callable[..., Recipe]) -> None:
+    learned = recipe(steps=200, evaluate_every=200, window=1000, learning_rate=0.01, muon_learning_rate=0.05)
+    watcher = Watcher()
+    train(learned, watcher)
+    before, after = watcher.held_out
+    assert after < before - 1, f"held-out bits went from {before} to {after}"
+    model = WaveNet.from_pretrained(learned.run / "model.safetensors")
+    assert generate(model, 10).shape == (1, 10)
+
+
+def test_loss_counts_scored_samples_only(recipe: Callable[..., Recipe]) -> None:
+    trainer = Trainer(recipe(), Watcher())
+    batch = trainer.sampler.batch(0)
+    part = batch.scored.clone()
+    part[:, 100:] = False
+    field = trainer.recipe.model.receptive_field
+    shorter = trainer.loss(batch.samples[:, : field + 100], batch.scored[:, :100])
+    torch.testing.assert_close(trainer.loss(batch.samples, part), shorter)
+
+
+def test_diverging_run_stops_and_keeps_its_checkpoint(recipe: Callable[..., Recipe]) -> None:
+    train(recipe(steps=3), Watcher())
+    diverging = recipe("diverging", learning_rate=1e30, optimizer="adam", gradient_clip=1e30, warmup_steps=0)
+    with pytest.raises(FloatingPointError, match=r"step \d+: the loss is .*; training stopped"):
+        train(diverging, Watcher())
+
+
+def test_a_run_is_not_overwritten_and_a_finished_one_can_be_resumed(recipe: Callable[..., Recipe]) -> None:
+    train(recipe(), Watcher())
+    with pytest.raises(FileExistsError, match="holds a run at step 12; pass --resume"):
+        train(recipe(), Watcher())
+    assert train(recipe(), Watcher(), resume=True)
+
+
+def test_changed_recipe_or_dataset_is_refused_with_the_keys(
+    recipe: Callable[..., Recipe], speech_folder: Path, prepare: Prepare
+) -> None:
+    train(recipe(), Watcher())
+    with pytest.raises(ValueError, match=r"train\.window was 300, is 200"):
+        train(recipe(window=200), Watcher(), resume=True)
+    dataset = recipe().dataset
+    next(speech_folder.rglob("*.wav")).unlink()
+    shutil.rmtree(dataset)
+    prepare(speech_folder)
+    with pytest.raises(ValueError, match="has changed since the run began"):
+        train(recipe(), Watcher(), resume=True)
+
+
+def test_another_sample_rate_is_refused(recipe: Callable[..., Recipe], speech_folder: Path, prepare: Prepare) -> None:
+    other = prepare(speech_folder, name="other", sample_rate=8000)
+    config = recipe()
+    with pytest.raises(ValueError, match=r"has 8000 Hz, the recipe's model\.sample_rate is 16000"):
+        train(Recipe(dataset=other.path, run=config.run, train=config.train, model=config.model), Watcher())
+
+
+def test_full_disk_while_writing_a_checkpoint_keeps_the_previous(
+    recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = recipe()
+    watcher = Watcher()
+    train(config, watcher, stop=lambda: watcher.steps == 4)
+    saved = (config.run / "checkpoint.pt").read_bytes()
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        save_checkpoint(config.run, {"step": 5})
+    assert (config.run / "checkpoint.pt").read_bytes() == saved
+    assert not list(config.run.glob(".*")), "no half-written file stays"
+
+
+def test_damaged_checkpoint_falls_back_to_the_previous(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, {"step": 1})
+    save_checkpoint(tmp_path, {"step": 2})
+    data = (tmp_path / "checkpoint.pt").read_bytes()
+    (tmp_path / "checkpoint.pt").write_bytes(data[: len(data) // 2])
+    state = load_checkpoint(tmp_path)
+    assert state is not None
+    assert state["step"] == 1
+    (tmp_path / "checkpoint.previous.pt").write_bytes(b"x")
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_checkpoint(tmp_path)
+    assert load_checkpoint(tmp_path / "none") is None
+
+
+def test_bfloat16_trains_and_a_failing_compiler_is_said_once(
+    recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> Callable[..., torch.Tensor]:
+        def call(*_: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no compiler\nlong story")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    watcher = Watcher()
+    train(recipe(steps=3, precision="bfloat16"), watcher)
+    assert [note for note in watcher.notes if "compile" in note] == [
+        "torch.compile does not work here (no compiler); training eagerly"
+    ]
+    assert watcher.notes[0].endswith("in bfloat16")
+
+
+def test_tensorboard_gets_curves_audio_and_pictures(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from wavenet.tensorboard import TensorBoardWriter
+
+    writer = TensorBoardWriter(tmp_path / "board", audio_seconds=0.1)
+    model = WaveNet(small_config())
+    writer.logged({"step": 1, "train_bits": 3.0, "seconds": 1.0})
+    writer.evaluated(1, model)
+    writer.writer.close()
+    events = EventAccumulator(str(tmp_path / "board"))
+    events.Reload()
+    tags = events.Tags()
+    assert tags["scalars"] == ["train_bits"]
+    assert tags["audio"] == ["sample"]
+    assert tags["images"] == ["spectrogram"]
