@@ -1,5 +1,6 @@
 """The `wavenet` command. Errors are one line on standard error and exit status 2."""
 
+import io
 import json
 import math
 import signal
@@ -75,10 +76,13 @@ def prepare(
         raise ValueError(f"--held-out is {held_out}; expected a share from 0 to under 1")
     config = PrepareConfig(sample_rate=sample_rate, trim_db=trim_db or None)
     clips = find_clips(source, corpus, held_out=held_out, speakers=speakers, download=download)
-    with tqdm(total=len(clips), unit="clip", desc="prepare", disable=None) as bar:
-        skipped = prepare_dataset(
-            clips, dataset, config, jobs=jobs or os.cpu_count() or 1, force=force, progress=bar.update
-        )
+    jobs = jobs or os.cpu_count() or 1
+    try:
+        with tqdm(total=len(clips), unit="clip", desc="prepare", disable=None) as bar:
+            skipped = prepare_dataset(clips, dataset, config, jobs=jobs, force=force, progress=bar.update)
+    except KeyboardInterrupt:
+        print(f"interrupted; the same command goes on from {dataset}.partial", file=sys.stderr)
+        raise typer.Exit(130) from None
     for clip in skipped:
         print(f"skipped: {clip.reason}", file=sys.stderr)
     prepared = PreparedDataset(dataset)
@@ -177,6 +181,7 @@ def generate(
     import numpy as np
     import torch
 
+    from wavenet.atomic import write_atomically
     from wavenet.audio import write_audio
     from wavenet.engines import choose_engine
     from wavenet.generation import generate as run_generation
@@ -220,8 +225,9 @@ def generate(
     for path, waveform in zip(names, audio, strict=True):
         write_audio(path, waveform, rate)
     if log_probs is not None:
-        with open(log_probs, "wb") as file:
-            np.save(file, log_probabilities.numpy())
+        encoded = io.BytesIO()
+        np.save(encoded, log_probabilities.numpy())
+        write_atomically(log_probs, encoded.getvalue())
     bits = -float(log_probabilities.double().mean()) / math.log(2)
     speed = count * samples / elapsed
     print(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +114,16 @@ class WindowSampler:
     batch_size: int
     seed: int
 
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        return np.cumsum([clip.samples for clip in self.clips])
+
     def batch(self, step: int) -> Batch:
         random = np.random.default_rng([self.seed, step])
         samples = torch.zeros(self.batch_size, self.context + self.window, dtype=torch.int16)
         scored = torch.zeros(self.batch_size, self.window, dtype=torch.bool)
-        ends = np.cumsum([clip.samples for clip in self.clips])
-        for row, place in enumerate(random.integers(ends[-1], size=self.batch_size)):
-            clip = self.clips[int(np.searchsorted(ends, place, side="right"))]
+        for row, place in enumerate(random.integers(self._ends[-1], size=self.batch_size)):
+            clip = self.clips[int(np.searchsorted(self._ends, place, side="right"))]
             start = int(random.integers(max(0, clip.samples - self.window) + 1))
             stop = min(start + self.window, clip.samples)
             first = max(0, start - self.context)

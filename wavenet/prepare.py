@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -54,7 +55,6 @@ class Skipped:
 
 def load_clip(clip: Clip, config: PrepareConfig) -> NDArray[np.int16] | Skipped:
     """Decode, resample, trim and round one clip. A broken file is an answer, not an exception."""
-    torch.set_num_threads(1)
     try:
         waveform, rate = read_audio(clip.path)
         waveform = resample(waveform, rate, config.sample_rate)
@@ -187,7 +187,7 @@ class _mapper:  # noqa: N801 (reads as a verb)
     def __init__(self, jobs: int, clips: int) -> None:
         workers = min(jobs, clips // 100)
         spawn = multiprocessing.get_context("spawn")
-        self.pool = ProcessPoolExecutor(workers, mp_context=spawn) if workers > 1 else None
+        self.pool = ProcessPoolExecutor(workers, spawn, initializer=_begin_worker) if workers > 1 else None
 
     def __enter__(self) -> Callable[..., Iterator[Any]]:
         return map if self.pool is None else partial(self.pool.map, chunksize=8)
@@ -195,6 +195,12 @@ class _mapper:  # noqa: N801 (reads as a verb)
     def __exit__(self, *_: object) -> None:
         if self.pool is not None:
             self.pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    """A worker keeps to its core, and leaves Ctrl-C to the process that started it."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _write_manifest(folder: Path, config: PrepareConfig, work: _Work) -> None:
