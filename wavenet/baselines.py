@@ -22,10 +22,11 @@ from wavenet.quantize import decode_mu_law, encode_mu_law, expand
 __all__ = ["Baseline", "baselines", "linear_prediction_bits"]
 
 _ORDER = 32
-_BLOCK = 80
-_WINDOW = 1024
-_MEMORY = 64
-"""Samples over which the scale of the error forgets."""
+_BLOCKS_AT_ONCE = 4096
+_BLOCK = 40
+_WINDOW = 480
+_MEMORY = 32
+"""Samples over which the scale of the error forgets. The three, at 16 kHz, are the best of eight settings tried on speech."""
 
 
 @dataclass(frozen=True)
@@ -93,17 +94,23 @@ def _predict(signal: Tensor) -> Tensor:
     """Linear prediction of each sample, `(T,)`, with coefficients from the `_WINDOW` samples before its block."""
     blocks = math.ceil(len(signal) / _BLOCK)
     padded = torch.cat([signal.new_zeros(_WINDOW), signal, signal.new_zeros(blocks * _BLOCK - len(signal))])
-    windows = padded.unfold(0, _WINDOW, _BLOCK)[:blocks] * _fading_window(signal)
+    windows = padded.unfold(0, _WINDOW, _BLOCK)[:blocks]
+    coefficients = torch.cat([_fit(group * _fading_window(signal)) for group in torch.split(windows, _BLOCKS_AT_ONCE)])
+    past = padded[_WINDOW - _ORDER : -1].unfold(0, _ORDER, 1).flip(1)
+    predictions = (past.reshape(blocks, _BLOCK, _ORDER) @ coefficients[:, :, None]).flatten()
+    bounded: Tensor = predictions[: len(signal)].clamp(-1, 1)
+    return bounded
+
+
+def _fit(windows: Tensor) -> Tensor:
+    """Prediction coefficients by the autocorrelation method, newest sample first: `(N, window)` -> `(N, order)`."""
     spectrum = torch.fft.rfft(windows, 2 * _WINDOW)
     correlation = torch.fft.irfft(spectrum.abs().square())[:, : _ORDER + 1]
     correlation[:, 0] = correlation[:, 0] * (1 + 1e-5) + 1e-9
     lags = torch.arange(_ORDER)
     toeplitz = correlation[:, (lags[:, None] - lags).abs()]
-    coefficients = torch.linalg.solve(toeplitz, correlation[:, 1:])
-    past = padded[_WINDOW - _ORDER : -1].unfold(0, _ORDER, 1).flip(1)
-    predictions = (past.reshape(blocks, _BLOCK, _ORDER) @ coefficients[:, :, None]).flatten()
-    bounded: Tensor = predictions[: len(signal)].clamp(-1, 1)
-    return bounded
+    coefficients: Tensor = torch.linalg.solve(toeplitz, correlation[:, 1:])
+    return coefficients
 
 
 def _fading_window(signal: Tensor) -> Tensor:
