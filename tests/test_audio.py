@@ -80,7 +80,7 @@ BROKEN = {
     "truncated": (write_truncated, "is truncated"),
     "no samples": (lambda path: soundfile.write(path, np.zeros(0), 16000), "no samples"),
     "nan": (lambda path: soundfile.write(path, np.full(9, np.nan), 16000, subtype="FLOAT"), "9 of 9 samples are not"),
-    "folder": (lambda path: path.mkdir(), "is a folder"),
+    "folder": (lambda path: path.mkdir(), "is a folder or device"),
 }
 
 
@@ -98,6 +98,11 @@ def test_wav_from_a_pipe_is_read_whole(tmp_path: Path) -> None:
     write_streamed(tmp_path / "pipe.wav")
     waveform, _ = read_audio(tmp_path / "pipe.wav")
     assert len(waveform) == 8000
+
+
+def test_rates_in_no_small_ratio_are_refused() -> None:
+    with pytest.raises(ValueError, match="44101 Hz to 16000 Hz has no small ratio"):
+        resample(torch.zeros(100), 44101, 16000)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_too_few_samples_are_refused_with_both_numbers() -> None:
     ("values", "message"),
     [
         ({"cycles": 2, "layers_per_cycle": 3, "dilations": (1, 2, 4)}, "contradicts cycles = 2"),
-        ({"kernel_size": 1}, "kernel_size is 1; expected at least 2"),
+        ({"kernel_size": 1}, "kernel_size is 1; expected 2 to 1024"),
         ({"classes": 200}, "classes is 200; expected a power of two"),
         ({"gate_channels": 7}, "gate_channels is 7; expected an even number"),
         ({"dilations": (1, 0)}, "dilations has 0"),

@@ -42,7 +42,7 @@ def test_foreign_files_are_refused(tmp_path: Path) -> None:
     torch.save({"x": torch.zeros(3)}, foreign)
     with pytest.raises(ValueError, match="is not a model file"):
         WaveNet.from_pretrained(foreign)
-    with pytest.raises(ValueError, match="is a folder"):
+    with pytest.raises(ValueError, match="is a folder or device"):
         WaveNet.from_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match="no such model file"):
         WaveNet.from_pretrained(tmp_path / "none")
@@ -52,6 +52,10 @@ def test_tensors_that_do_not_fit_the_configuration_are_named(model_file: Path) -
     rewrite(model_file, **{"head.bias": torch.zeros(4)})
     with pytest.raises(ValueError, match=r"'head.bias' has shape \(4,\); its configuration needs \(9,\)"):
         WaveNet.from_pretrained(model_file)
+    for wrong, message in ((torch.zeros(9, dtype=torch.int64), "int64"), (torch.full((9,), torch.nan), "not finite")):
+        rewrite(model_file, **{"head.bias": wrong})
+        with pytest.raises(ValueError, match=rf"'head.bias' .*{message}"):
+            WaveNet.from_pretrained(model_file)
     rewrite(model_file, **{"head.bias": None})
     with pytest.raises(ValueError, match=r"'head.bias' is missing"):
         WaveNet.from_pretrained(model_file)
@@ -69,6 +73,9 @@ def test_tensors_that_do_not_fit_the_configuration_are_named(model_file: Path) -
         {"residual_channels": 2**62},
         {"dilations": [1] * 2000},
         {"dilations": None},
+        {"dilations": [1.5, 2, 4]},
+        {"dilations": [10**400]},
+        {"sample_rate": 10**12},
     ],
 )
 def test_impossible_configurations_are_refused(model_file: Path, config: dict[str, object]) -> None:

@@ -11,7 +11,7 @@ from tests.conftest import tone
 from wavenet.audio import from_int16, read_audio
 from wavenet.corpus import Clip, find_clips
 from wavenet.dataset import PreparedDataset
-from wavenet.prepare import PrepareConfig, load_clip, prepare_dataset
+from wavenet.prepare import PrepareConfig, _settings, load_clip, prepare_dataset
 
 Prepare = Callable[..., PreparedDataset]
 
@@ -94,6 +94,26 @@ def test_other_settings_begin_anew(speech_folder: Path, tmp_path: Path) -> None:
     (partial / "audio.pcm").write_bytes(b"old")
     prepare_dataset(clips, tmp_path / "dataset", PrepareConfig())
     assert len(PreparedDataset(tmp_path / "dataset").clips) == 12
+
+
+def test_missing_samples_begin_anew_and_a_foreign_folder_is_left_alone(speech_folder: Path, tmp_path: Path) -> None:
+    clips = find_clips(speech_folder, "folder", held_out=0.3)
+    prepare_dataset(clips, tmp_path / "whole", PrepareConfig())
+    partial = tmp_path / "dataset.partial"
+    partial.mkdir()
+    settings = json.dumps(_settings(clips, PrepareConfig()))
+    (partial / "settings.json").write_text(settings)
+    for name in ("index.jsonl", "skipped.jsonl"):
+        (partial / name).write_bytes((tmp_path / "whole" / name).read_bytes())
+    (partial / "audio.pcm").write_bytes(b"short")
+    prepare_dataset(clips, tmp_path / "dataset", PrepareConfig())
+    assert (tmp_path / "dataset" / "audio.pcm").read_bytes() == (tmp_path / "whole" / "audio.pcm").read_bytes()
+
+    (tmp_path / "other.partial").mkdir()
+    (tmp_path / "other.partial" / "precious.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is in the way"):
+        prepare_dataset(clips, tmp_path / "other", PrepareConfig())
+    assert (tmp_path / "other.partial" / "precious.txt").read_text() == "mine"
 
 
 def test_existing_dataset_is_replaced_only_by_force_and_never_another_folder(

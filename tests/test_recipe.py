@@ -40,7 +40,7 @@ def test_values_are_read_and_set_from_outside(recipe: Path) -> None:
         ("train.steps=3.5", "train.steps is 3.5; input should be a valid integer"),
         ("train.tensorboard=1", "train.tensorboard is 1; input should be a valid boolean"),
         ("train.optimizer=sgd", "train.optimizer is \"sgd\"; input should be 'muon' or 'adam'"),
-        ("train.steps=0", "train: steps is 0; expected at least 1"),
+        ("train.steps=0", "train: steps is 0; expected 1 to 2^31"),
         ("train.learning_rate=nan", "train: learning_rate is nan"),
         ("train.ema_decay=1.0", "ema_decay is 1.0; expected a share"),
         ("model.dilations=[1,2]", "model: dilations is a list of 2 that contradicts cycles = 1"),
@@ -65,7 +65,7 @@ def test_missing_keys_and_broken_files_are_named(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match="is not a TOML recipe"):
         load_recipe(path)
-    with pytest.raises(ValueError, match="is a folder; expected a recipe"):
+    with pytest.raises(ValueError, match="is a folder or device; expected a recipe"):
         load_recipe(tmp_path)
     with pytest.raises(FileNotFoundError, match="no such recipe"):
         load_recipe(tmp_path / "none.toml")

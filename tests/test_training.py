@@ -154,7 +154,9 @@ def test_diverging_run_stops_and_keeps_its_checkpoint(recipe: Callable[..., Reci
 
 def test_a_run_is_not_overwritten_and_a_finished_one_can_be_resumed(recipe: Callable[..., Recipe]) -> None:
     train(recipe(), Watcher())
-    with pytest.raises(FileExistsError, match="holds a run at step 12; pass --resume"):
+    with pytest.raises(
+        FileExistsError, match=r"holds a run \(checkpoint.pt, model.safetensors, metrics.jsonl\); pass --resume"
+    ):
         train(recipe(), Watcher())
     assert train(recipe(), Watcher(), resume=True)
 
@@ -202,10 +204,11 @@ def test_damaged_checkpoint_falls_back_to_the_previous(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, {"step": 1})
     save_checkpoint(tmp_path, {"step": 2})
     data = (tmp_path / "checkpoint.pt").read_bytes()
-    (tmp_path / "checkpoint.pt").write_bytes(data[: len(data) // 2])
-    state = load_checkpoint(tmp_path)
-    assert state is not None
-    assert state["step"] == 1
+    for damaged in (b"", b"hello", data[:100], data[: len(data) // 2], data[:-1], data[:700] + b"x" * 50 + data[750:]):
+        (tmp_path / "checkpoint.pt").write_bytes(damaged)
+        state = load_checkpoint(tmp_path)
+        assert state is not None
+        assert state["step"] == 1
     (tmp_path / "checkpoint.previous.pt").write_bytes(b"x")
     with pytest.raises(ValueError, match="cannot be read"):
         load_checkpoint(tmp_path)

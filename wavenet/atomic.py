@@ -25,7 +25,9 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
             os.fsync(handle)
         os.replace(temporary, path)
     except OSError as error:
-        raise OSError(error.errno, f"cannot write ({error.strerror}); nothing was changed", str(path)) from error
+        raise OSError(
+            error.errno, f"cannot write ({error.strerror}); what was there is unchanged", str(path)
+        ) from error
     finally:
         if temporary is not None:
             with contextlib.suppress(FileNotFoundError):

@@ -18,6 +18,9 @@ __all__ = ["AUDIO_SUFFIXES", "from_int16", "read_audio", "resample", "to_int16",
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3")
 
+_LARGEST_RATIO = 10_000_000
+"""The filter bank grows with the product of the two sides of the ratio: 441 x 160 for 44.1 to 16 kHz."""
+
 _STREAMED = 0x7FFF0000
 """Programs that write WAV to a pipe put a length from here up into the header: it says nothing."""
 
@@ -30,8 +33,8 @@ def read_audio(path: str | os.PathLike[str]) -> tuple[Tensor, int]:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such audio file")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; expected an audio file ({', '.join(AUDIO_SUFFIXES)})")
+    if not path.is_file():
+        raise ValueError(f"{path} is a folder or device; expected an audio file ({', '.join(AUDIO_SUFFIXES)})")
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty")
     try:
@@ -40,6 +43,8 @@ def read_audio(path: str | os.PathLike[str]) -> tuple[Tensor, int]:
     except soundfile.SoundFileError as error:
         reason = str(error).rpartition(": ")[2].rstrip(".")
         raise ValueError(f"{path} is not readable audio ({reason}); expected {', '.join(AUDIO_SUFFIXES)}") from error
+    if not 1000 <= sample_rate <= 768000:
+        raise ValueError(f"{path}: its sample rate is {sample_rate} Hz; expected 1000 to 768000")
     if len(samples) == 0:
         raise ValueError(f"{path}: the clip has no samples")
     wrong = int(np.count_nonzero(~np.isfinite(samples)))
@@ -77,9 +82,18 @@ def from_int16(samples: Tensor) -> Tensor:
 
 
 def resample(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
-    """Band-limited resampling (windowed sinc), `(T,)` -> `(ceil(T * target / source),)`."""
+    """Band-limited resampling (windowed sinc), `(T,)` -> `(ceil(T * target / source),)`.
+
+    Raises `ValueError` for two rates in no small ratio, as 44101 to 16000.
+    """
     if source_rate == target_rate:
         return waveform
+    common = math.gcd(source_rate, target_rate)
+    if source_rate * target_rate / common**2 > _LARGEST_RATIO:
+        raise ValueError(
+            f"{source_rate} Hz to {target_rate} Hz has no small ratio ({source_rate // common} to "
+            f"{target_rate // common}), and would need a huge filter; convert the audio to a usual rate first"
+        )
     resampled: Tensor = functional.resample(waveform, source_rate, target_rate, lowpass_filter_width=32)
     return resampled
 

@@ -26,7 +26,7 @@ _BLOCKS_AT_ONCE = 4096
 _BLOCK = 40
 _WINDOW = 480
 _MEMORY = 32
-"""Samples over which the scale of the error forgets. The three, at 16 kHz, are the best of eight settings tried on speech."""
+"""Samples over which the scale of the error forgets. These are the best of eight settings tried on 16 kHz speech."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ from wavenet.atomic import write_atomically
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
 
+_DAMAGE = (RuntimeError, LookupError, ValueError, TypeError, AttributeError, OSError, EOFError, pickle.UnpicklingError)
+"""What `torch.load` was seen to raise on files cut short, overwritten or flipped."""
+
 _FORMAT = "wavenet-toolkit checkpoint, version 1"
 
 
@@ -46,8 +49,9 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
             if isinstance(state, dict) and state.get("format") == _FORMAT:
                 return state
             failures.append(f"{path} is not a checkpoint of this toolkit")
-        except (RuntimeError, ValueError, OSError, EOFError, pickle.UnpicklingError) as error:
-            failures.append(f"{path} cannot be read ({str(error).splitlines()[0]})")
+        except _DAMAGE as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            failures.append(f"{path} cannot be read ({reason})")
     if failures:
         raise ValueError("; ".join(failures))
     return None

@@ -20,7 +20,6 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     help="Train WaveNets on audio, score them on held-out audio, and generate WAV files.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -33,16 +32,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 def main() -> None:
     """Entry point of the `wavenet` command."""
     try:
-        app()
-    except FileNotFoundError as error:
-        _fail(str(error) if error.filename is None else f"{error.filename}: no such file or folder")
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+    except typer.TyperException as error:
+        _fail(f"{error.format_message()} See wavenet --help, or wavenet COMMAND --help.")
     except OSError as error:
         _fail(str(error) if error.filename is None else f"{error.filename}: {error.strerror}")
     except (ValueError, FloatingPointError) as error:
         _fail(str(error))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):
+            raise
+        _fail("not enough memory for this; try a smaller model, window, batch or count")
 
 
 def _fail(message: str) -> None:
@@ -72,6 +75,8 @@ def prepare(
     from wavenet.dataset import PreparedDataset
     from wavenet.prepare import PrepareConfig, prepare_dataset
 
+    if jobs is not None and not 1 <= jobs <= 1024:
+        raise ValueError(f"--jobs is {jobs}; expected 1 to 1024")
     if not 0 <= held_out < 1:
         raise ValueError(f"--held-out is {held_out}; expected a share from 0 to under 1")
     config = PrepareConfig(sample_rate=sample_rate, trim_db=trim_db or None)
@@ -189,16 +194,20 @@ def generate(
 
     if output.suffix.lower() not in (".wav", ".flac"):
         raise ValueError(f"{output}: audio is written as .wav or .flac, not as {output.suffix!r}")
-    if not 0 < seconds < math.inf or count < 1:
-        raise ValueError(f"--seconds is {seconds} and --count {count}; expected a positive time and at least 1")
+    if not 0 < seconds <= 86400 or not 1 <= count <= 1000:
+        raise ValueError(f"--seconds is {seconds} and --count {count}; expected up to 86400 (a day) and 1 to 1000")
     names = [output] if count == 1 else [output.with_stem(f"{output.stem}-{i + 1}") for i in range(count)]
-    for path in (*names, *([log_probs] if log_probs else [])):
+    outputs = [*names, *([log_probs] if log_probs else [])]
+    for path in outputs:
         _check_output(path, force)
+    sources = {path.resolve() for path in (model, prime) if path is not None}
+    resolved = {path.resolve() for path in outputs}
+    if resolved & sources or len(resolved) < len(outputs):
+        raise ValueError("an output is also the model, the prime or another output; give each file a name of its own")
     network = WaveNet.from_pretrained(model)
     rate = network.config.sample_rate
     samples = max(1, round(seconds * rate))
     beginning = _read_prime(prime, prime_seconds, rate)
-    print(f"{choose_engine(engine).name} engine, {count} x {seconds:g} s at {rate} Hz", file=sys.stderr)
     begun = time.perf_counter()
     with tqdm(total=samples, unit="sample", desc="generate", disable=None) as bar:
 
@@ -231,8 +240,8 @@ def generate(
     bits = -float(log_probabilities.double().mean()) / math.log(2)
     speed = count * samples / elapsed
     print(
-        f"wrote {', '.join(map(str, names))} (seed {seed}): {bits:.2f} bits/sample, "
-        f"{speed:,.0f} samples/s, {speed / rate:.3f} x real time"
+        f"wrote {', '.join(map(str, names))} (seed {seed}, {choose_engine(engine).name} engine): "
+        f"{bits:.2f} bits/sample, {speed:,.0f} samples/s, {speed / rate:.3f} x real time"
     )
 
 

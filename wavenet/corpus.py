@@ -27,7 +27,7 @@ class Clip:
 def stable_split(name: str, held_out: float) -> str:
     """`test` for a share `held_out` of all names, else `train`: a hash of the name decides, so adding clips
     to a corpus moves none from one side to the other."""
-    digest = hashlib.sha256(name.encode()).digest()
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
     return "test" if int.from_bytes(digest[:8], "big") < held_out * 2**64 else "train"
 
 

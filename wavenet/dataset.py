@@ -1,18 +1,16 @@
 """A prepared dataset on disk, read through a memory map, and random windows of it for training."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
-
-from wavenet.prepare import FORMAT
 
 __all__ = ["Batch", "PreparedClip", "PreparedDataset", "WindowSampler"]
 
@@ -30,6 +28,24 @@ class PreparedClip:
     samples: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a dataset was made with, and the checksum of its index and samples."""
+
+    format: Literal["wavenet-toolkit dataset, version 1"]
+    sample_rate: Annotated[int, Field(ge=1000, le=768000)]
+    trim_db: float | None
+    clips: Annotated[int, Field(ge=1)]
+    samples: Annotated[int, Field(ge=1)]
+    skipped: int
+    sha256: str
+
+
+def _first(error: ValidationError) -> str:
+    details = error.errors()[0]
+    return ": ".join([".".join(str(part) for part in details["loc"]), details["msg"]]).removeprefix(": ")
+
+
 class PreparedDataset:
     """What `wavenet prepare` wrote. Samples stay on disk until they are asked for."""
 
@@ -37,39 +53,40 @@ class PreparedDataset:
         """Raises `FileNotFoundError` where nothing is, `ValueError` where it is no whole dataset."""
         self.path = Path(path)
         self.manifest = self._read_manifest()
-        self.sample_rate = int(self.manifest["sample_rate"])
+        self.sample_rate = self.manifest.sample_rate
         audio = self.path / "audio.pcm"
-        expected = int(self.manifest["samples"]) * 2
+        expected = self.manifest.samples * 2
         if not audio.is_file() or audio.stat().st_size != expected:
             found = f"{audio.stat().st_size} bytes" if audio.is_file() else "nothing"
             raise ValueError(f"{audio}: found {found}, its manifest says {expected} bytes; prepare the dataset again")
         self._pcm: NDArray[np.int16] = np.memmap(audio, dtype="<i2", mode="r")
         self.clips = tuple(self._read_index())
 
-    def _read_manifest(self) -> dict[str, Any]:
+    def _read_manifest(self) -> Manifest:
         if not self.path.exists():
             raise FileNotFoundError(f"{self.path}: no such dataset; `wavenet prepare SOURCE {self.path}` makes one")
         file = self.path / "manifest.json"
         if not file.is_file():
             raise ValueError(f"{self.path} is not a prepared dataset (no manifest.json); `wavenet prepare` makes one")
         try:
-            manifest = json.loads(file.read_text("utf-8"))
-            if manifest["format"] != FORMAT:
-                raise ValueError(f"format {manifest['format']!r}, expected {FORMAT!r}")
-            return {**manifest, "samples": int(manifest["samples"]), "sample_rate": int(manifest["sample_rate"])}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{file} is not a dataset's manifest ({error}); prepare the dataset again") from error
+            return TypeAdapter(Manifest).validate_json(file.read_bytes())
+        except ValidationError as error:
+            raise ValueError(
+                f"{file} is not a dataset's manifest ({_first(error)}); prepare the dataset again"
+            ) from error
 
     def _read_index(self) -> Iterator[PreparedClip]:
-        file = self.path / "index.jsonl"
+        file, reader = self.path / "index.jsonl", TypeAdapter(PreparedClip)
         try:
-            for line in file.read_text("utf-8").splitlines():
-                clip = PreparedClip(**json.loads(line))
+            for line in file.read_bytes().splitlines():
+                clip = reader.validate_json(line)
                 if clip.offset < 0 or clip.samples < 1 or clip.offset + clip.samples > len(self._pcm):
                     raise ValueError(f"clip {clip.name!r} lies outside the audio")
                 yield clip
-        except (ValueError, TypeError, OSError) as error:
-            raise ValueError(f"{file} is not a dataset's index ({error}); prepare the dataset again") from error
+        except ValidationError as error:
+            raise ValueError(f"{file} is not a dataset's index ({_first(error)}); prepare the dataset again") from error
+        except OSError as error:
+            raise ValueError(f"{file} cannot be read ({error.strerror}); prepare the dataset again") from error
 
     def split(self, name: str) -> tuple[PreparedClip, ...]:
         """The clips of one split; `ValueError` if there are none."""

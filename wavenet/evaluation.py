@@ -14,8 +14,8 @@ from wavenet.model import WaveNet
 
 __all__ = ["Score", "evaluate", "evenly_spaced", "score_symbols"]
 
-CHUNK = 8192
-"""Samples scored at a time: it bounds the memory, not the context."""
+_CHUNK_PARAMETERS = 2**21
+"""Network outputs held at a time when scoring: it bounds the memory, not the context."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,13 @@ class Score:
 
 
 @torch.no_grad()
-def score_symbols(model: WaveNet, symbols: Tensor, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
+def score_symbols(model: WaveNet, symbols: Tensor, chunk: int | None = None) -> tuple[Tensor, Tensor]:
     """Log-probability in nats of each symbol given all before it, and whether it was the mode.
 
     Shape: `(B, T)` -> `(B, T)` and `(B, T)`. The clip starts from silence; the state carries the context from
     chunk to chunk, so the result does not depend on `chunk`.
     """
+    chunk = chunk or max(1, _CHUNK_PARAMETERS // model.distribution.parameters)
     state = model.initial_state(symbols.shape[0])
     latest = torch.full_like(symbols[:, :1], model.distribution.silence)
     log_probs, right = [], []
@@ -85,6 +86,6 @@ def evaluate(
 def evenly_spaced(clips: Sequence[PreparedClip], samples: int) -> list[PreparedClip]:
     """A fixed choice of clips, spread evenly over the list, of about `samples` in all and at least one."""
     total = sum(clip.samples for clip in clips)
-    step = max(1.0, total / samples)
+    step = max(1.0, total / max(1, samples))
     count = max(1, round(len(clips) / step))
     return [clips[int(index * len(clips) / count)] for index in range(count)]

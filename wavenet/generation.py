@@ -76,6 +76,8 @@ def generate(
     options = SamplingOptions(temperature=temperature, top_k=top_k, top_p=top_p)
     if num_samples < 1 or batch < 1:
         raise ValueError(f"num_samples is {num_samples} and batch {batch}; expected at least 1 of each")
+    if not -(2**63) <= seed <= 2**64 - batch:
+        raise ValueError(f"seed is {seed}; expected -2^63 to 2^64 - {batch}")
     runner = choose_engine(engine)(model, batch)
     if prime is not None:
         runner.prime(_prime_symbols(model, prime, batch))

@@ -1,11 +1,13 @@
 """The network: a stack of gated residual blocks over dilated causal convolutions (van den Oord et al. 2016)."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,6 +20,18 @@ __all__ = ["ResidualBlock", "State", "WaveNet", "WaveNetConfig"]
 
 State = list[Tensor]
 """What the network remembers between chunks: the last inputs of each block, `(B, context, residual)`."""
+
+
+_BOUNDS = {
+    "sample_rate": (1000, 768000),
+    "kernel_size": (2, 1024),
+    "cycles": (1, 100),
+    "layers_per_cycle": (1, 24),
+    "residual_channels": (1, 65536),
+    "gate_channels": (2, 65536),
+    "skip_channels": (1, 65536),
+    "head_channels": (1, 65536),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +56,17 @@ class WaveNetConfig:
 
     def __post_init__(self) -> None:
         Categorical(self.classes)
-        _at_least(self, kernel_size=2, residual_channels=1, gate_channels=2, skip_channels=1, head_channels=1)
-        _at_least(self, sample_rate=1000, cycles=1, layers_per_cycle=1)
+        for name, (least, most) in _BOUNDS.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise ValueError(f"{name} is {value}; expected {least} to {most}")
         if self.gate_channels % 2:
             raise ValueError(f"gate_channels is {self.gate_channels}; expected an even number (filter and gate)")
-        if self.layers_per_cycle is not None and self.layers_per_cycle > 24:
-            raise ValueError(f"layers_per_cycle is {self.layers_per_cycle}; expected at most 24 (dilation 2^23)")
-        if max(self.cycles or 0, len(self.dilations)) > 1000:
-            raise ValueError("over 1000 cycles or dilations; expected a network of at most 1000 of them")
+        if len(self.dilations) > 1000:
+            raise ValueError(f"dilations lists {len(self.dilations)} layers; expected at most 1000")
         for dilation in self.dilations:
-            if dilation < 1:
-                raise ValueError(f"dilations has {dilation}; expected whole numbers from 1")
+            if not 1 <= dilation <= 2**23:
+                raise ValueError(f"dilations has {dilation}; expected whole numbers from 1 to {2**23}")
         object.__setattr__(self, "dilations", self._resolved_dilations())
 
     def _resolved_dilations(self) -> tuple[int, ...]:
@@ -80,13 +94,6 @@ class WaveNetConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain values that `WaveNetConfig(**values)` takes back; the schedule is spelled out in `dilations`."""
         return {**asdict(self), "cycles": None, "layers_per_cycle": None, "dilations": list(self.dilations)}
-
-
-def _at_least(config: WaveNetConfig, **bounds: int) -> None:
-    for name, least in bounds.items():
-        value = getattr(config, name)
-        if value is not None and value < least:
-            raise ValueError(f"{name} is {value}; expected at least {least}")
 
 
 class ResidualBlock(nn.Module):
@@ -210,11 +217,13 @@ class WaveNet(nn.Module):
         """Read a model file, in evaluation mode on the CPU. A file that is no whole model raises `ValueError`."""
         tensors, metadata = read_model_file(path)
         try:
-            config = WaveNetConfig(**metadata["config"])
-            with torch.device("meta"):
-                model = cls(config)
-        except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
-            raise ValueError(f"{path}: its configuration is not one of this toolkit ({error})") from error
+            config = TypeAdapter(WaveNetConfig).validate_json(json.dumps(metadata.get("config")))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise ValueError(f"{path}: its configuration is not one of this toolkit ({key}: {first['msg']})") from error
+        with torch.device("meta"):
+            model = cls(config)
         load_tensors(model, tensors, path)
         return model.eval()
 

@@ -34,16 +34,16 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such model file")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; expected a model file (.safetensors)")
+    if not path.is_file():
+        raise ValueError(f"{path} is a folder or device; expected a model file (.safetensors)")
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            if _KEY not in header:
-                raise ValueError(f"{path} is a safetensors file, but not a model of this toolkit (no {_KEY!r} in it)")
             metadata = json.loads(header[_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+    except KeyError as error:
+        raise ValueError(f"{path} is a safetensors file, but not a model of this toolkit (no {error} in it)") from error
+    except (SafetensorError, ValueError, RecursionError, OSError) as error:
         raise ValueError(
             f"{path} is not a model file, or not a whole one ({error}); expected safetensors written by this toolkit"
         ) from error
@@ -66,4 +66,10 @@ def load_tensors(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: s
                 f"{path}: tensor {name!r} has shape {tuple(tensors[name].shape)}; "
                 f"its configuration needs {tuple(expected[name].shape)}"
             )
+        if not tensors[name].is_floating_point() or tensors[name].dtype != next(iter(tensors.values())).dtype:
+            raise ValueError(
+                f"{path}: tensor {name!r} is {tensors[name].dtype}; expected all of one floating-point type"
+            )
+        if not bool(tensors[name].isfinite().all()):
+            raise ValueError(f"{path}: tensor {name!r} has weights that are not finite (NaN or infinity)")
     module.load_state_dict(dict(tensors), assign=True)

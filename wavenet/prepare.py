@@ -27,6 +27,7 @@ from wavenet.corpus import Clip
 __all__ = ["PrepareConfig", "Skipped", "load_clip", "prepare_dataset"]
 
 FORMAT = "wavenet-toolkit dataset, version 1"
+_WORK_FILES = ("settings.json", "audio.pcm", "index.jsonl", "skipped.jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,10 @@ def load_clip(clip: Clip, config: PrepareConfig) -> NDArray[np.int16] | Skipped:
     """Decode, resample, trim and round one clip. A broken file is an answer, not an exception."""
     try:
         waveform, rate = read_audio(clip.path)
-        waveform = resample(waveform, rate, config.sample_rate)
+        try:
+            waveform = resample(waveform, rate, config.sample_rate)
+        except ValueError as error:
+            raise ValueError(f"{clip.path}: {error}") from error
         if not waveform.any():
             raise ValueError(f"{clip.path}: nothing but digital silence")
         if config.trim_db is not None:
@@ -89,10 +93,15 @@ def prepare_dataset(
     work = _Work.resume(partial_folder, _settings(clips, config))
     progress(len(work.done))
     remaining = [clip for clip in clips if clip.name not in work.done]
-    with work, _mapper(jobs, len(remaining)) as map_clips:
-        for clip, loaded in zip(remaining, map_clips(partial(load_clip, config=config), remaining), strict=True):
-            work.add(clip, loaded)
-            progress(1)
+    try:
+        with work, _mapper(jobs, len(remaining)) as map_clips:
+            for clip, loaded in zip(remaining, map_clips(partial(load_clip, config=config), remaining), strict=True):
+                work.add(clip, loaded)
+                progress(1)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"{error.strerror}; the same command goes on from there", str(partial_folder)
+        ) from error
     if not work.samples:
         shutil.rmtree(partial_folder)
         raise ValueError(f"none of the {len(clips)} clips could be read; the first: {work.skipped[0].reason}")
@@ -123,14 +132,19 @@ class _Work:
         """Go on in `folder` if it was begun with the same clips and settings; else begin anew."""
         work = cls(folder)
         settings_file = folder / "settings.json"
-        if settings_file.is_file() and settings_file.read_text() == json.dumps(settings):
-            work._read_back()
-            return work
+        if settings_file.is_file() and settings_file.read_text("utf-8") == json.dumps(settings):
+            try:
+                work._read_back()
+                return work
+            except (ValueError, LookupError, TypeError, OSError):
+                work = cls(folder)  # damaged: begin anew
+        if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - set(_WORK_FILES)):
+            raise ValueError(f"{folder} is in the way: it is no half-made dataset; move it or choose another DATASET")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        for name in ("audio.pcm", "index.jsonl", "skipped.jsonl"):
+        for name in _WORK_FILES[1:]:
             (folder / name).touch()
-        settings_file.write_text(json.dumps(settings))
+        settings_file.write_text(json.dumps(settings), "utf-8")
         return work
 
     def _read_back(self) -> None:
@@ -138,15 +152,18 @@ class _Work:
         for file in (index, skipped):
             whole = file.read_bytes().rpartition(b"\n")
             os.truncate(file, len(whole[0]) + len(whole[1]))
-        for line in index.read_text("utf-8").splitlines():
+        for line in index.read_text("utf-8").split("\n")[:-1]:
             entry = json.loads(line)
             self.samples = entry["offset"] + entry["samples"]
             self.done.add(entry["name"])
             self.clips += 1
-        for line in skipped.read_text("utf-8").splitlines():
+        for line in skipped.read_text("utf-8").split("\n")[:-1]:
             self.skipped.append(Skipped(**json.loads(line)))
             self.done.add(self.skipped[-1].name)
-        os.truncate(self.folder / "audio.pcm", self.samples * 2)
+        audio = self.folder / "audio.pcm"
+        if audio.stat().st_size < self.samples * 2:
+            raise ValueError("samples are missing")
+        os.truncate(audio, self.samples * 2)
 
     def __enter__(self) -> "_Work":
         self._audio = open(self.folder / "audio.pcm", "ab")
@@ -161,7 +178,7 @@ class _Work:
     def add(self, clip: Clip, loaded: NDArray[np.int16] | Skipped) -> None:
         if isinstance(loaded, Skipped):
             self.skipped.append(loaded)
-            self._skips.write(json.dumps(asdict(loaded), ensure_ascii=False) + "\n")
+            self._skips.write(json.dumps(asdict(loaded)) + "\n")
             self._skips.flush()
             return
         self._audio.write(loaded.astype("<i2").tobytes())
@@ -175,7 +192,7 @@ class _Work:
             "offset": self.samples,
             "samples": len(loaded),
         }
-        self._index.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        self._index.write(json.dumps(entry) + "\n")
         self._index.flush()
         self.samples += len(loaded)
         self.clips += 1

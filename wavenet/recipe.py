@@ -55,14 +55,14 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "window", "log_every", "evaluate_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+            if not 1 <= getattr(self, name) <= 2**31:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 to 2^31")
         for name in ("learning_rate", "muon_learning_rate", "gradient_clip", "evaluation_seconds", "audio_seconds"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a positive number")
+            if not 0 < getattr(self, name) < 1e38:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a positive number below 1e38")
         for name in ("warmup_steps", "seed", "weight_decay"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+            if not 0 <= getattr(self, name) < 2**63:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more, below 2^63")
         for name, below in (("decay_share", 1.0000001), ("ema_decay", 1.0)):
             if not 0 <= getattr(self, name) < below:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a share from 0 to 1")
@@ -96,11 +96,11 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such recipe")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; expected a recipe (.toml)")
+    if not path.is_file():
+        raise ValueError(f"{path} is a folder or device; expected a recipe (.toml)")
     try:
         values = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not a TOML recipe ({error})") from error
     for setting in settings:
         _apply(values, setting)

@@ -42,7 +42,7 @@ def sample_classes(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -
     if options.temperature == 0:
         return logits.argmax(dim=1)
     if options.temperature != 1:
-        logits = logits.double() / options.temperature
+        logits = (logits - logits.amax(dim=1, keepdim=True)).double() / options.temperature
     probabilities = torch.softmax(logits, dim=1, dtype=torch.float64)
     if options.top_k is not None and options.top_k < probabilities.shape[1]:
         probabilities = _keep_top_k(probabilities, options.top_k)

@@ -122,7 +122,7 @@ class Trainer:
         if not math.isfinite(bits) or not math.isfinite(float(norm)):
             raise FloatingPointError(
                 f"step {self.progress.step + 1}: the loss is {bits:.4g} and its gradient {float(norm):.4g}; "
-                "training stopped, the last checkpoint is kept; try lower learning rates"
+                "training stopped, the last checkpoint (if there is one) is kept; try lower learning rates"
             )
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -148,7 +148,7 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         return {
             "recipe": self.recipe.to_dict(),
-            "dataset_sha256": self.dataset.manifest["sha256"],
+            "dataset_sha256": self.dataset.manifest.sha256,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -159,16 +159,19 @@ class Trainer:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint. `ValueError` where it belongs to another recipe or another dataset."""
         _refuse_changed_recipe(state["recipe"], self.recipe.to_dict())
-        if state["dataset_sha256"] != self.dataset.manifest["sha256"]:
+        if state["dataset_sha256"] != self.dataset.manifest.sha256:
             raise ValueError(
                 f"{self.recipe.dataset} has changed since the run began; start a new run, with another `run`"
             )
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
-        for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(optimizer_state)
-        self.progress = Progress(**state["progress"])
-        torch.set_rng_state(state["random_state"])
+        try:
+            self.model.load_state_dict(state["model"])
+            self.average.load_state_dict(state["average"])
+            for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(optimizer_state)
+            self.progress = Progress(**state["progress"])
+            torch.set_rng_state(state["random_state"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise ValueError(f"the checkpoint in {self.recipe.run} does not fit its recipe ({error})") from error
 
 
 def train(
@@ -183,12 +186,13 @@ def train(
     Writes into `recipe.run`: `recipe.json`, `metrics.jsonl`, `checkpoint.pt`, `model.safetensors` (the average).
     Raises `FileExistsError` where a run is there and `resume` is off; `FloatingPointError` when training diverges.
     """
-    found = load_checkpoint(recipe.run)
-    if found is not None and not resume:
+    present = [name for name in ("checkpoint.pt", "model.safetensors", "metrics.jsonl") if (recipe.run / name).exists()]
+    if present and not resume:
         raise FileExistsError(
-            f"{recipe.run} holds a run at step {found['progress']['step']}; "
+            f"{recipe.run} holds a run ({', '.join(present)}); "
             "pass --resume to go on, or --set run=FOLDER to begin another"
         )
+    found = load_checkpoint(recipe.run)
     trainer = Trainer(recipe, observer)
     observer.note(f"training on {trainer.device}, in {'bfloat16' if trainer.autocast else 'float32'}")
     if found is not None:
@@ -252,8 +256,11 @@ class _Metrics:
     def _write(self, **record: float) -> None:
         record["seconds"] = round(self.trainer.progress.seconds, 3)
         line = (json.dumps(record) + "\n").encode()
-        with open(self.path, "ab") as file:
-            file.write(line)
+        try:
+            with open(self.path, "ab") as file:
+                file.write(line)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         self.trainer.progress.metrics_bytes += len(line)
         self.trainer.observer.logged(record)
 
