@@ -211,7 +211,7 @@ def test_every_command_has_help_and_refuses_unknown_flags(wavenet, command: str)
 def test_no_command_shows_help_and_a_wrong_one_is_named(wavenet) -> None:
     assert "evaluate" in wavenet().out
     wavenet("sing").fails_with("No such command 'sing'")
-    wavenet("inspect").fails_with("Missing argument 'PATH'")
+    wavenet("inspect").fails_with("Missing argument 'path'")
 
 
 def test_outputs_never_fall_on_inputs_or_each_other(wavenet, model_file: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import math
 import os
 import re
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -38,8 +39,9 @@ def read_audio(path: str | os.PathLike[str]) -> tuple[Tensor, int]:
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty")
     try:
-        _refuse_truncated(path)
-        samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
+        with open(path, "rb") as file:  # opened here, since soundfile refuses names that are not UTF-8
+            _refuse_truncated(path, file)
+            samples, sample_rate = soundfile.read(file, dtype="float32", always_2d=True)
     except soundfile.SoundFileError as error:
         reason = str(error).rpartition(": ")[2].rstrip(".")
         raise ValueError(f"{path} is not readable audio ({reason}); expected {', '.join(AUDIO_SUFFIXES)}") from error
@@ -53,9 +55,10 @@ def read_audio(path: str | os.PathLike[str]) -> tuple[Tensor, int]:
     return torch.from_numpy(samples.mean(axis=1)), int(sample_rate)
 
 
-def _refuse_truncated(path: Path) -> None:
+def _refuse_truncated(path: Path, file: BinaryIO) -> None:
     """A RIFF file whose data chunk promises more bytes than the file holds was cut off; libsndfile reads on."""
-    log = str(soundfile.info(path, verbose=True).extra_info)
+    log = str(soundfile.info(file, verbose=True).extra_info)
+    file.seek(0)
     match = re.search(r"^\s*data\s*: (\d+) \(should be (\d+)\)", log, re.MULTILINE)
     if match and int(match[2]) < int(match[1]) < _STREAMED:
         raise ValueError(f"{path} is truncated: its header promises {match[1]} bytes of audio, {match[2]} are there")
