@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from torchaudio import datasets
 
 from wavenet.audio import AUDIO_SUFFIXES
 
-__all__ = ["CORPORA", "Clip", "find_clips", "stable_split"]
+__all__ = ["CORPORA", "Clip", "find_clips", "printable", "stable_split"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +28,13 @@ class Clip:
 def stable_split(name: str, held_out: float) -> str:
     """`test` for a share `held_out` of all names, else `train`: a hash of the name decides, so adding clips
     to a corpus moves none from one side to the other."""
-    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+    digest = hashlib.sha256(name.encode()).digest()
     return "test" if int.from_bytes(digest[:8], "big") < held_out * 2**64 else "train"
+
+
+def printable(name: str) -> str:
+    """A file name as text: bytes that are not UTF-8 are spelled out, `caf\\xe9`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def find_clips(
@@ -63,17 +69,17 @@ def find_clips(
 
 def _folder(source: Path, held_out: float, speakers: bool) -> Iterator[Clip]:
     files = sorted(path for path in source.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
-    stems = [path.relative_to(source).with_suffix("").as_posix() for path in files]
+    stems = [printable(path.relative_to(source).with_suffix("").as_posix()) for path in files]
     for path, stem in zip(files, stems, strict=True):
         relative = path.relative_to(source)
         if speakers and len(relative.parts) < 2:
             raise ValueError(f"{path} lies in no speaker's folder; expected {source}/SPEAKER/{path.name}")
         transcript = path.with_suffix(".txt")
         yield Clip(
-            name=relative.as_posix() if stems.count(stem) > 1 else stem,
+            name=printable(relative.as_posix()) if stems.count(stem) > 1 else stem,
             path=path,
             split=stable_split(stem, held_out),
-            speaker=relative.parts[0] if speakers else None,
+            speaker=printable(relative.parts[0]) if speakers else None,
             text=transcript.read_text("utf-8", errors="replace").strip() if transcript.is_file() else None,
         )
 

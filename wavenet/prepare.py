@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from wavenet.audio import read_audio, resample, to_int16, trim_silence
-from wavenet.corpus import Clip
+from wavenet.corpus import Clip, printable
 
 __all__ = ["PrepareConfig", "Skipped", "load_clip", "prepare_dataset"]
 
@@ -68,7 +68,7 @@ def load_clip(clip: Clip, config: PrepareConfig) -> NDArray[np.int16] | Skipped:
             waveform = trim_silence(waveform, config.sample_rate, config.trim_db)
         return to_int16(waveform).numpy()
     except (ValueError, OSError) as error:
-        return Skipped(clip.name, str(error))
+        return Skipped(clip.name, printable(str(error)))
 
 
 def prepare_dataset(
@@ -188,7 +188,7 @@ class _Work:
             "split": clip.split,
             "speaker": clip.speaker,
             "text": clip.text,
-            "source": str(clip.path),
+            "source": printable(str(clip.path)),
             "offset": self.samples,
             "samples": len(loaded),
         }
