@@ -196,7 +196,9 @@ def test_every_error_of_generate(wavenet, model_file: Path, tmp_path: Path) -> N
 def test_every_error_of_evaluate_and_inspect(wavenet, model_file: Path, dataset: Path, tmp_path: Path) -> None:
     wavenet("evaluate", model_file, tmp_path / "none").fails_with("no such dataset")
     wavenet("evaluate", model_file, tmp_path).fails_with("not a prepared dataset")
-    wavenet("evaluate", model_file, dataset, "--split", "dev").fails_with("no clips in split 'dev'; it has test, train")
+    wavenet("evaluate", model_file, dataset, "--split", "dev").fails_with(
+        "no clips in split 'dev'; it has test, train; prepare it again"
+    )
     wavenet("evaluate", model_file, dataset, "--limit", 0).fails_with("--limit is 0")
     wavenet("inspect", tmp_path / "none").fails_with("no such model file")
     wavenet("inspect", tmp_path / "none.toml").fails_with("no such recipe")
@@ -228,6 +230,7 @@ def test_a_run_that_lost_its_checkpoints_is_not_overwritten(wavenet, recipe: Pat
         path.unlink()
     before = (tmp_path / "run" / "model.safetensors").read_bytes()
     wavenet("train", recipe).fails_with("holds a run (model.safetensors, metrics.jsonl)", "--resume")
+    wavenet("train", recipe, "--resume").fails_with("but no checkpoint to go on from")
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
 
 
@@ -244,13 +247,21 @@ def test_odd_names_and_texts_are_prepared(wavenet, speech_folder: Path, tmp_path
 def test_interrupted_training_says_how_to_go_on_and_does(recipe: Path, tmp_path: Path) -> None:
     settings = ["--set", "train.steps=4000", "--set", "train.log_every=1"]
     process = subprocess.Popen([*COMMAND, "train", recipe, *settings], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    while not (tmp_path / "run" / "checkpoint.pt").exists() and process.poll() is None:
+    while not (tmp_path / "run" / "checkpoint.previous.pt").exists() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"checkpoint saved" in errors
     assert b"--resume goes on" in errors
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    shorter = [*settings, "--set", "train.evaluation_seconds=0.2"]
+    assert 0 < state["progress"]["step"] < 4000
+    again = subprocess.Popen([*COMMAND, "train", recipe, *shorter, "--resume"], stdout=subprocess.PIPE)
+    assert again.stdout is not None
+    assert any(f"resumed at step {state['progress']['step']}".encode() in line for line in again.stdout)
+    again.send_signal(signal.SIGKILL)
+    again.communicate()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")

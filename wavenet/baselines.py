@@ -94,11 +94,13 @@ def _predict(signal: Tensor) -> Tensor:
     """Linear prediction of each sample, `(T,)`, with coefficients from the `_WINDOW` samples before its block."""
     blocks = math.ceil(len(signal) / _BLOCK)
     padded = torch.cat([signal.new_zeros(_WINDOW), signal, signal.new_zeros(blocks * _BLOCK - len(signal))])
-    windows = padded.unfold(0, _WINDOW, _BLOCK)[:blocks]
-    coefficients = torch.cat([_fit(group * _fading_window(signal)) for group in torch.split(windows, _BLOCKS_AT_ONCE)])
-    past = padded[_WINDOW - _ORDER : -1].unfold(0, _ORDER, 1).flip(1)
-    predictions = (past.reshape(blocks, _BLOCK, _ORDER) @ coefficients[:, :, None]).flatten()
-    bounded: Tensor = predictions[: len(signal)].clamp(-1, 1)
+    windows = torch.split(padded.unfold(0, _WINDOW, _BLOCK)[:blocks], _BLOCKS_AT_ONCE)
+    pasts = padded[_WINDOW - _ORDER : -1].unfold(0, _ORDER, 1)
+    predictions = []
+    for window, past in zip(windows, torch.split(pasts, _BLOCKS_AT_ONCE * _BLOCK), strict=True):
+        coefficients = _fit(window * _fading_window(signal))
+        predictions.append((past.flip(1).reshape(-1, _BLOCK, _ORDER) @ coefficients[:, :, None]).flatten())
+    bounded: Tensor = torch.cat(predictions)[: len(signal)].clamp(-1, 1)
     return bounded
 
 

@@ -40,7 +40,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     Raises `ValueError` where files are there and none of them can be read.
     """
     failures = []
-    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
+    for name in ("checkpoint.pt", "checkpoint.new.pt", "checkpoint.previous.pt"):
         path = folder / name
         if not path.exists():
             continue

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 import signal
 import sys
 import threading
@@ -42,8 +43,8 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except RuntimeError as error:
-        if "allocate memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and "allocate" not in str(error):
             raise
         _fail("not enough memory for this; try a smaller model, window, batch or count")
 
@@ -69,8 +70,6 @@ def prepare(
     force: Force = False,
 ) -> None:
     """Turn recordings (WAV, FLAC, Ogg, MP3; any rate) into a dataset for training."""
-    import os
-
     from wavenet.corpus import find_clips
     from wavenet.dataset import PreparedDataset
     from wavenet.prepare import PrepareConfig, prepare_dataset
@@ -91,7 +90,10 @@ def prepare(
     for clip in skipped:
         print(f"skipped: {clip.reason}", file=sys.stderr)
     prepared = PreparedDataset(dataset)
-    for split in sorted({clip.split for clip in prepared.clips}):
+    present = {clip.split for clip in prepared.clips}
+    for missing in {"train", "test"} - present:
+        print(f"no clip fell into split {missing}: training needs both; see --held-out", file=sys.stderr)
+    for split in sorted(present):
         members = prepared.split(split)
         minutes = sum(clip.samples for clip in members) / prepared.sample_rate / 60
         print(f"{split}: {len(members)} clips, {minutes:.1f} minutes")
@@ -109,6 +111,7 @@ class _TrainingConsole:
 
     def note(self, message: str) -> None:
         tqdm.write(message)
+        sys.stdout.flush()
 
     def stepped(self, step: int, bits: float) -> None:
         begun_step, begun = self.begun = self.begun or (step - 1, time.perf_counter())
@@ -124,7 +127,7 @@ class _TrainingConsole:
             self.tensorboard.logged(record)
 
     def evaluated(self, step: int, bits: float, model: "WaveNet") -> None:
-        tqdm.write(f"step {step:>6}: {bits:.3f} bits/sample held out")
+        self.note(f"step {step:>6}: {bits:.3f} bits/sample held out")
         if self.tensorboard is not None:
             self.tensorboard.evaluated(step, model)
 
@@ -151,7 +154,8 @@ def train(
         if stopping.is_set():
             raise KeyboardInterrupt
         stopping.set()
-        tqdm.write("stopping after this step (once more to stop at once, losing what is not in a checkpoint)")
+        message = b"stopping after this step (once more to stop at once, losing what is not in a checkpoint)\n"
+        os.write(2, message)  # print is not safe in a signal handler
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)

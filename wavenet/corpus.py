@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,8 @@ def find_clips(
     """
     if corpus not in CORPORA:
         raise ValueError(f"corpus is {corpus!r}; expected one of {', '.join(CORPORA)}")
+    if speakers and corpus != "folder":
+        raise ValueError(f"--speakers is for plain folders; {corpus} names its speakers itself")
     if download:
         if corpus == "folder":
             raise ValueError("a plain folder cannot be downloaded; name a known corpus with --corpus")
@@ -62,6 +65,9 @@ def find_clips(
             clips = sorted(CORPORA[corpus](source, held_out, download), key=lambda clip: clip.name)
         except (RuntimeError, FileNotFoundError) as error:
             raise ValueError(f"{source} is not laid out as {corpus} ({error})") from error
+    twice = [name for name, times in Counter(clip.name for clip in clips).items() if times > 1]
+    if twice:
+        raise ValueError(f"{source} has two clips named {twice[0]!r}; rename one of the files")
     if not clips:
         raise ValueError(f"{source} has no audio files ({', '.join(AUDIO_SUFFIXES)})")
     return clips
@@ -70,13 +76,14 @@ def find_clips(
 def _folder(source: Path, held_out: float, speakers: bool) -> Iterator[Clip]:
     files = sorted(path for path in source.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
     stems = [printable(path.relative_to(source).with_suffix("").as_posix()) for path in files]
+    counts = Counter(stems)
     for path, stem in zip(files, stems, strict=True):
         relative = path.relative_to(source)
         if speakers and len(relative.parts) < 2:
             raise ValueError(f"{path} lies in no speaker's folder; expected {source}/SPEAKER/{path.name}")
         transcript = path.with_suffix(".txt")
         yield Clip(
-            name=printable(relative.as_posix()) if stems.count(stem) > 1 else stem,
+            name=printable(relative.as_posix()) if counts[stem] > 1 else stem,
             path=path,
             split=stable_split(stem, held_out),
             speaker=printable(relative.parts[0]) if speakers else None,
@@ -88,7 +95,12 @@ def _ljspeech(source: Path, held_out: float, download: bool) -> Iterator[Clip]:
     datasets.LJSPEECH(source, download=download)
     root = source / "LJSpeech-1.1"
     with open(root / "metadata.csv", encoding="utf-8", newline="") as file:
-        for name, _, text in csv.reader(file, delimiter="|", quoting=csv.QUOTE_NONE):
+        for row in csv.reader(file, delimiter="|", quoting=csv.QUOTE_NONE):
+            if len(row) != 3:
+                raise ValueError(
+                    f"{root / 'metadata.csv'}: a line has {len(row)} fields, expected 3 ({'|'.join(row)[:40]})"
+                )
+            name, _, text = row
             split = stable_split(name, held_out)
             yield Clip(name=name, path=root / "wavs" / f"{name}.wav", split=split, speaker="LJ", text=text)
 
@@ -108,7 +120,7 @@ def _libritts(source: Path, held_out: float, download: bool) -> Iterator[Clip]:
     if download:
         for part in ("train-clean-100", "dev-clean", "test-clean"):
             datasets.LIBRITTS(source, url=part, download=True)
-    for path in sorted(root.glob("*/*/*/*.wav")):
+    for path in sorted(path for part in ("train", "dev", "test") for path in root.glob(f"{part}-*/*/*/*.wav")):
         part = path.relative_to(root).parts[0]
         split = {"train": "train", "dev": "validation", "test": "test"}[part.partition("-")[0]]
         transcript = path.with_suffix(".normalized.txt")

@@ -93,7 +93,10 @@ class PreparedDataset:
         clips = tuple(clip for clip in self.clips if clip.split == name)
         if not clips:
             present = sorted({clip.split for clip in self.clips})
-            raise ValueError(f"{self.path} has no clips in split {name!r}; it has {', '.join(present)}")
+            raise ValueError(
+                f"{self.path} has no clips in split {name!r}; it has {', '.join(present)}; "
+                "prepare it again with more clips or another --held-out"
+            )
         return clips
 
     @property

@@ -2,7 +2,7 @@
 
 torch has `torch.optim.Muon`, and a test holds this one to it. It orthogonalises each matrix by itself in
 bfloat16, which took 2 seconds a step on CPUs without bfloat16 units; here matrices of one shape go through
-together, on such CPUs in float32.
+together, in their own precision.
 """
 
 from collections import defaultdict

@@ -21,13 +21,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wavenet.atomic import write_atomically
 from wavenet.audio import read_audio, resample, to_int16, trim_silence
 from wavenet.corpus import Clip, printable
 
 __all__ = ["PrepareConfig", "Skipped", "load_clip", "prepare_dataset"]
 
 FORMAT = "wavenet-toolkit dataset, version 1"
-_WORK_FILES = ("settings.json", "audio.pcm", "index.jsonl", "skipped.jsonl")
+_DATA_FILES = ("audio.pcm", "index.jsonl", "skipped.jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ def load_clip(clip: Clip, config: PrepareConfig) -> NDArray[np.int16] | Skipped:
         if config.trim_db is not None:
             waveform = trim_silence(waveform, config.sample_rate, config.trim_db)
         return to_int16(waveform).numpy()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         return Skipped(clip.name, printable(str(error)))
 
 
@@ -106,9 +107,11 @@ def prepare_dataset(
         shutil.rmtree(partial_folder)
         raise ValueError(f"none of the {len(clips)} clips could be read; the first: {work.skipped[0].reason}")
     _write_manifest(partial_folder, config, work)
+    replaced = destination.with_name(destination.name + ".replaced")
     if destination.exists():
-        shutil.rmtree(destination)
+        destination.rename(replaced)
     partial_folder.rename(destination)
+    shutil.rmtree(replaced, ignore_errors=True)
     return work.skipped
 
 
@@ -138,11 +141,14 @@ class _Work:
                 return work
             except (ValueError, LookupError, TypeError, OSError):
                 work = cls(folder)  # damaged: begin anew
-        if folder.exists() and (not folder.is_dir() or {path.name for path in folder.iterdir()} - set(_WORK_FILES)):
+        if folder.exists() and (
+            not folder.is_dir()
+            or {path.name for path in folder.iterdir()} - {"settings.json", "manifest.json", *_DATA_FILES}
+        ):
             raise ValueError(f"{folder} is in the way: it is no half-made dataset; move it or choose another DATASET")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        for name in _WORK_FILES[1:]:
+        for name in _DATA_FILES:
             (folder / name).touch()
         settings_file.write_text(json.dumps(settings), "utf-8")
         return work
@@ -234,5 +240,4 @@ def _write_manifest(folder: Path, config: PrepareConfig, work: _Work) -> None:
         "skipped": len(work.skipped),
         "sha256": checksum.hexdigest(),
     }
-    (folder / "settings.json").unlink()
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    write_atomically(folder / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())

@@ -14,7 +14,8 @@ def visible_lags(model: WaveNet, samples: int | None = None) -> Tensor:
     """Which of the last `samples` inputs reach one output: bool `(samples,)`, lag 0 (the newest input) first.
 
     Measured: the gradient of the output with respect to each input's embedding, in float64, of a copy whose
-    output layer is drawn anew (a fresh one is zero). `samples` defaults to the receptive field and one more.
+    output layer is all ones (a fresh one has columns that sum to zero). `samples` defaults to the receptive field
+    and one more.
     """
     probe = copy.deepcopy(model).double()
     torch.nn.init.ones_(probe.output.weight)

@@ -31,7 +31,7 @@ class TensorBoardWriter:
     def evaluated(self, step: int, model: WaveNet) -> None:
         """A sample generated from silence, always from the same uniforms, and its spectrogram."""
         rate = model.config.sample_rate
-        audio = generate(model, max(1024, int(self.audio_seconds * rate)), seed=0)[0]
+        audio = generate(model, max(1024, int(self.audio_seconds * rate)), seed=0)[0].cpu()
         power = transforms.Spectrogram(n_fft=512, hop_length=128)(audio)
         decibels = transforms.AmplitudeToDB(top_db=80)(power).flip(0)
         image = (decibels - decibels.min()) / (decibels.max() - decibels.min()).clamp(min=1e-9)

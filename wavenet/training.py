@@ -63,8 +63,10 @@ class Trainer:
                 f"{recipe.model.sample_rate}; prepare the dataset with --sample-rate {recipe.model.sample_rate}"
             )
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        torch.manual_seed(self.config.seed)
-        self.model = WaveNet(recipe.model).to(self.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.seed)
+            self.model = WaveNet(recipe.model)
+        self.model.to(self.device)
         self.average = copy.deepcopy(self.model)
         self.optimizers = _optimizers(self.model, self.config)
         self.sampler = WindowSampler(
@@ -153,11 +155,14 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "progress": vars(self.progress).copy(),
-            "random_state": torch.get_rng_state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint. `ValueError` where it belongs to another recipe or another dataset."""
+        if not {"recipe", "dataset_sha256", "model", "average", "optimizers", "progress"} <= state.keys():
+            raise ValueError(
+                f"the checkpoint in {self.recipe.run} is not whole; begin another run with --set run=FOLDER"
+            )
         _refuse_changed_recipe(state["recipe"], self.recipe.to_dict())
         if state["dataset_sha256"] != self.dataset.manifest.sha256:
             raise ValueError(
@@ -169,7 +174,6 @@ class Trainer:
             for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(optimizer_state)
             self.progress = Progress(**state["progress"])
-            torch.set_rng_state(state["random_state"])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise ValueError(f"the checkpoint in {self.recipe.run} does not fit its recipe ({error})") from error
 
@@ -193,6 +197,11 @@ def train(
             "pass --resume to go on, or --set run=FOLDER to begin another"
         )
     found = load_checkpoint(recipe.run)
+    if present and found is None:
+        raise FileExistsError(
+            f"{recipe.run} holds {', '.join(present)} but no checkpoint to go on from; "
+            "begin another run with --set run=FOLDER"
+        )
     trainer = Trainer(recipe, observer)
     observer.note(f"training on {trainer.device}, in {'bfloat16' if trainer.autocast else 'float32'}")
     if found is not None:
@@ -200,12 +209,20 @@ def train(
         observer.note(f"resumed at step {trainer.progress.step}")
     recipe.run.mkdir(parents=True, exist_ok=True)
     write_atomically(recipe.run / "recipe.json", json.dumps(recipe.to_dict(), indent=2).encode())
-    metrics = _Metrics(recipe.run / "metrics.jsonl", trainer)
     if found is None:
+        save_checkpoint(recipe.run, trainer.state())
+    metrics = _Metrics(recipe.run / "metrics.jsonl", trainer)
+    if not trainer.progress.metrics_bytes:
         metrics.evaluate()
     finished = _loop(trainer, metrics, stop)
-    save_checkpoint(recipe.run, trainer.state())
+    _save(trainer)
     return finished
+
+
+def _save(trainer: Trainer) -> None:
+    """The model file and the checkpoint, of the same step."""
+    trainer.average.save_pretrained(trainer.recipe.run / "model.safetensors")
+    save_checkpoint(trainer.recipe.run, trainer.state())
 
 
 def _loop(trainer: Trainer, metrics: "_Metrics", stop: Callable[[], bool]) -> bool:
@@ -220,8 +237,8 @@ def _loop(trainer: Trainer, metrics: "_Metrics", stop: Callable[[], bool]) -> bo
             metrics.log()
         if progress.step % config.evaluate_every == 0 or last:
             metrics.evaluate()
-        if progress.step % config.checkpoint_every == 0:
-            save_checkpoint(trainer.recipe.run, trainer.state())
+        if progress.step % config.checkpoint_every == 0 and not last:
+            _save(trainer)
     return True
 
 
@@ -249,7 +266,6 @@ class _Metrics:
     def evaluate(self) -> None:
         trainer = self.trainer
         bits = trainer.evaluate()
-        trainer.average.save_pretrained(trainer.recipe.run / "model.safetensors")
         self._write(step=trainer.progress.step, held_out_bits=bits)
         trainer.observer.evaluated(trainer.progress.step, bits, trainer.average)
 
@@ -291,7 +307,7 @@ def _wants_bfloat16(config: TrainConfig, device: torch.device) -> bool:
     if config.precision != "auto":
         return config.precision == "bfloat16"
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
