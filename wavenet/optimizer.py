@@ -1,7 +1,8 @@
 """Muon, for matrices: momentum whose update is made orthogonal (Jordan et al. 2024).
 
 torch has `torch.optim.Muon`, and a test holds this one to it. It orthogonalises each matrix by itself in
-bfloat16, which took 2 seconds a step on CPUs without bfloat16 units; here matrices of one shape go through
+bfloat16, which took 0.9 seconds a step of the prompts model on two CPU cores without
+bfloat16 units, and this 0.03; here matrices of one shape go through
 together, in their own precision.
 """
 
