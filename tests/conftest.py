@@ -8,9 +8,13 @@ import pytest
 import soundfile
 import torch
 
-from wavenet import WaveNet, WaveNetConfig
+from wavenet import Categorical, WaveNet, WaveNetConfig
+from wavenet.conditioning import Conditioning, ConditioningConfig
 from wavenet.corpus import find_clips
 from wavenet.dataset import PreparedDataset
+from wavenet.distributions import GaussianMixture, LogisticMixture
+from wavenet.features import LogMelConfig
+from wavenet.prediction import PredictionConfig
 from wavenet.prepare import PrepareConfig, prepare_dataset
 
 
@@ -27,6 +31,54 @@ def small_model(seed: int = 0, **changes: object) -> WaveNet:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.7)
     return model.eval()
+
+
+KINDS = [
+    (distribution, speakers, features, prediction, upsampler)
+    for distribution in (Categorical(), LogisticMixture(), GaussianMixture(components=2, levels=4096))
+    for speakers in (False, True)
+    for features in (False, True)
+    for prediction in (None, "past", *(("features",) if features else ()))
+    for upsampler in ("transposed", *(("interpolation",) if features else ()))
+]
+"""Every kind of model there is: each distribution, with and without speakers, features and linear prediction."""
+
+
+def kind_name(kind: tuple[object, ...]) -> str:
+    distribution, speakers, features, prediction, upsampler = kind
+    parts = [distribution.kind, speakers and "speakers", features and upsampler, prediction and f"lp-{prediction}"]
+    return "-".join(part for part in parts if part)
+
+
+def model_of_kind(kind: tuple[object, ...], pre_emphasis: float = 0.0) -> WaveNet:
+    """A float64 model of one of `KINDS`, all weights at random: hop 12, blocks that fit neither hop nor each other."""
+    distribution, speakers, features, prediction, upsampler = kind
+    blocks = {"past": {"order": 4, "block": 7, "window": 20}, "features": {"order": 9, "block": 5}}
+    model = small_model(
+        distribution=distribution,
+        speakers=("ann", "bob", "eve") if speakers else (),
+        speaker_channels=2 if speakers else None,
+        features=LogMelConfig(bins=5, hop=12, window=64) if features else None,
+        conditioning=ConditioningConfig(
+            channels=3, context_channels=4, context_frames=1, upsampler=upsampler, scales=(3, 4)
+        ),
+        prediction=PredictionConfig(source=prediction, **blocks[prediction]) if prediction else None,
+        pre_emphasis=pre_emphasis,
+    )
+    if not isinstance(distribution, Categorical):
+        torch.nn.init.normal_(model.output.weight, std=0.3)  # wider, and every sample would be clipped
+    return model
+
+
+def conditioning_of(model: WaveNet, batch: int = 2) -> Conditioning:
+    """Speakers and features for a batch, the rows' features of different lengths."""
+    generator = torch.Generator().manual_seed(8)
+    frames = [torch.randn(5, 8 - row, generator=generator) - 3 for row in range(batch)]
+    return model.condition(
+        batch,
+        speaker=["eve", "ann", "bob"][:batch] if model.config.speakers else None,
+        features=frames if model.config.features else None,
+    )
 
 
 def tone(seconds: float = 0.5, rate: int = 16000, hertz: float = 220.0, seed: int = 0) -> np.ndarray:

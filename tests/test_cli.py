@@ -155,7 +155,7 @@ def test_every_error_of_prepare(wavenet, speech_folder: Path, dataset: Path, tmp
 def test_every_error_of_train(wavenet, recipe: Path, dataset: Path, tmp_path: Path) -> None:
     wavenet("train", tmp_path / "none.toml").fails_with("none.toml: no such recipe")
     wavenet("train", recipe, "--set", "train.stepz=3").fails_with("unknown key train.stepz; did you mean train.steps?")
-    wavenet("train", recipe, "--set", "model.classes=77").fails_with("classes is 77")
+    wavenet("train", recipe, "--set", 'model.distribution={kind="categorical", classes=77}').fails_with("classes is 77")
     wavenet("train", recipe, "--set", "dataset=nowhere").fails_with("nowhere: no such dataset")
     wavenet("train", recipe, "--set", "model.sample_rate=8000").fails_with("has 16000 Hz")
     wavenet("train", recipe, "--set", "run=/proc/run").fails_with("/proc/run")
@@ -178,7 +178,7 @@ def test_every_error_of_generate(wavenet, model_file: Path, tmp_path: Path) -> N
     wavenet("generate", model_file, "-o", tmp_path / "no" / "out.wav").fails_with("no such folder to write out.wav to")
     wavenet("generate", model_file, "-o", out, "--seconds", -1).fails_with("--seconds is -1")
     wavenet("generate", model_file, "-o", out, "--seconds", "nan").fails_with("--seconds is nan")
-    wavenet("generate", model_file, "-o", out, *short, "--count", 0).fails_with("--count 0")
+    wavenet("generate", model_file, "-o", out, *short, "--count", 0).fails_with("--count is 0")
     wavenet("generate", model_file, "-o", out, *short, "--temperature", -1).fails_with("temperature is -1")
     wavenet("generate", model_file, "-o", out, *short, "--top-k", 0).fails_with("top_k is 0")
     wavenet("generate", model_file, "-o", out, *short, "--engine", "warp").fails_with("engine is 'warp'")
@@ -219,7 +219,7 @@ def test_no_command_shows_help_and_a_wrong_one_is_named(wavenet) -> None:
 def test_outputs_never_fall_on_inputs_or_each_other(wavenet, model_file: Path, tmp_path: Path) -> None:
     before = model_file.read_bytes()
     run = ("generate", model_file, "--seconds", 0.01, "--force")
-    wavenet(*run, "-o", tmp_path / "a.wav", "--log-probs", model_file).fails_with("an output is also the model")
+    wavenet(*run, "-o", tmp_path / "a.wav", "--log-probs", model_file).fails_with("an output is also an input")
     wavenet(*run, "-o", tmp_path / "a.wav", "--log-probs", tmp_path / "a.wav").fails_with("give each file a name")
     assert model_file.read_bytes() == before
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import small_config, small_model
+from tests.conftest import KINDS, conditioning_of, kind_name, model_of_kind, small_config, small_model
 from wavenet import WaveNet
 from wavenet.audio import from_int16
 from wavenet.baselines import baselines, linear_prediction_bits
 from wavenet.dataset import PreparedDataset
-from wavenet.evaluation import Score, evaluate, evenly_spaced, score_symbols
+from wavenet.evaluation import Score, about, evaluate, score_symbols
 from wavenet.quantize import encode_mu_law
 
 Prepare = Callable[..., PreparedDataset]
@@ -21,10 +21,23 @@ Prepare = Callable[..., PreparedDataset]
 def test_chunked_scoring_equals_whole_scoring(chunk: int, kernel_size: int) -> None:
     model = small_model(kernel_size=kernel_size)
     symbols = torch.randint(256, (2, 100), generator=torch.Generator().manual_seed(0))
-    whole, whole_right = score_symbols(model, symbols, chunk=100)
-    pieces, pieces_right = score_symbols(model, symbols, chunk=chunk)
-    torch.testing.assert_close(pieces, whole)
-    assert torch.equal(pieces_right, whole_right)
+    whole, pieces = score_symbols(model, symbols, chunk=100), score_symbols(model, symbols, chunk=chunk)
+    torch.testing.assert_close(pieces.log_probs, whole.log_probs)
+    torch.testing.assert_close(pieces.class_log_probs, whole.class_log_probs)
+    assert torch.equal(pieces.right, whole.right)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=kind_name)
+def test_chunked_scoring_equals_the_whole_forward_for_every_kind_of_model(kind: tuple[object, ...]) -> None:
+    model = model_of_kind(kind)
+    conditioning = conditioning_of(model)
+    symbols = model.encode(torch.rand(2, 70, generator=torch.Generator().manual_seed(0)) - 0.5)
+    lead = (model.context // model.grid + 12) * model.grid  # as far back as anything reaches
+    silence = torch.full((2, lead), model.distribution.silence)
+    parameters = model(torch.cat([silence, symbols], dim=1)[:, :-1], conditioning, start=-lead)[:, :, -70:]
+    expected = model.distribution.log_prob(parameters, symbols)
+    for chunk in (1, 9, 70):
+        torch.testing.assert_close(score_symbols(model, symbols, conditioning, chunk=chunk).log_probs, expected)
 
 
 def test_scoring_is_the_plain_forward_pass_after_silence() -> None:
@@ -33,7 +46,7 @@ def test_scoring_is_the_plain_forward_pass_after_silence() -> None:
     silence = torch.full((1, model.config.receptive_field), model.distribution.silence)
     parameters = model(torch.cat([silence, symbols], dim=1)[:, :-1])
     expected = torch.log_softmax(parameters, dim=1).gather(1, symbols[:, None]).squeeze(1)
-    torch.testing.assert_close(score_symbols(model, symbols)[0], expected)
+    torch.testing.assert_close(score_symbols(model, symbols).log_probs, expected)
 
 
 def test_every_sample_is_scored_once_and_speakers_add_up(speech_folder: Path, prepare: Prepare) -> None:
@@ -43,7 +56,7 @@ def test_every_sample_is_scored_once_and_speakers_add_up(speech_folder: Path, pr
     assert set(scores) == {"ann", "bob"}
     assert sum(score.samples for score in scores.values()) == sum(clip.samples for clip in dataset.clips)
     bits = [
-        -float(score_symbols(model, encode_mu_law(from_int16(dataset.read(clip)))[None])[0].sum()) / math.log(2)
+        -float(score_symbols(model, encode_mu_law(from_int16(dataset.read(clip)))[None]).log_probs.sum()) / math.log(2)
         for clip in dataset.clips
     ]
     samples = sum(clip.samples for clip in dataset.clips)
@@ -76,8 +89,8 @@ def test_baselines_rank_as_they_must_on_a_tone(speech_folder: Path, prepare: Pre
         assert baseline.linear_prediction < baseline.unigram < 8
 
 
-def test_evenly_spaced_choice_has_about_the_size_asked_for(speech_folder: Path, prepare: Prepare) -> None:
+def test_about_choice_has_about_the_size_asked_for(speech_folder: Path, prepare: Prepare) -> None:
     clips = prepare(speech_folder).clips
-    assert len(evenly_spaced(clips, 1)) == 1
-    assert len(evenly_spaced(clips, clips[0].samples * 4)) in (3, 4, 5)
-    assert evenly_spaced(clips, 10**9) == list(clips)
+    assert len(about(clips, 1)) == 1
+    assert len(about(clips, clips[0].samples * 4)) in (3, 4, 5)
+    assert about(clips, 10**9) == clips

@@ -1,10 +1,12 @@
 import pytest
 import torch
 
-from tests.conftest import small_model
-from wavenet import generate
+from tests.conftest import KINDS, conditioning_of, kind_name, model_of_kind, small_model
+from wavenet import Categorical, generate
+from wavenet.distributions import GaussianMixture, LogisticMixture
 from wavenet.engines import ENGINES, IncrementalEngine, NaiveEngine
 from wavenet.evaluation import score_symbols
+from wavenet.generation import generate_scored
 from wavenet.sampling import SamplingOptions
 
 SCHEDULES = [(2, (1, 2, 4)), (3, (1, 2, 4)), (2, (1, 3, 2, 7)), (3, (5, 1, 2)), (4, (2, 3)), (2, (1,))]
@@ -25,6 +27,63 @@ def test_incremental_equals_naive(kernel_size: int, dilations: tuple[int, ...], 
     assert torch.equal(fast, slow)
     torch.testing.assert_close(fast_log_probs, slow_log_probs)
     assert len(slow.unique()) > 20, "a test on a stuck signal would prove nothing"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=kind_name)
+def test_incremental_equals_naive_for_every_kind_of_model(kind: tuple[object, ...]) -> None:
+    model = model_of_kind(kind)
+    conditioning = conditioning_of(model)
+    first, prime, second = (torch.rand(2, n, generator=torch.Generator().manual_seed(n)) for n in (31, 7, 50))
+    results = []
+    for engine in (NaiveEngine(model, 2, conditioning), IncrementalEngine(model, 2, conditioning)):
+        before, before_log_probs = engine.run(first, SamplingOptions())
+        engine.prime(model.encode(prime - 0.5))
+        after, after_log_probs = engine.run(second, SamplingOptions())
+        results.append((torch.cat([before, after], dim=1), torch.cat([before_log_probs, after_log_probs], dim=1)))
+    (slow, slow_log_probs), (fast, fast_log_probs) = results
+    assert torch.equal(fast, slow)
+    torch.testing.assert_close(fast_log_probs, slow_log_probs)
+    assert len(slow.unique()) > 12, "a test on a stuck signal would prove nothing"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=kind_name)
+def test_log_probs_are_what_scoring_gives_for_every_kind_of_model(kind: tuple[object, ...]) -> None:
+    model = model_of_kind(kind, pre_emphasis=0.0)
+    conditioning = conditioning_of(model)
+    generated = generate_scored(model, 60, SamplingOptions(), conditioning, batch=2)
+    scored = score_symbols(model, model.encode(generated.audio), conditioning)
+    torch.testing.assert_close(generated.log_probs, scored.log_probs)
+
+
+def test_rows_of_different_lengths_are_what_each_gives_alone() -> None:
+    model = model_of_kind((LogisticMixture(), True, True, "features", "transposed"))
+    generator = torch.Generator().manual_seed(3)
+    features, names = [torch.randn(5, n, generator=generator) - 3 for n in (3, 7, 5)], ["bob", "ann", "eve"]
+    batch = generate(model, speaker=names, features=features, seed=10)
+    assert batch.shape == (3, 7 * 12)
+    for row, (clip, name) in enumerate(zip(features, names, strict=True)):
+        alone = generate(model, speaker=name, features=clip, seed=10 + row)
+        assert torch.equal(batch[row, : alone.shape[1]], alone[0])
+
+
+def test_features_say_how_long_to_go_on() -> None:
+    model = model_of_kind((Categorical(), False, True, None, "transposed"))
+    features = torch.zeros(5, 4)
+    assert generate(model, features=features).shape == (1, 48)
+    assert generate(model, 20, features=features).shape == (1, 20)
+    with pytest.raises(ValueError, match="features have 4 frames; 49 samples at hop 12 need 5"):
+        generate(model, 49, features=features)
+    with pytest.raises(ValueError, match="num_samples is missing"):
+        generate(small_model())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_pre_emphasis_is_undone_across_chunks_and_after_a_prime(engine: str) -> None:
+    model = model_of_kind((GaussianMixture(), False, False, "past", "transposed"), pre_emphasis=0.8)
+    prime = torch.rand(1, 30, generator=torch.Generator().manual_seed(0)) * 0.2
+    audio = generate(model, 1000, prime=prime, engine=engine) if engine != "naive" else generate(model, 90, prime=prime)
+    again = model.encode(torch.cat([model.decode(model.encode(prime)), audio], dim=1))
+    torch.testing.assert_close(model.decode(again)[:, 30:], audio, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("options", [{"temperature": 0.0}, {"temperature": 0.7, "top_k": 9}, {"top_p": 0.8}])
@@ -66,9 +125,9 @@ def test_priming_in_the_middle_goes_on_from_there() -> None:
 
 def test_log_probs_are_what_scoring_the_audio_gives() -> None:
     model = small_model()
-    audio, log_probs = generate(model, 70, batch=2, temperature=0.6, return_log_probs=True)
-    scored, _ = score_symbols(model, model.distribution.encode(audio))
-    torch.testing.assert_close(log_probs, scored)
+    generated = generate_scored(model, 70, SamplingOptions(temperature=0.6), model.condition(2), batch=2)
+    scored = score_symbols(model, model.encode(generated.audio))
+    torch.testing.assert_close(generated.log_probs, scored.log_probs)
 
 
 def test_uniforms_do_not_depend_on_the_chunks_they_are_drawn_in() -> None:

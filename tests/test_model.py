@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from tests.conftest import small_config, small_model
-from wavenet import WaveNet, WaveNetConfig
+from wavenet import Categorical, WaveNet, WaveNetConfig
 from wavenet.receptive_field import measure_receptive_field, visible_lags
 
 SCHEDULES = [(2, (1, 2, 4)), (3, (1, 2, 4)), (2, (1, 3, 2, 7)), (4, (5, 1)), (2, (1,))]
 
 
 def random_symbols(model: WaveNet, batch: int, length: int) -> torch.Tensor:
-    return torch.randint(model.config.classes, (batch, length), generator=torch.Generator().manual_seed(3))
+    return torch.randint(model.distribution.classes, (batch, length), generator=torch.Generator().manual_seed(3))
 
 
 @pytest.mark.parametrize(("kernel_size", "dilations"), SCHEDULES)
@@ -30,7 +30,8 @@ def test_doubling_dilations_see_every_sample_and_a_late_start_leaves_gaps() -> N
 def test_jacobian_of_the_future_is_zero(kernel_size: int, dilations: tuple[int, ...]) -> None:
     model = small_model(kernel_size=kernel_size, dilations=dilations)
     field, outputs = model.config.receptive_field, 6
-    embedded = model.embedding(random_symbols(model, 1, field + outputs - 1)).detach()
+    amplitudes = torch.rand(1, field + outputs - 1, 1, generator=torch.Generator().manual_seed(3)).double()
+    embedded = model.embedding(amplitudes).detach()
 
     def respond(x: torch.Tensor) -> torch.Tensor:
         return model.respond(x)[0].sum(dim=0)
@@ -63,7 +64,8 @@ def test_silence_moves_the_initial_state_nowhere() -> None:
     model = small_model()
     before = model.initial_state(1)
     _, after = model.advance(torch.full((1, 50), model.distribution.silence), before)
-    torch.testing.assert_close(after, before)
+    assert (before.time, after.time) == (-1, 49)
+    torch.testing.assert_close(after.queues, before.queues)
 
 
 def test_rows_of_a_batch_do_not_touch() -> None:
@@ -82,7 +84,7 @@ def test_a_fresh_model_is_near_uniform() -> None:
 
 @pytest.mark.parametrize("classes", [256, 1024])
 def test_model_file_gives_the_same_network_back(tmp_path: Path, classes: int) -> None:
-    model = WaveNet(small_config(classes=classes, sample_rate=22050))
+    model = WaveNet(small_config(distribution=Categorical(classes), sample_rate=22050))
     model.save_pretrained(tmp_path / "model.safetensors")
     loaded = WaveNet.from_pretrained(tmp_path / "model.safetensors")
     assert loaded.config.receptive_field == model.config.receptive_field
@@ -92,7 +94,7 @@ def test_model_file_gives_the_same_network_back(tmp_path: Path, classes: int) ->
 
 
 def test_too_few_samples_are_refused_with_both_numbers() -> None:
-    with pytest.raises(ValueError, match="3 samples given; the receptive field needs 8"):
+    with pytest.raises(ValueError, match="3 samples given; the context of one output is 8"):
         small_model()(torch.zeros(1, 3, dtype=torch.long))
 
 
@@ -101,7 +103,6 @@ def test_too_few_samples_are_refused_with_both_numbers() -> None:
     [
         ({"cycles": 2, "layers_per_cycle": 3, "dilations": (1, 2, 4)}, "contradicts cycles = 2"),
         ({"kernel_size": 1}, "kernel_size is 1; expected 2 to 1024"),
-        ({"classes": 200}, "classes is 200; expected a power of two"),
         ({"gate_channels": 7}, "gate_channels is 7; expected an even number"),
         ({"dilations": (1, 0)}, "dilations has 0"),
         ({"cycles": 0}, "cycles is 0"),

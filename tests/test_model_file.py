@@ -67,7 +67,7 @@ def test_tensors_that_do_not_fit_the_configuration_are_named(model_file: Path) -
 @pytest.mark.parametrize(
     "config",
     [
-        {"classes": 100},
+        {"distribution": {"kind": "categorical", "classes": 100}},
         {"residual_channels": "many"},
         {"unknown": 1},
         {"residual_channels": 2**62},

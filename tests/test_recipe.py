@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from wavenet import Categorical
 from wavenet.recipe import load_recipe
 
 RECIPE = """
@@ -23,9 +24,17 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def test_values_are_read_and_set_from_outside(recipe: Path) -> None:
-    loaded = load_recipe(recipe, ["train.steps=20", "run=elsewhere", "train.learning_rate=1", "model.classes=1024"])
+    loaded = load_recipe(
+        recipe,
+        [
+            "train.steps=20",
+            "run=elsewhere",
+            "train.learning_rate=1",
+            'model.distribution={kind="categorical", classes=1024}',
+        ],
+    )
     assert loaded.model.dilations == (1, 2, 4)
-    assert loaded.model.classes == 1024
+    assert loaded.model.distribution == Categorical(1024)
     assert loaded.train.steps == 20
     assert loaded.train.learning_rate == 1.0
     assert loaded.run == Path("elsewhere")
@@ -45,7 +54,7 @@ def test_values_are_read_and_set_from_outside(recipe: Path) -> None:
         ("train.ema_decay=1.0", "ema_decay is 1.0; expected a share"),
         ("model.dilations=[1,2]", "model: dilations is a list of 2 that contradicts cycles = 1"),
         ("model.dilations=[1.5]", "model.dilations.0 is 1.5; input should be a valid integer"),
-        ("model.classes=255", "model: classes is 255; expected a power of two"),
+        ('model.distribution={kind="categorical", classes=255}', "classes is 255; expected a power of two"),
         ("model=3", "model is 3"),
         ("run.deep=3", "run is a value, not a section"),
         ("steps", "expected key=value"),

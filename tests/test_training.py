@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import shutil
 import signal
@@ -6,15 +7,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.conftest import small_config
-from wavenet import WaveNet, generate
+from wavenet import Categorical, WaveNet, generate
+from wavenet.audio import from_int16
 from wavenet.checkpoint import load_checkpoint, save_checkpoint
+from wavenet.conditioning import Conditioning, ConditioningConfig
 from wavenet.dataset import PreparedDataset
+from wavenet.distributions import Distribution, GaussianMixture
+from wavenet.evaluation import condition_on, score_symbols
+from wavenet.features import LogMelConfig
+from wavenet.prediction import PredictionConfig
 from wavenet.recipe import Recipe, TrainConfig
 from wavenet.training import Trainer, train
 
@@ -38,7 +46,7 @@ class Watcher:
     def logged(self, record: dict[str, float]) -> None:
         pass
 
-    def evaluated(self, step: int, bits: float, model: WaveNet) -> None:
+    def evaluated(self, step: int, bits: float, model: WaveNet, example: Conditioning) -> None:
         self.held_out.append(bits)
 
 
@@ -108,7 +116,12 @@ def test_killed_run_resumes_to_the_same_end(recipe: Callable[..., Recipe], tmp_p
     values = killed.to_dict()
     sections = [f'dataset = "{values["dataset"]}"\nrun = "{values["run"]}"\n']
     for section in ("model", "train"):
-        entries = (f"{key} = {json.dumps(value)}" for key, value in values[section].items() if value is not None)
+        simple = {
+            key: value
+            for key, value in values[section].items()
+            if value not in (None, []) and not isinstance(value, dict)
+        }
+        entries = (f"{key} = {json.dumps(value)}" for key, value in simple.items())
         sections.append(f"[{section}]\n" + "\n".join(entries))
     toml.write_text("\n".join(sections))
     command = [sys.executable, "-c", "from wavenet.cli import main; main()", "train", str(toml), "--resume"]
@@ -141,8 +154,38 @@ def test_loss_counts_scored_samples_only(recipe: Callable[..., Recipe]) -> None:
     part = batch.scored.clone()
     part[:, 100:] = False
     field = trainer.recipe.model.receptive_field
-    shorter = trainer.loss(batch.samples[:, : field + 100], batch.scored[:, :100])
-    torch.testing.assert_close(trainer.loss(batch.samples, part), shorter)
+    shorter = replace(batch, samples=batch.samples[:, : field + 100], scored=batch.scored[:, :100])
+    torch.testing.assert_close(trainer.batch_loss(replace(batch, scored=part)), trainer.batch_loss(shorter))
+
+
+@pytest.mark.parametrize("pre_emphasis", [0.0, 0.7])
+@pytest.mark.parametrize("source", ["features", "past", None])
+@pytest.mark.parametrize("distribution", [Categorical(), GaussianMixture()], ids=lambda d: d.kind)
+def test_training_loss_on_a_clip_is_its_teacher_forced_log_probability(
+    recipe: Callable[..., Recipe], distribution: Distribution, source: str | None, pre_emphasis: float
+) -> None:
+    features = LogMelConfig(bins=20, hop=100, window=256)
+    prediction = None if source is None else PredictionConfig(source=source, order=16, block=30, window=120)
+    model = small_config(
+        distribution=distribution,
+        features=features,
+        conditioning=ConditioningConfig(channels=3, scales=(10, 10)),
+        prediction=prediction,
+        speaker_channels=2,
+        pre_emphasis=pre_emphasis,
+    )
+    trainer = Trainer(replace(recipe(window=6000, batch_size=1), model=model), Watcher())
+    batch = trainer.sampler.batch(0)
+    (clip,) = batch.clips
+    assert clip.samples < 6000, "the window holds the whole clip"
+    waveform = from_int16(trainer.dataset.read(clip))
+    scores = score_symbols(
+        trainer.model, trainer.model.encode(waveform[None]), condition_on(trainer.model, waveform, clip.speaker)
+    )
+    expected = -scores.log_probs.double().mean() / math.log(2)
+    with torch.no_grad():
+        loss = trainer.batch_loss(batch).double()
+    torch.testing.assert_close(loss, expected, atol=2e-4, rtol=1e-6)
 
 
 def test_diverging_run_stops_and_keeps_its_checkpoint(recipe: Callable[..., Recipe]) -> None:
@@ -243,7 +286,7 @@ def test_tensorboard_gets_curves_audio_and_pictures(recipe: Callable[..., Recipe
     writer = TensorBoardWriter(tmp_path / "board", audio_seconds=0.1)
     model = WaveNet(small_config())
     writer.logged({"step": 1, "train_bits": 3.0, "seconds": 1.0})
-    writer.evaluated(1, model)
+    writer.evaluated(1, model, model.condition())
     writer.writer.close()
     events = EventAccumulator(str(tmp_path / "board"))
     events.Reload()

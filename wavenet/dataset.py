@@ -1,6 +1,6 @@
 """A prepared dataset on disk, read through a memory map, and random windows of it for training."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -88,9 +88,13 @@ class PreparedDataset:
         except OSError as error:
             raise ValueError(f"{file} cannot be read ({error.strerror}); prepare the dataset again") from error
 
-    def split(self, name: str) -> tuple[PreparedClip, ...]:
-        """The clips of one split; `ValueError` if there are none."""
-        clips = tuple(clip for clip in self.clips if clip.split == name)
+    def split(self, name: str, voices: Collection[str] = ()) -> tuple[PreparedClip, ...]:
+        """The clips of one split, of the speakers in `voices` if it names any; `ValueError` if there are none."""
+        known = sorted({clip.speaker for clip in self.clips if clip.speaker is not None})
+        for voice in voices:
+            if voice not in known:
+                raise ValueError(f"{self.path} has no speaker {voice!r}; it has {', '.join(known) or 'none'}")
+        clips = tuple(clip for clip in self.clips if clip.split == name and (not voices or clip.speaker in voices))
         if not clips:
             present = sorted({clip.split for clip in self.clips})
             raise ValueError(
@@ -112,10 +116,16 @@ class PreparedDataset:
 
 @dataclass(frozen=True)
 class Batch:
-    """`samples` `(B, context + window)` int16, and `scored` `(B, window)`, which is false past a clip's end."""
+    """Windows of `clips`, with what lies around them.
+
+    `samples` int16 `(B, margin + context + window + margin)`, zeros beyond a clip's ends; `scored` `(B, window)`, false
+    past a clip's end; `times` `(B,)`, where in its clip each row's context begins (negative before the clip).
+    """
 
     samples: Tensor
     scored: Tensor
+    times: Tensor
+    clips: tuple[PreparedClip, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +134,8 @@ class WindowSampler:
 
     A clip is drawn with probability proportional to its length, then a place in it. What would lie before a
     clip's start is silence (zeros), as in generation; a clip shorter than the window is scored to its end.
+    `margin` more samples come along at both ends, for features. Windows begin at multiples of `grid`, and context
+    and margin are multiples of it: so the frames of all rows lie at the same places.
     The batch is a function of `seed` and the step alone, so a resumed run sees what it would have seen.
     """
 
@@ -133,6 +145,11 @@ class WindowSampler:
     window: int
     batch_size: int
     seed: int
+    margin: int = 0
+    grid: int = 1
+
+    def __post_init__(self) -> None:
+        assert self.context % self.grid == self.margin % self.grid == 0
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
@@ -140,15 +157,19 @@ class WindowSampler:
 
     def batch(self, step: int) -> Batch:
         random = np.random.default_rng([self.seed, step])
-        samples = torch.zeros(self.batch_size, self.context + self.window, dtype=torch.int16)
+        length = self.context + self.window + 2 * self.margin
+        samples = torch.zeros(self.batch_size, length, dtype=torch.int16)
         scored = torch.zeros(self.batch_size, self.window, dtype=torch.bool)
+        times = torch.zeros(self.batch_size, dtype=torch.long)
+        clips = []
         for row, place in enumerate(random.integers(self._ends[-1], size=self.batch_size)):
             clip = self.clips[int(np.searchsorted(self._ends, place, side="right"))]
-            start = int(random.integers(max(0, clip.samples - self.window) + 1))
-            stop = min(start + self.window, clip.samples)
-            first = max(0, start - self.context)
-            samples[row, self.context - (start - first) : self.context + stop - start] = self.dataset.read(
-                clip, first, stop
-            )
-            scored[row, : stop - start] = True
-        return Batch(samples, scored)
+            places = -(-max(0, clip.samples - self.window) // self.grid) + 1
+            start = int(random.integers(places)) * self.grid
+            begin = start - self.context - self.margin
+            first, stop = max(0, begin), min(begin + length, clip.samples)
+            samples[row, first - begin : stop - begin] = self.dataset.read(clip, first, stop)
+            scored[row, : clip.samples - start] = True
+            times[row] = start - self.context
+            clips.append(clip)
+        return Batch(samples, scored, times, tuple(clips))

@@ -9,21 +9,39 @@ import torch
 from torch import Tensor
 
 from wavenet.audio import from_int16
+from wavenet.conditioning import Conditioning
 from wavenet.dataset import PreparedClip, PreparedDataset
 from wavenet.model import WaveNet
 
-__all__ = ["Score", "evaluate", "evenly_spaced", "score_symbols"]
+__all__ = [
+    "CLASSES",
+    "Score",
+    "SymbolScores",
+    "about",
+    "check_rate",
+    "condition_on",
+    "evaluate",
+    "score_symbols",
+    "spread",
+]
 
-_CHUNK_PARAMETERS = 2**21
-"""Network outputs held at a time when scoring: it bounds the memory, not the context."""
+CLASSES = 256
+"""The µ-law classes in which models of different resolutions compare."""
+
+_CHUNK_NUMBERS = 2**21
+"""Network outputs and biases held at a time when scoring: it bounds the memory, not the context."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """`bits` is the mean of -log2 probability per sample; `accuracy` the share where the mode was right."""
+    """`bits` is the mean of -log2 probability per sample; `accuracy` the share where the mode was right.
+
+    `mu_law_bits` is `bits` of the 256 µ-law classes, whatever the model's own resolution.
+    """
 
     samples: int
     bits: float
+    mu_law_bits: float
     accuracy: float
 
     @classmethod
@@ -31,31 +49,52 @@ class Score:
         """The score of all samples together."""
         scores = list(scores)
         samples = sum(score.samples for score in scores)
-        return cls(
-            samples,
-            sum(score.bits * score.samples for score in scores) / samples,
-            sum(score.accuracy * score.samples for score in scores) / samples,
+        means = (
+            sum(getattr(score, name) * score.samples for score in scores) / samples
+            for name in ("bits", "mu_law_bits", "accuracy")
         )
+        return cls(samples, *means)
+
+
+@dataclass(frozen=True)
+class SymbolScores:
+    """Of each symbol, `(B, T)`: log-probability (nats), that of its µ-law class of 256, whether it was the mode."""
+
+    log_probs: Tensor
+    class_log_probs: Tensor
+    right: Tensor
 
 
 @torch.no_grad()
-def score_symbols(model: WaveNet, symbols: Tensor, chunk: int | None = None) -> tuple[Tensor, Tensor]:
-    """Log-probability in nats of each symbol given all before it, and whether it was the mode.
+def score_symbols(
+    model: WaveNet, symbols: Tensor, conditioning: Conditioning | None = None, chunk: int | None = None
+) -> SymbolScores:
+    """Score each symbol given all before it: `(B, T)`.
 
-    Shape: `(B, T)` -> `(B, T)` and `(B, T)`. The clip starts from silence; the state carries the context from
-    chunk to chunk, so the result does not depend on `chunk`.
+    The clip starts from silence; the state carries the context from chunk to chunk, so the result does not
+    depend on `chunk`.
     """
-    chunk = chunk or max(1, _CHUNK_PARAMETERS // model.distribution.parameters)
-    state = model.initial_state(symbols.shape[0])
+    outputs = model.output.out_features + (0 if model.conditioner is None else model.conditioner.biases)
+    chunk = chunk or max(1, _CHUNK_NUMBERS // outputs)
+    state = model.initial_state(symbols.shape[0], conditioning)
     latest = torch.full_like(symbols[:, :1], model.distribution.silence)
-    log_probs, right = [], []
+    scores = []
     for targets in torch.split(symbols, chunk, dim=1):
         inputs = torch.cat([latest, targets[:, :-1]], dim=1)
-        parameters, state = model.advance(inputs, state)
-        log_probs.append(model.distribution.log_prob(parameters, targets))
-        right.append(model.distribution.mode(parameters) == targets)
+        parameters, state = model.advance(inputs, state, conditioning)
+        log_probs = model.distribution.log_prob(parameters, targets)
+        class_log_probs = model.distribution.class_log_prob(parameters, targets, CLASSES)
+        scores.append((log_probs, class_log_probs, model.distribution.mode(parameters) == targets))
         latest = targets[:, -1:]
-    return torch.cat(log_probs, dim=1), torch.cat(right, dim=1)
+    return SymbolScores(*(torch.cat(pieces, dim=1) for pieces in zip(*scores, strict=True)))
+
+
+def condition_on(model: WaveNet, waveform: Tensor, speaker: str | None) -> Conditioning:
+    """The conditioning of a clip `(T,)` on its own features and its speaker, as far as the model asks for them."""
+    return model.condition(
+        speaker=speaker if model.config.speakers else None,
+        features=None if model.log_mel is None else model.log_mel(waveform[None]),
+    )
 
 
 def evaluate(
@@ -63,29 +102,47 @@ def evaluate(
     dataset: PreparedDataset,
     clips: Sequence[PreparedClip],
     progress: Callable[[int], None] = lambda samples: None,
+    *,
+    speaker: str | None = None,
 ) -> Mapping[str | None, Score]:
     """Score clips whole; the result is by speaker (`None` where the corpus names none).
 
-    Raises `ValueError` where the dataset's sample rate is not the model's.
+    `speaker` has a multi-speaker model take all clips for that speaker's. Raises `ValueError` where the dataset's
+    sample rate is not the model's, or a clip's speaker is none of its own.
     """
+    check_rate(model, dataset)
+    by_speaker: defaultdict[str | None, list[Score]] = defaultdict(list)
+    for clip in clips:
+        waveform = from_int16(dataset.read(clip)).to(model.device)
+        conditioning = condition_on(model, waveform, speaker or clip.speaker)
+        scores = score_symbols(model, model.encode(waveform[None]), conditioning)
+        bits, mu_law_bits = (
+            -float(values.double().mean()) / math.log(2) for values in (scores.log_probs, scores.class_log_probs)
+        )
+        accuracy = float(scores.right.double().mean())
+        by_speaker[clip.speaker].append(Score(clip.samples, bits, mu_law_bits, accuracy))
+        progress(clip.samples)
+    return {speaker: Score.pooled(scores) for speaker, scores in by_speaker.items()}
+
+
+def check_rate(model: WaveNet, dataset: PreparedDataset) -> None:
+    """Raise `ValueError` where the dataset's sample rate is not the model's."""
     if dataset.sample_rate != model.config.sample_rate:
         raise ValueError(
             f"{dataset.path} has {dataset.sample_rate} Hz, the model {model.config.sample_rate} Hz; "
             f"prepare the dataset with --sample-rate {model.config.sample_rate}"
         )
-    by_speaker: defaultdict[str | None, list[Score]] = defaultdict(list)
-    for clip in clips:
-        symbols = model.distribution.encode(from_int16(dataset.read(clip)))[None].to(model.device)
-        log_probs, right = score_symbols(model, symbols)
-        bits = -float(log_probs.double().mean()) / math.log(2)
-        by_speaker[clip.speaker].append(Score(clip.samples, bits, float(right.double().mean())))
-        progress(clip.samples)
-    return {speaker: Score.pooled(scores) for speaker, scores in by_speaker.items()}
 
 
-def evenly_spaced(clips: Sequence[PreparedClip], samples: int) -> list[PreparedClip]:
+def spread(clips: Sequence[PreparedClip], count: int) -> tuple[PreparedClip, ...]:
+    """A fixed choice of at most `count` clips, spread evenly over the list."""
+    if count < 1:
+        raise ValueError(f"--limit is {count} clips; expected at least 1")
+    count = min(count, len(clips))
+    return tuple(clips[index * len(clips) // count] for index in range(count))
+
+
+def about(clips: Sequence[PreparedClip], samples: int) -> tuple[PreparedClip, ...]:
     """A fixed choice of clips, spread evenly over the list, of about `samples` in all and at least one."""
     total = sum(clip.samples for clip in clips)
-    step = max(1.0, total / max(1, samples))
-    count = max(1, round(len(clips) / step))
-    return [clips[int(index * len(clips) / count)] for index in range(count)]
+    return spread(clips, max(1, round(len(clips) * min(1.0, samples / total))))

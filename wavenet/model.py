@@ -1,25 +1,41 @@
 """The network: a stack of gated residual blocks over dilated causal convolutions (van den Oord et al. 2016)."""
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 import torch
+import torchaudio
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wavenet.conditioning import Conditioner, Conditioning, ConditioningConfig
 from wavenet.conv import CausalConv1d
-from wavenet.distributions import Categorical
+from wavenet.distributions import AnyDistribution, Categorical, Prediction
+from wavenet.embedding import AmplitudeEmbedding
+from wavenet.features import LogMel, LogMelConfig
 from wavenet.model_file import load_tensors, read_model_file, write_model_file
-from wavenet.quantize import expand
+from wavenet.prediction import FeaturePredictor, PastPredictor, PredictionConfig, Predictor
+from wavenet.quantize import compand
 
 __all__ = ["ResidualBlock", "State", "WaveNet", "WaveNetConfig"]
 
-State = list[Tensor]
-"""What the network remembers between chunks: the last inputs of each block, `(B, context, residual)`."""
+
+@dataclass(frozen=True)
+class State:
+    """What the network remembers between chunks.
+
+    `time` is that of the next sample to come in; a clip begins at 0. `samples` `(B, history)` are the last ones, for
+    linear prediction; `queues` the last inputs of each block, `(B, context, residual)`.
+    """
+
+    time: int
+    samples: Tensor
+    queues: list[Tensor]
 
 
 _BOUNDS = {
@@ -31,6 +47,7 @@ _BOUNDS = {
     "gate_channels": (2, 65536),
     "skip_channels": (1, 65536),
     "head_channels": (1, 65536),
+    "speaker_channels": (1, 65536),
 }
 
 
@@ -38,13 +55,16 @@ _BOUNDS = {
 class WaveNetConfig:
     """The shape of a network. Dilations come from `cycles` of `layers_per_cycle` (1, 2, 4, ...) or as a list.
 
-    `gate_channels` counts filter and gate together. Contradictions raise `ValueError`.
+    `gate_channels` counts filter and gate together. `speakers` names the voices of a multi-speaker model; with
+    `speaker_channels` alone the speaker is a vector from outside. `features` switches local conditioning on, which
+    `conditioning` details; `prediction` switches linear prediction on. `pre_emphasis` is the coefficient c of
+    y[t] = x[t] - c x[t - 1], applied to the audio before it becomes symbols and undone after.
+    Contradictions raise `ValueError`.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = {"extra": "forbid", "strict": True}
 
     sample_rate: int = 16000
-    classes: int = 256
     kernel_size: int = 2
     cycles: int | None = None
     layers_per_cycle: int | None = None
@@ -53,9 +73,15 @@ class WaveNetConfig:
     gate_channels: int = 128
     skip_channels: int = 256
     head_channels: int = 256
+    distribution: AnyDistribution = Categorical()  # noqa: RUF009 (frozen)
+    speakers: tuple[str, ...] = ()
+    speaker_channels: int | None = None
+    features: LogMelConfig | None = None
+    conditioning: ConditioningConfig = ConditioningConfig()  # noqa: RUF009 (frozen)
+    prediction: PredictionConfig | None = None
+    pre_emphasis: float = 0.0
 
     def __post_init__(self) -> None:
-        Categorical(self.classes)
         for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
@@ -68,6 +94,9 @@ class WaveNetConfig:
             if not 1 <= dilation <= 2**23:
                 raise ValueError(f"dilations has {dilation}; expected whole numbers from 1 to {2**23}")
         object.__setattr__(self, "dilations", self._resolved_dilations())
+        if not 0 <= self.pre_emphasis < 1:
+            raise ValueError(f"pre_emphasis is {self.pre_emphasis}; expected from 0 (off) to below 1")
+        self._check_conditioning()
 
     def _resolved_dilations(self) -> tuple[int, ...]:
         listed = tuple(self.dilations)
@@ -82,28 +111,51 @@ class WaveNetConfig:
             )
         return cycled
 
+    def _check_conditioning(self) -> None:
+        if self.speakers and self.speaker_channels is None:
+            raise ValueError(f"speakers names {len(self.speakers)} and speaker_channels is missing; 16 is usual")
+        if len(set(self.speakers)) < len(self.speakers):
+            raise ValueError("speakers names one twice; expected each once")
+        if self.features is not None:
+            LogMel(self.features, self.sample_rate)
+            hop, scales = self.features.hop, list(self.conditioning.scales)
+            if math.prod(scales) != hop:
+                raise ValueError(
+                    f"conditioning.scales are {scales}, whose product is {math.prod(scales)}; "
+                    f"expected the features' hop, {hop}"
+                )
+        if self.prediction is not None and self.prediction.source == "features":
+            if self.features is None:
+                raise ValueError('prediction.source is "features", and the model has none; add features or take "past"')
+            if self.prediction.order > self.features.fft // 2:
+                raise ValueError(
+                    f"prediction.order is {self.prediction.order}; a window of {self.features.window} samples "
+                    f"gives at most {self.features.fft // 2}"
+                )
+            if self.prediction.block > self.features.hop:
+                raise ValueError(
+                    f"prediction.block is {self.prediction.block} samples; expected at most a hop, {self.features.hop}"
+                )
+
     @property
     def receptive_field(self) -> int:
-        """How many input samples one output sees: 1 + (kernel_size - 1) * sum of the dilations."""
+        """How many input samples one output of the stack sees: 1 + (kernel_size - 1) * sum of the dilations."""
         return 1 + (self.kernel_size - 1) * sum(self.dilations)
 
-    @property
-    def distribution(self) -> Categorical:
-        return Categorical(self.classes)
-
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that `WaveNetConfig(**values)` takes back; the schedule is spelled out in `dilations`."""
+        """Plain values that the configuration is read back from; the schedule is spelled out in `dilations`."""
         return {**asdict(self), "cycles": None, "layers_per_cycle": None, "dilations": list(self.dilations)}
 
 
 class ResidualBlock(nn.Module):
-    """Gated activation unit with a residual connection (WaveNet paper, equation 2 and figure 4).
+    """Gated activation unit with a residual connection (WaveNet paper, equations 2 and 5, figure 4).
 
     The skip projections of all blocks add up, so they live in one matrix of the network and the block returns
     its gated activations. The last block has no residual projection: nothing would read it. The projection has
     no bias: the next convolution's takes its place.
 
-    Shape: x `(B, context + T, residual)` -> x for the next block `(B, T, residual)`, gated `(B, T, gate / 2)`.
+    Shape: x `(B, context + T, residual)`, conditioning's biases `(B, T, gate)` -> x for the next block
+    `(B, T, residual)`, gated `(B, T, gate / 2)`.
     """
 
     def __init__(self, config: WaveNetConfig, dilation: int, *, last: bool) -> None:
@@ -111,8 +163,9 @@ class ResidualBlock(nn.Module):
         self.conv = CausalConv1d(config.residual_channels, config.gate_channels, config.kernel_size, dilation)
         self.residual = None if last else nn.Linear(config.gate_channels // 2, config.residual_channels, bias=False)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        filter_, gate = self.conv(x).chunk(2, dim=2)
+    def forward(self, x: Tensor, biases: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        gates = self.conv(x) if biases is None else self.conv(x) + biases
+        filter_, gate = gates.chunk(2, dim=2)
         gated = torch.tanh(filter_) * torch.sigmoid(gate)
         x = x[:, self.conv.context :]
         return (x if self.residual is None else x + self.residual(gated)), gated
@@ -121,24 +174,35 @@ class ResidualBlock(nn.Module):
 class WaveNet(nn.Module):
     """Maps past samples to the distribution of the next one: the output at time t is about the sample at t + 1.
 
-    `model(symbols)` gives the outputs whose whole receptive field lies in `symbols`, as training wants them.
+    `model(symbols)` gives the outputs whose whole context lies in `symbols`, as training wants them.
     `model.advance(symbols, state)` goes on where `state` left off, by a chunk of any length, down to one sample.
     Both run the same layers. (`IncrementalEngine` rearranges the one-sample case for speed, and is tested
-    against this.) A clip is taken to be preceded by endless silence, which is what `initial_state` has seen.
+    against this.) Both take the conditioning that `model.condition` makes. A clip is taken to be preceded by
+    endless silence, which is what `initial_state` has seen.
     """
 
     def __init__(self, config: WaveNetConfig) -> None:
         super().__init__()
         self.config = config
         self.distribution = config.distribution
-        self.embedding = nn.Embedding(config.classes, config.residual_channels)
+        with torch.device("cpu"):  # they have no parameters, and buffers that a model on the meta device needs
+            self.log_mel = None if config.features is None else LogMel(config.features, config.sample_rate)
+            self.predictor = _predictor(config)
+        signals = 1 if self.predictor is None else 4
+        self.embedding = AmplitudeEmbedding(signals, self.distribution.input_rows, config.residual_channels)
         last = len(config.dilations) - 1
         self.blocks = nn.ModuleList(
             ResidualBlock(config, dilation, last=index == last) for index, dilation in enumerate(config.dilations)
         )
         self.skip = nn.Linear(len(config.dilations) * config.gate_channels // 2, config.skip_channels)
         self.head = nn.Linear(config.skip_channels, config.head_channels)
-        self.output = nn.Linear(config.head_channels, self.distribution.parameters)
+        self.output = nn.Linear(config.head_channels, self.distribution.outputs(self.predictor is not None))
+        self.conditioner: Conditioner | None = None
+        if config.speaker_channels or config.features:
+            biases = len(config.dilations) * config.gate_channels
+            self.conditioner = Conditioner(
+                config.conditioning, config.features, len(config.speakers), config.speaker_channels, biases
+            )
         if not self.output.weight.is_meta:
             self._initialise()
 
@@ -147,66 +211,238 @@ class WaveNet(nn.Module):
         return self.output.weight.device
 
     @property
+    def history(self) -> int:
+        """Samples before an input that linear prediction needs."""
+        return 0 if self.predictor is None else self.predictor.context
+
+    @property
+    def context(self) -> int:
+        """Samples that one output depends on: the receptive field, behind the history of its oldest input."""
+        return self.config.receptive_field + self.history
+
+    @property
+    def look_ahead(self) -> int:
+        """Samples beyond the one to be generated that have to be known: those its features are made of."""
+        if self.conditioner is None or self.config.features is None:
+            return 0
+        return self.conditioner.look_ahead * self.config.features.hop + self.config.features.window // 2
+
+    @property
+    def grid(self) -> int:
+        """Training windows begin at multiples of it, so that frames and blocks of linear prediction lie alike."""
+        hop = 1 if self.config.features is None else self.config.features.hop
+        return math.lcm(hop, 1 if self.predictor is None else self.predictor.block)
+
+    @property
+    def margin(self) -> int:
+        """Samples around a training window that its features are made of, a multiple of `grid`."""
+        reach = 1 if self.config.pre_emphasis else 0
+        if self.conditioner is not None and self.config.features is not None:
+            reach = (self.conditioner.look_ahead + 1) * self.config.features.hop + self.config.features.fft // 2
+        return -(-reach // self.grid) * self.grid
+
+    @property
     def multiply_adds(self) -> int:
-        """Multiply-adds per generated sample: each matrix once. The embedding is a table look-up."""
-        matrices = sum(parameter.numel() for parameter in self.parameters() if parameter.dim() == 2)
-        return matrices - self.embedding.weight.numel()
+        """Multiply-adds per generated sample: each matrix of the stack once, and the prediction.
+
+        The embedding is a table look-up; what conditioning costs per frame is left out, its projection is not.
+        """
+        stack = [self.blocks, self.skip, self.head, self.output]
+        if self.conditioner is not None and self.conditioner.has_features:
+            stack.append(self.conditioner.local)
+        matrices = sum(p.numel() for module in stack for p in module.parameters() if p.dim() == 2)
+        return matrices + (0 if self.predictor is None else self.predictor.order)
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        self.embedding.weight.copy_(smooth_rows(*self.embedding.weight.shape))
-        self.output.weight.copy_(smooth_rows(*self.output.weight.shape) / 10)
-        for layer in (self.skip, self.head, self.output):
+        weight, bias = self.distribution.initial_output(self.output.in_features, self.predictor is not None)
+        self.output.weight.copy_(weight)
+        self.output.bias.copy_(bias)
+        for layer in (self.skip, self.head):
             nn.init.zeros_(layer.bias)
 
-    def forward(self, symbols: Tensor) -> Tensor:
-        """Parameters of the next sample's distribution, where the whole receptive field is given.
+    def condition(
+        self,
+        batch: int = 1,
+        *,
+        speaker: str | Sequence[str] | Tensor | None = None,
+        features: Tensor | Sequence[Tensor] | None = None,
+    ) -> Conditioning:
+        """What the model is to be told about a batch of clips.
 
-        Shape: `(B, T)` int64 -> `(B, parameters, T - receptive_field + 1)`.
+        `speaker`: a name for all, a name for each, or, for a model without names, a vector `(speaker_channels,)` or
+        `(B, speaker_channels)`. `features`: `(bins, F)` for all, `(B, bins, F)`, or a list of `(bins, F)` of different
+        lengths; beyond its own frames a clip has silence. Raises `ValueError` where they do not fit the model.
         """
-        if symbols.shape[1] < self.config.receptive_field:
+        return Conditioning(
+            speaker=self._check_speaker(batch, speaker),
+            features=self._check_features(batch, features),
+            silence=0.0 if self.config.features is None else self.config.features.silence,
+        )
+
+    def _check_speaker(self, batch: int, speaker: str | Sequence[str] | Tensor | None) -> Tensor | None:
+        names, channels = self.config.speakers, self.config.speaker_channels
+        if channels is None:
+            if speaker is not None:
+                raise ValueError("the model knows no speakers; leave the speaker out")
+            return None
+        if names:
+            if speaker is None or isinstance(speaker, Tensor):
+                raise ValueError(f"the model needs a speaker by name; it knows {', '.join(names)}")
+            chosen = [speaker] * batch if isinstance(speaker, str) else list(speaker)
+            for name in chosen:
+                if name not in names:
+                    raise ValueError(f"speaker {name!r} is unknown; the model knows {', '.join(names)}")
+            if len(chosen) != batch:
+                raise ValueError(f"{len(chosen)} speakers given for a batch of {batch}")
+            return torch.tensor([names.index(name) for name in chosen], device=self.device)
+        if not isinstance(speaker, Tensor) or speaker.shape not in ((channels,), (batch, channels)):
+            found = tuple(speaker.shape) if isinstance(speaker, Tensor) else speaker
+            raise ValueError(f"speaker is {found}; the model needs a vector ({channels},) or ({batch}, {channels})")
+        return speaker.to(self.output.weight).expand(batch, channels)
+
+    def _check_features(self, batch: int, features: Tensor | Sequence[Tensor] | None) -> Tensor | None:
+        config = self.config.features
+        if config is None:
+            if features is not None:
+                raise ValueError("the model is not conditioned on features; leave them out")
+            return None
+        if features is None:
+            raise ValueError(f"the model needs features, ({config.bins}, frames); see --features and --features-from")
+        if isinstance(features, Tensor) and features.dim() == 2:
+            features = features.expand(batch, -1, -1)
+        clips = list(features)
+        if len(clips) != batch:
+            raise ValueError(f"features of {len(clips)} clips given for a batch of {batch}")
+        for clip in clips:
+            if clip.dim() != 2 or clip.shape[0] != config.bins or clip.shape[1] == 0:
+                raise ValueError(f"features have shape {tuple(clip.shape)}; the model needs ({config.bins}, frames)")
+            if not bool(clip.isfinite().all()):
+                raise ValueError("features have values that are not finite (NaN or infinity)")
+        longest = max(clip.shape[1] for clip in clips)
+        padded = [functional.pad(clip, (0, longest - clip.shape[1]), value=config.silence) for clip in clips]
+        return torch.stack(padded).to(self.output.weight)
+
+    def forward(self, symbols: Tensor, conditioning: Conditioning | None = None, start: int = 0) -> Tensor:
+        """Parameters of the next sample's distribution, where the whole context is given.
+
+        `start` is the time of the first symbol in the conditioning's clip; linear prediction counts its blocks
+        from time 0 too.
+
+        Shape: `(B, T)` int64 -> `(B, parameters, T - context + 1)`.
+        """
+        if symbols.shape[1] < self.context:
             raise ValueError(
-                f"{symbols.shape[1]} samples given; the receptive field needs {self.config.receptive_field} "
+                f"{symbols.shape[1]} samples given; the context of one output is {self.context} "
                 "(use advance() with initial_state() to start from silence)"
             )
-        return self.respond(self.embedding(symbols))
+        samples = self.distribution.decode(symbols).to(self.output.weight.dtype)
+        conditioning, first = conditioning or self.condition(len(symbols)), start + self.history
+        x, prediction = self._inputs(samples, first, conditioning)
+        biases = self._biases(conditioning, first + 1, first + 1 + x.shape[1])
+        outputs = self.respond(x, biases)
+        if prediction is not None:
+            length = outputs.shape[2]
+            prediction = Prediction(prediction.mean[:, -length:], prediction.scale[:, -length:])
+        return self.distribution.place(outputs, prediction)
 
-    def respond(self, x: Tensor) -> Tensor:
-        """The network after its embedding: `(B, T, residual)` -> `(B, parameters, T - receptive_field + 1)`."""
+    def respond(self, x: Tensor, biases: Tensor | None = None) -> Tensor:
+        """The network between embedding and distribution.
+
+        Shape: `(B, T, residual)` -> `(B, outputs, T - receptive_field + 1)`.
+
+        `biases` `(B, T or 1, layers * gate)` are those of the samples to be predicted.
+        """
         gated = []
-        for block in self.blocks:
-            x, activations = block(x)
+        for block, block_biases in zip(self.blocks, self._by_block(biases), strict=True):
+            assert isinstance(block, ResidualBlock)
+            length = x.shape[1] - block.conv.context
+            if block_biases is not None and block_biases.shape[1] > 1:
+                block_biases = block_biases[:, block_biases.shape[1] - length :]
+            x, activations = block(x, block_biases)
             gated.append(activations)
         length = x.shape[1]
         return self._project([activations[:, activations.shape[1] - length :] for activations in gated])
 
-    def advance(self, symbols: Tensor, state: State) -> tuple[Tensor, State]:
+    def advance(self, symbols: Tensor, state: State, conditioning: Conditioning | None = None) -> tuple[Tensor, State]:
         """Take in a chunk: symbols `(B, T)` -> parameters `(B, parameters, T)` and the state after it."""
-        x, gated, histories = self.embedding(symbols), [], []
-        for block, history in zip(self.blocks, state, strict=True):
-            x = torch.cat([history, x], dim=1)
-            histories.append(x[:, x.shape[1] - history.shape[1] :].clone())
-            x, activations = block(x)
+        conditioning, length = conditioning or self.condition(len(symbols)), symbols.shape[1]
+        samples = torch.cat([state.samples, self.distribution.decode(symbols).to(state.samples)], dim=1)
+        x, prediction = self._inputs(samples, state.time, conditioning)
+        biases = self._biases(conditioning, state.time + 1, state.time + 1 + length)
+        gated, queues = [], []
+        for block, block_biases, queue in zip(self.blocks, self._by_block(biases), state.queues, strict=True):
+            x = torch.cat([queue, x], dim=1)
+            queues.append(x[:, x.shape[1] - queue.shape[1] :].clone())
+            x, activations = block(x, block_biases)
             gated.append(activations)
-        return self._project(gated), histories
+        after = State(state.time + length, samples[:, length:].clone(), queues)
+        return self.distribution.place(self._project(gated), prediction), after
+
+    def _inputs(self, samples: Tensor, start: int, conditioning: Conditioning) -> tuple[Tensor, Prediction | None]:
+        """What the stack is fed: samples `(B, history + T)`, of which the last T begin at time `start`.
+
+        Gives `(B, T, residual)` and the prediction of the sample after each of the T.
+        """
+        rows, inputs = self.embedding.rows, samples[:, self.history :]
+        if self.predictor is None:
+            return self.embedding(compand(inputs, rows)[..., None]), None
+        with torch.no_grad():
+            known = self.predictor(samples, start, conditioning)
+            error = (inputs - known.mean[:, :-1]) / known.scale[:, :-1]
+            following = Prediction(known.mean[:, 1:], known.scale[:, 1:])
+            signals = input_signals(inputs, error, following, rows)
+        return self.embedding(signals), following
+
+    def _biases(self, conditioning: Conditioning, start: int, stop: int) -> Tensor | None:
+        return None if self.conditioner is None else self.conditioner(conditioning, start, stop)
+
+    def _by_block(self, biases: Tensor | None) -> Sequence[Tensor | None]:
+        return [None] * len(self.blocks) if biases is None else torch.split(biases, self.config.gate_channels, dim=2)
 
     def _project(self, gated: list[Tensor]) -> Tensor:
-        """All skip connections in one product, then the head: `(B, T, gate / 2)` each -> `(B, parameters, T)`."""
+        """All skip connections in one product, then the head: `(B, T, gate / 2)` each -> `(B, outputs, T)`."""
         skip = self.skip(torch.cat(gated, dim=2))
-        parameters: Tensor = self.output(functional.relu(self.head(functional.relu(skip))))
-        return parameters.transpose(1, 2)
+        outputs: Tensor = self.output(functional.relu(self.head(functional.relu(skip))))
+        return outputs.transpose(1, 2)
 
     @torch.no_grad()
-    def initial_state(self, batch: int = 1) -> State:
-        """The state after endless silence. Silence is constant, so each history repeats one vector."""
-        silence = torch.full((batch, 1), self.distribution.silence, device=self.device)
-        x, state = self.embedding(silence), []
-        for block in self.blocks:
+    def initial_state(self, batch: int = 1, conditioning: Conditioning | None = None) -> State:
+        """The state after endless silence, the sample before the clip's first still to come in.
+
+        While the conditioning is silent too, all is constant, and each queue repeats one vector; the stretch before
+        the clip that its first frames reach into is run through.
+        """
+        conditioning = conditioning or self.condition(batch)
+        reach = 0 if self.conditioner is None else (self.conditioner.look_ahead + 1) * self.conditioner.hop
+        silence = torch.full((batch, self.history + 1 + reach), self.distribution.silence, device=self.device)
+        samples = self.distribution.decode(silence).to(self.output.weight.dtype)
+        time = -1 - reach
+        x, _ = self._inputs(samples[:, : self.history + 1], time - 1, conditioning)
+        queues = []
+        for block, biases in zip(self.blocks, self._by_block(self._biases(conditioning, time, time + 1)), strict=True):
             assert isinstance(block, ResidualBlock)
             x = x.expand(-1, block.conv.context + 1, -1)
-            state.append(x[:, 1:].clone())
-            x, _ = block(x)
-        return state
+            queues.append(x[:, 1:].clone())
+            x, _ = block(x, biases)
+        state = State(time, samples[:, : self.history].clone(), queues)
+        return self.advance(silence[:, :reach], state, conditioning)[1] if reach else state
+
+    def encode(self, waveform: Tensor) -> Tensor:
+        """A waveform in [-1, 1] `(B, T)`, pre-emphasised if the model says so, to symbols `(B, T)`."""
+        if self.config.pre_emphasis:
+            waveform = torchaudio.functional.preemphasis(waveform, self.config.pre_emphasis)
+        return self.distribution.encode(waveform)
+
+    def decode(self, symbols: Tensor, previous: Tensor | None = None) -> Tensor:
+        """Symbols `(B, T)` to a float32 waveform `(B, T)`; pre-emphasis is undone, going on from `previous` `(B,)`."""
+        waveform = self.distribution.decode(symbols)
+        if not self.config.pre_emphasis:
+            return waveform
+        if previous is not None:
+            waveform[:, 0] += self.config.pre_emphasis * previous
+        restored: Tensor = torchaudio.functional.deemphasis(waveform, self.config.pre_emphasis)
+        return restored
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
         """Write a model file (safetensors) that `from_pretrained` reads; an existing one is replaced."""
@@ -228,16 +464,24 @@ class WaveNet(nn.Module):
         return model.eval()
 
 
-def smooth_rows(classes: int, channels: int) -> Tensor:
-    """A table `(classes, channels)` whose columns are smooth functions of the amplitude, mixed at random.
+def input_signals(inputs: Tensor, error: Tensor, following: Prediction, rows: int) -> Tensor:
+    """What the embedding reads beside linear prediction, each `(...)` companded to [-1, 1]: `(..., 4)`.
 
-    The functions are the companded and the linear amplitude and sines and cosines of the companded one. From
-    independent rows the network would have to learn first which classes are neighbours.
+    The newest sample, the prediction of the next, the newest error in units of what was expected, and what is
+    expected next.
     """
-    companded = torch.linspace(-1, 1, classes)
-    waves = [f(torch.pi * k * companded) / k**0.5 for k in range(1, 17) for f in (torch.sin, torch.cos)]
-    features = torch.stack([companded, expand(companded, classes), *waves], dim=1)
-    features = features - features.mean(dim=0)
-    mixing = torch.randn(features.shape[1], channels) / features.shape[1] ** 0.5
-    rows: Tensor = features @ mixing
-    return rows / rows.std()
+    amplitudes = [compand(value, rows) for value in (inputs, following.mean, error / _LARGEST_ERROR)]
+    return torch.stack([*amplitudes, compand(following.scale, 65536)], dim=-1)
+
+
+_LARGEST_ERROR = 16.0
+
+
+def _predictor(config: WaveNetConfig) -> Predictor | None:
+    prediction = config.prediction
+    if prediction is None:
+        return None
+    if prediction.source == "past":
+        return PastPredictor(prediction)
+    assert config.features is not None
+    return FeaturePredictor(prediction, config.features, config.sample_rate, config.pre_emphasis)

@@ -15,15 +15,15 @@ def visible_lags(model: WaveNet, samples: int | None = None) -> Tensor:
 
     Measured: the gradient of the output with respect to each input's embedding, in float64, of a copy whose
     output layer is all ones (a fresh one has columns that sum to zero). `samples` defaults to the receptive field
-    and one more.
+    and one more. What linear prediction and features see beyond it is not the stack's, and not counted.
     """
     probe = copy.deepcopy(model).double()
     torch.nn.init.ones_(probe.output.weight)
     samples = samples or probe.config.receptive_field + 1
     length = max(samples, probe.config.receptive_field)
     generator = torch.Generator().manual_seed(0)
-    symbols = torch.randint(probe.config.classes, (1, length), generator=generator).to(probe.device)
-    embedded = probe.embedding(symbols).detach().requires_grad_()
+    amplitudes = torch.rand(1, length, probe.embedding.signals, generator=generator) * 2 - 1
+    embedded = probe.embedding(amplitudes.to(probe.device)).detach().requires_grad_()
     (gradient,) = torch.autograd.grad(probe.respond(embedded)[0, :, -1].sum(), embedded)
     reached: Tensor = (gradient[0] != 0).any(dim=1)
     return reached.flip(0)[:samples]

@@ -4,7 +4,7 @@ import difflib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -27,12 +27,14 @@ class TrainConfig:
     `weight_decay` is Muon's.
     `precision = "auto"` is bfloat16 where the hardware multiplies it, else float32; `compile = "auto"` compiles
     where the precision is bfloat16, which is where it pays. `evaluation_seconds` bounds the held-out audio scored
-    at each evaluation, `audio_seconds` what TensorBoard gets to hear.
+    at each evaluation, `audio_seconds` what TensorBoard gets to hear. `voices` restricts training to these
+    speakers of the dataset.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = _STRICT
 
     steps: int
+    voices: tuple[str, ...] = ()
     batch_size: int = 2
     window: int = 4000
     optimizer: Literal["muon", "adam"] = "muon"
@@ -85,7 +87,7 @@ class Recipe:
             "dataset": str(self.dataset),
             "run": str(self.run),
             "model": self.model.to_dict(),
-            "train": {field.name: getattr(self.train, field.name) for field in fields(self.train)},
+            "train": {**asdict(self.train), "voices": list(self.train.voices)},
         }
 
 

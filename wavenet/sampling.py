@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["SamplingOptions", "sample_classes"]
+__all__ = ["SamplingOptions", "choose"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +33,15 @@ class SamplingOptions:
             raise ValueError(f"top_p is {self.top_p}; expected over 0 and at most 1, or none to switch it off")
 
 
-def sample_classes(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:
-    """Choose one class per row by inverse CDF, computed in float64.
+def choose(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
+    """Choose one class per row by inverse CDF, computed in float64; and where in the class's share the uniform fell.
 
     Shape: logits `(B, classes)`, uniforms `(B,)` in [0, 1) with at most 24 bits (float32 draws), so that a
-    uniform times the total stays below the total -> `(B,)` int64.
+    uniform times the total stays below the total -> classes `(B,)` int64, remainders `(B,)` float64 in [0, 1]. A
+    remainder is uniform again, given the class; at temperature 0 it is 0.5.
     """
     if options.temperature == 0:
-        return logits.argmax(dim=1)
+        return logits.argmax(dim=1), torch.full_like(uniforms, 0.5, dtype=torch.float64)
     if options.temperature != 1:
         logits = (logits - logits.amax(dim=1, keepdim=True)).double() / options.temperature
     probabilities = torch.softmax(logits, dim=1, dtype=torch.float64)
@@ -50,7 +51,10 @@ def sample_classes(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -
         probabilities = _keep_top_p(probabilities, options.top_p)
     cdf = probabilities.cumsum(dim=1)
     thresholds = cdf[:, -1:] * uniforms[:, None]
-    return torch.searchsorted(cdf, thresholds, right=True)[:, 0]
+    classes = torch.searchsorted(cdf, thresholds, right=True)
+    share = probabilities.gather(1, classes)
+    remainders = (thresholds - cdf.gather(1, classes) + share) / share
+    return classes[:, 0], remainders[:, 0].clamp(0, 1)
 
 
 def _keep_top_k(probabilities: Tensor, k: int) -> Tensor:

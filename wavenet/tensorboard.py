@@ -5,8 +5,10 @@ from pathlib import Path
 import torch
 from torchaudio import transforms
 
-from wavenet.generation import generate
+from wavenet.conditioning import Conditioning
+from wavenet.generation import generate_scored
 from wavenet.model import WaveNet
+from wavenet.sampling import SamplingOptions
 
 __all__ = ["TensorBoardWriter"]
 
@@ -28,10 +30,12 @@ class TensorBoardWriter:
         for name in record.keys() - {"step", "seconds"}:
             self.writer.add_scalar(name, record[name], int(record["step"]))
 
-    def evaluated(self, step: int, model: WaveNet) -> None:
-        """A sample generated from silence, always from the same uniforms, and its spectrogram."""
-        rate = model.config.sample_rate
-        audio = generate(model, max(1024, int(self.audio_seconds * rate)), seed=0)[0].cpu()
+    def evaluated(self, step: int, model: WaveNet, example: Conditioning) -> None:
+        """A sample generated under the example's conditioning, always from the same uniforms, and its spectrogram."""
+        rate, samples = model.config.sample_rate, max(1024, int(self.audio_seconds * model.config.sample_rate))
+        if example.features is not None and model.config.features is not None:
+            samples = min(samples, example.features.shape[2] * model.config.features.hop)
+        audio = generate_scored(model, samples, SamplingOptions(), example).audio[0].cpu()
         power = transforms.Spectrogram(n_fft=512, hop_length=128)(audio)
         decibels = transforms.AmplitudeToDB(top_db=80)(power).flip(0)
         image = (decibels - decibels.min()) / (decibels.max() - decibels.min()).clamp(min=1e-9)

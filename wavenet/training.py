@@ -4,8 +4,8 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from wavenet.atomic import write_atomically
 from wavenet.audio import from_int16
 from wavenet.checkpoint import load_checkpoint, save_checkpoint
-from wavenet.dataset import PreparedDataset, WindowSampler
-from wavenet.evaluation import Score, evaluate, evenly_spaced
-from wavenet.model import WaveNet
+from wavenet.conditioning import Conditioning
+from wavenet.dataset import Batch, PreparedClip, PreparedDataset, WindowSampler
+from wavenet.evaluation import Score, about, condition_on, evaluate
+from wavenet.model import WaveNet, WaveNetConfig
 from wavenet.optimizer import Muon
 from wavenet.recipe import Recipe, TrainConfig
 
@@ -36,8 +37,8 @@ class Observer(Protocol):
     def logged(self, record: dict[str, float]) -> None:
         """A line went to `metrics.jsonl`."""
 
-    def evaluated(self, step: int, bits: float, model: WaveNet) -> None:
-        """Held-out bits per sample of the averaged model at this step."""
+    def evaluated(self, step: int, bits: float, model: WaveNet, example: Conditioning) -> None:
+        """Held-out bits per sample of the averaged model at this step; `example` is a held-out clip's conditioning."""
 
 
 @dataclass
@@ -55,8 +56,10 @@ class Trainer:
     """Model, average, optimizers and progress of one run; `step` does one step, `state` is all of it."""
 
     def __init__(self, recipe: Recipe, observer: Observer) -> None:
-        self.recipe, self.config, self.observer = recipe, recipe.train, observer
+        self.config, self.observer = recipe.train, observer
         self.dataset = PreparedDataset(recipe.dataset)
+        clips = self.dataset.split("train", recipe.train.voices)
+        self.recipe = recipe = replace(recipe, model=_with_speakers(recipe.model, clips))
         if self.dataset.sample_rate != recipe.model.sample_rate:
             raise ValueError(
                 f"{recipe.dataset} has {self.dataset.sample_rate} Hz, the recipe's model.sample_rate is "
@@ -71,18 +74,20 @@ class Trainer:
         self.optimizers = _optimizers(self.model, self.config)
         self.sampler = WindowSampler(
             dataset=self.dataset,
-            clips=self.dataset.split("train"),
-            context=recipe.model.receptive_field,
+            clips=clips,
+            context=-(-self.model.context // self.model.grid) * self.model.grid,
             window=self.config.window,
             batch_size=self.config.batch_size,
             seed=self.config.seed,
+            margin=self.model.margin,
+            grid=self.model.grid,
         )
-        held_out = self.dataset.split(self.dataset.held_out_split)
+        held_out = self.dataset.split(self.dataset.held_out_split, recipe.train.voices)
         seconds = self.config.evaluation_seconds
-        self.held_out = evenly_spaced(held_out, int(seconds * self.dataset.sample_rate))
+        self.held_out = about(held_out, int(seconds * self.dataset.sample_rate))
         self.progress = Progress()
         self.autocast = _wants_bfloat16(self.config, self.device)
-        self.loss: Callable[[Tensor, Tensor], Tensor] = self._eager_loss
+        self.loss: Callable[..., Tensor] = self._eager_loss
         self._compile()
 
     def _compile(self) -> None:
@@ -91,24 +96,40 @@ class Trainer:
             return
         compiled = torch.compile(self._eager_loss, dynamic=False)
 
-        def first_call(samples: Tensor, scored: Tensor) -> Tensor:
+        def first_call(*batch: Any) -> Tensor:
             try:
-                loss: Tensor = compiled(samples, scored)
+                loss: Tensor = compiled(*batch)
                 self.loss = compiled
             except RuntimeError as error:
                 self.observer.note(f"torch.compile does not work here ({str(error).splitlines()[0]}); training eagerly")
                 self.loss = self._eager_loss
-                loss = self._eager_loss(samples, scored)
+                loss = self._eager_loss(*batch)
             return loss
 
         self.loss = first_call
 
-    def _eager_loss(self, samples: Tensor, scored: Tensor) -> Tensor:
-        """Mean bits per scored sample: samples `(B, context + window)` int16, scored `(B, window)` bool."""
-        symbols = self.model.distribution.encode(from_int16(samples))
+    def batch_loss(self, batch: Batch) -> Tensor:
+        """Mean bits per scored sample of a batch, on the training device."""
+        names = self.recipe.model.speakers
+        speakers = torch.tensor([names.index(clip.speaker or "") for clip in batch.clips]) if names else None
+        lengths = torch.tensor([clip.samples for clip in batch.clips])
+        tensors = (batch.samples, batch.scored, batch.times, lengths, speakers)
+        return self.loss(*(None if tensor is None else tensor.to(self.device) for tensor in tensors))
+
+    def _eager_loss(
+        self, samples: Tensor, scored: Tensor, times: Tensor, lengths: Tensor, speakers: Tensor | None
+    ) -> Tensor:
+        """Samples `(B, margin + context + window + margin)` int16, scored `(B, window)`, the rest `(B,)`."""
+        model, margin, waveform = self.model, self.sampler.margin, from_int16(samples)
+        conditioning = Conditioning(speaker=speakers)
+        if model.log_mel is not None:
+            with torch.no_grad():
+                features, first = model.log_mel.around(waveform, margin, times, lengths)
+            conditioning = Conditioning(speakers, features, model.log_mel.config.silence, first)
+        symbols = model.encode(waveform)[:, margin : samples.shape[1] - margin]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            parameters = self.model(symbols[:, :-1])
-        log_probs = self.model.distribution.log_prob(parameters.float(), symbols[:, -scored.shape[1] :])
+            parameters = model(symbols[:, :-1], conditioning)[:, :, -scored.shape[1] :]
+        log_probs = model.distribution.log_prob(parameters.float(), symbols[:, -scored.shape[1] :])
         return -(log_probs * scored).sum() / scored.sum() / math.log(2)
 
     def step(self) -> float:
@@ -117,7 +138,7 @@ class Trainer:
         batch = self.sampler.batch(self.progress.step)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(batch.samples.to(self.device), batch.scored.to(self.device))
+        loss = self.batch_loss(batch)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         bits = loss.item()
@@ -146,6 +167,11 @@ class Trainer:
     def evaluate(self) -> float:
         """Bits per sample of the averaged model on the held-out clips."""
         return Score.pooled(evaluate(self.average, self.dataset, self.held_out).values()).bits
+
+    def example(self) -> Conditioning:
+        """The conditioning of the first held-out clip."""
+        clip = self.held_out[0]
+        return condition_on(self.average, from_int16(self.dataset.read(clip)).to(self.device), clip.speaker)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -267,7 +293,7 @@ class _Metrics:
         trainer = self.trainer
         bits = trainer.evaluate()
         self._write(step=trainer.progress.step, held_out_bits=bits)
-        trainer.observer.evaluated(trainer.progress.step, bits, trainer.average)
+        trainer.observer.evaluated(trainer.progress.step, bits, trainer.average, trainer.example())
 
     def _write(self, **record: float) -> None:
         record["seconds"] = round(self.trainer.progress.seconds, 3)
@@ -281,9 +307,24 @@ class _Metrics:
         self.trainer.observer.logged(record)
 
 
+def _with_speakers(model: WaveNetConfig, clips: Sequence[PreparedClip]) -> WaveNetConfig:
+    """A model with `speaker_channels` and no names takes the names from the clips it is trained on."""
+    if model.speaker_channels is None:
+        return model
+    found = {clip.speaker for clip in clips}
+    if None in found:
+        raise ValueError("model.speaker_channels is set, and the dataset names no speakers; prepare it with --speakers")
+    names = tuple(sorted(name for name in found if name is not None))
+    if model.speakers and set(names) - set(model.speakers):
+        raise ValueError(f"model.speakers lacks {sorted(set(names) - set(model.speakers))[0]!r} of the dataset")
+    return replace(model, speakers=model.speakers or names)
+
+
 def _optimizers(model: WaveNet, config: TrainConfig) -> list[torch.optim.Optimizer]:
     """Muon on the matrices between embedding and output, Adam on the rest; or Adam on all."""
     tables = {model.embedding.weight, model.output.weight}
+    if model.conditioner is not None and model.conditioner.table is not None:
+        tables.add(model.conditioner.table.weight)
     matrices = [p for p in model.parameters() if p.dim() == 2 and p not in tables and config.optimizer == "muon"]
     rest = [p for p in model.parameters() if not any(p is matrix for matrix in matrices)]
     optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, lr=config.learning_rate, betas=(0.9, 0.95))]

@@ -4,6 +4,7 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
+from wavenet.conditioning import Conditioning
 from wavenet.engines.incremental import IncrementalEngine
 from wavenet.engines.naive import NaiveEngine
 from wavenet.model import WaveNet
@@ -17,7 +18,7 @@ class Engine(Protocol):
 
     name: ClassVar[str]
 
-    def __init__(self, model: WaveNet, batch: int) -> None: ...
+    def __init__(self, model: WaveNet, batch: int, conditioning: Conditioning | None = None) -> None: ...
 
     def prime(self, symbols: Tensor) -> None:
         """Take in existing audio as symbols `(B, T)`; what follows continues it."""

@@ -3,20 +3,27 @@
 For a new sample every layer's past taps are known before its newest input is. So their products, with the
 biases, are one batched product ahead of the layers, and a layer's own turn is short: add the newest
 tap, filter, gate, add to the residual. The queues are rings in one tensor; a step moves no data but the newest
-inputs. All buffers are made once.
+inputs. Conditioning and, where it comes from features, linear prediction are prepared for a stretch of samples at once.
 """
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from wavenet.model import ResidualBlock, State, WaveNet
+from wavenet.conditioning import Conditioning
+from wavenet.distributions import Prediction
+from wavenet.model import ResidualBlock, State, WaveNet, input_signals
+from wavenet.prediction import Predictor
+from wavenet.quantize import compand
 from wavenet.sampling import SamplingOptions
 
 __all__ = ["IncrementalEngine"]
 
 _PRIMING_CHUNK = 8192
+_PREPARED_BIASES = 2**23
 
 
 class IncrementalEngine:
@@ -24,11 +31,12 @@ class IncrementalEngine:
 
     name: ClassVar[str] = "incremental"
 
-    def __init__(self, model: WaveNet, batch: int) -> None:
+    def __init__(self, model: WaveNet, batch: int, conditioning: Conditioning | None = None) -> None:
         self.model = model
+        self.conditioning = conditioning or model.condition(batch)
         self.latest = torch.full((batch,), model.distribution.silence, device=model.device)
-        self._stepper = _Stepper(model, batch)
-        self._stepper.load(model.initial_state(batch))
+        self._stepper = _Stepper(model, batch, self.conditioning)
+        self._stepper.load(model.initial_state(batch, self.conditioning))
 
     @torch.no_grad()
     def prime(self, symbols: Tensor) -> None:
@@ -36,28 +44,73 @@ class IncrementalEngine:
         unseen = torch.cat([self.latest[:, None], symbols], dim=1)
         state = self._stepper.state()
         for chunk in torch.split(unseen[:, :-1], _PRIMING_CHUNK, dim=1):
-            _, state = self.model.advance(chunk, state)
+            _, state = self.model.advance(chunk, state, self.conditioning)
         self._stepper.load(state)
         self.latest = unseen[:, -1]
 
     @torch.inference_mode()
     def run(self, uniforms: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
         distribution, symbols, parameters = self.model.distribution, [], []
-        slots = self._stepper.slots(uniforms.shape[1])
-        for uniform, slot in zip(uniforms.unbind(1), slots, strict=True):
-            parameters.append(self._stepper.step(self.latest, slot))
-            self.latest = distribution.sample(parameters[-1], uniform, options)
-            symbols.append(self.latest)
+        stretch = max(1, _PREPARED_BIASES // self._stepper.gates.numel())
+        for piece in torch.split(uniforms, stretch, dim=1):
+            for uniform, step in zip(piece.unbind(1), self._stepper.steps(piece.shape[1]), strict=True):
+                parameters.append(step(self.latest))
+                self.latest = distribution.sample(parameters[-1], uniform, options)
+                symbols.append(self.latest)
         generated = torch.stack(symbols, dim=1)
         return generated, distribution.log_prob(torch.stack(parameters, dim=2), generated)
+
+
+class _Predictions:
+    """Linear prediction one sample at a time; `known` and `following` are about the newest sample and the next."""
+
+    def __init__(self, predictor: Predictor, conditioning: Conditioning) -> None:
+        self.predictor, self.conditioning = predictor, conditioning
+
+    def load(self, time: int, samples: Tensor) -> None:
+        """`samples` `(B, context)` end before `time`."""
+        self.time, self.samples = time, samples
+        known = self.predictor(samples, time, self.conditioning)
+        self.known = Prediction(known.mean[:, 0], known.scale[:, 0])
+        self.first = self.blocks = 0
+
+    def prepare(self, steps: int) -> None:
+        """Make room for the next samples."""
+        context = self.predictor.context
+        history = self.samples[:, self.samples.shape[1] - context :]
+        self.samples = torch.cat([history, history.new_zeros(len(history), steps)], dim=1)
+        self.end = context
+        self.last = (self.time + steps) // self.predictor.block
+
+    def take(self, newest: Tensor) -> tuple[Tensor, Prediction]:
+        """Take in a sample `(B,)`: its error in units of what was expected, and the prediction of the next."""
+        error = (newest - self.known.mean) / self.known.scale
+        self.samples[:, self.end] = newest
+        self.end += 1
+        self.time += 1
+        block = self.time // self.predictor.block
+        if not self.first <= block < self.first + self.blocks:
+            self._fit(block)
+        coefficients, scales = self.coefficients[:, block - self.first], self.scales[:, block - self.first]
+        past = self.samples[:, self.end - self.predictor.order : self.end]
+        self.known = Prediction((past * coefficients).sum(dim=1).clamp(-1, 1), scales)
+        return error, self.known
+
+    def _fit(self, block: int) -> None:
+        self.first = block
+        self.blocks = 1 if self.predictor.fits_past else self.last - block + 1
+        known = self.samples[:, : self.end]
+        start = self.time - self.end
+        self.coefficients, self.scales = self.predictor.fit(known, start, block, self.blocks, self.conditioning)
 
 
 class _Stepper:
     """The network for one sample per stream, over rings of past inputs. Layers L, batch B, taps before the newest P."""
 
     @torch.no_grad()
-    def __init__(self, model: WaveNet, batch: int) -> None:
-        self.model = model
+    def __init__(self, model: WaveNet, batch: int, conditioning: Conditioning) -> None:
+        self.model, self.conditioning = model, conditioning
+        self.predictions = None if model.predictor is None else _Predictions(model.predictor, conditioning)
         blocks = [block for block in model.blocks if isinstance(block, ResidualBlock)]
         config, weight = model.config, model.output.weight
         residual, half = config.residual_channels, config.gate_channels // 2
@@ -65,7 +118,7 @@ class _Stepper:
         self.starts = self.contexts.cumsum(0) - self.contexts
         self.dilations = torch.tensor(config.dilations)
         self.past_taps = config.kernel_size - 1
-        self.time = 0
+        self.turns = 0
 
         split = self.past_taps * residual
         self.past_weights = torch.stack([block.conv.weight[:, :split].T for block in blocks])  # (L, P * residual, gate)
@@ -94,40 +147,75 @@ class _Stepper:
 
     def load(self, state: State) -> None:
         """Take over a state, oldest input first in each ring."""
-        self.time = 0
-        torch.cat([history.transpose(0, 1) for history in state], out=self.ring)
+        self.time, self.turns = state.time, 0
+        torch.cat([queue.transpose(0, 1) for queue in state.queues], out=self.ring)
+        self.samples = state.samples
+        if self.predictions is not None:
+            self.predictions.load(state.time, state.samples)
 
     def state(self) -> State:
         """The rings as the network's own state."""
         rings = torch.split(self.ring, self.contexts.tolist())
-        turned = (ring.roll(-(self.time % len(ring)), dims=0) for ring in rings)
-        return [ring.transpose(0, 1).contiguous() for ring in turned]
+        turned = (ring.roll(-(self.turns % len(ring)), dims=0) for ring in rings)
+        samples = self.samples
+        if self.predictions is not None:
+            end = self.predictions.end if self.turns else samples.shape[1]
+            samples = self.predictions.samples[:, end - self.model.history : end].clone()
+        return State(self.time, samples, [ring.transpose(0, 1).contiguous() for ring in turned])
 
-    def slots(self, steps: int) -> list[tuple[Tensor, Tensor]]:
+    def steps(self, count: int) -> Iterator[Callable[[Tensor], Tensor]]:
+        """The next steps, each a function of symbols `(B,)` that gives parameters `(B, parameters)`."""
+        biases = self._biases(count)
+        if self.predictions is not None:
+            self.predictions.prepare(count)
+        for index, (reads, writes) in enumerate(self._slots(count)):
+            yield partial(self._step, biases=biases[index % len(biases)], reads=reads, writes=writes)
+
+    def _biases(self, count: int) -> Tensor:
+        """Of the convolutions and the conditioning, `(count or 1, L, B or 1, gate)`."""
+        layers, _, gate = self.gates.shape
+        if self.model.conditioner is None:
+            return self.biases[None]
+        biases = self.model.conditioner(self.conditioning, self.time + 1, self.time + 1 + count)
+        by_step = biases.view(*biases.shape[:2], layers, gate).permute(1, 2, 0, 3)
+        summed: Tensor = (by_step + self.biases).contiguous()
+        return summed
+
+    def _slots(self, steps: int) -> list[tuple[Tensor, Tensor]]:
         """For each of the next steps, where in the ring the past taps lie `(L * P,)` and where the inputs go `(L,)`."""
-        times = torch.arange(self.time, self.time + steps)[:, None, None]
+        times = torch.arange(self.turns, self.turns + steps)[:, None, None]
         offsets = self.dilations[:, None] * torch.arange(self.past_taps)
         reads = (times + offsets) % self.contexts[:, None] + self.starts[:, None]
         reads, writes = reads.flatten(1).to(self.ring.device), reads[:, :, 0].to(self.ring.device)
         return list(zip(reads.unbind(0), writes.contiguous().unbind(0), strict=True))
 
-    def step(self, symbols: Tensor, slot: tuple[Tensor, Tensor]) -> Tensor:
-        """Symbols `(B,)` -> parameters `(B, parameters)`; the rings move on by one."""
-        reads, writes = slot
+    def _step(self, symbols: Tensor, biases: Tensor, reads: Tensor, writes: Tensor) -> Tensor:
         layers, batch, _ = self.inputs.shape
         past = self.ring.index_select(0, reads).view(layers, self.past_taps, batch, -1)
         past = past.transpose(1, 2).reshape(layers, batch, -1)
-        torch.baddbmm(self.biases, past, self.past_weights, out=self.gates)
-        torch.index_select(self.model.embedding.weight, 0, symbols, out=self.inputs[0])
-        for x, newest_weight, gates, filter_, gate, gated, residual_weight, following in self.layers:
+        torch.baddbmm(biases, past, self.past_weights, out=self.gates)
+        following = self._embed(self.model.distribution.decode(symbols).to(self.inputs.dtype))
+        for x, newest_weight, gates, filter_, gate, gated, residual_weight, next_input in self.layers:
             gates.addmm_(x, newest_weight)
             torch.mul(filter_.tanh_(), gate.sigmoid_(), out=gated)
             if residual_weight is not None:
-                torch.addmm(x, gated, residual_weight, out=following)
+                torch.addmm(x, gated, residual_weight, out=next_input)
         self.ring.index_copy_(0, writes, self.inputs)
         self.time += 1
+        self.turns += 1
         x = self.gated
         for bias, weight in self.projections:
             x = torch.addmm(bias, x, weight)
             x.relu_()
-        return torch.addmm(self.output_bias, x, self.output_weight)
+        outputs = torch.addmm(self.output_bias, x, self.output_weight)
+        return self.model.distribution.place(outputs[:, :, None], following)[:, :, 0]
+
+    def _embed(self, newest: Tensor) -> Prediction | None:
+        """Feed the stack a sample `(B,)`; the prediction of the next one, `(B, 1)`, if there is one."""
+        embedding = self.model.embedding
+        if self.predictions is None:
+            self.inputs[0] = embedding(compand(newest, embedding.rows)[:, None])
+            return None
+        error, following = self.predictions.take(newest)
+        self.inputs[0] = embedding(input_signals(newest, error, following, embedding.rows))
+        return Prediction(following.mean[:, None], following.scale[:, None])

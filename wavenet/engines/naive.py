@@ -1,10 +1,11 @@
-"""The oracle: re-run the whole receptive field for every sample. Slow, and short enough to be sure of."""
+"""The oracle: re-run the whole context for every sample. Slow, and short enough to be sure of."""
 
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from wavenet.conditioning import Conditioning
 from wavenet.model import WaveNet
 from wavenet.sampling import SamplingOptions
 
@@ -12,23 +13,25 @@ __all__ = ["NaiveEngine"]
 
 
 class NaiveEngine:
-    """Keeps the last `receptive_field` symbols and nothing else."""
+    """Keeps the last `context` symbols and nothing else."""
 
     name: ClassVar[str] = "naive"
 
-    def __init__(self, model: WaveNet, batch: int) -> None:
+    def __init__(self, model: WaveNet, batch: int, conditioning: Conditioning | None = None) -> None:
         self.model = model
-        silence = model.distribution.silence
-        self.past = torch.full((batch, model.config.receptive_field), silence, device=model.device)
+        self.conditioning = conditioning or model.condition(batch)
+        self.past = torch.full((batch, model.context), model.distribution.silence, device=model.device)
+        self.time = 0
 
     def prime(self, symbols: Tensor) -> None:
-        self.past = torch.cat([self.past, symbols], dim=1)[:, -self.model.config.receptive_field :]
+        self.past = torch.cat([self.past, symbols], dim=1)[:, -self.model.context :]
+        self.time += symbols.shape[1]
 
     @torch.no_grad()
     def run(self, uniforms: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
         distribution, symbols, log_probs = self.model.distribution, [], []
         for uniform in uniforms.unbind(1):
-            parameters = self.model(self.past)
+            parameters = self.model(self.past, self.conditioning, start=self.time - self.past.shape[1])
             symbol = distribution.sample(parameters[:, :, 0], uniform, options)[:, None]
             self.prime(symbol)
             symbols.append(symbol)

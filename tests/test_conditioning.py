@@ -1,0 +1,132 @@
+"""Frames to samples: where an impulse comes out, how far the model looks ahead, and what it refuses."""
+
+import pytest
+import torch
+
+from tests.conftest import conditioning_of, model_of_kind, small_config
+from wavenet import Categorical, WaveNet
+from wavenet.conditioning import Conditioning, ConditioningConfig
+from wavenet.features import LogMelConfig
+from wavenet.upsample import UPSAMPLERS
+
+HOP = 12
+
+
+def conditioned(upsampler: str = "transposed") -> WaveNet:
+    return model_of_kind((Categorical(), True, True, None, upsampler))
+
+
+@pytest.mark.parametrize("scales", [(12,), (3, 4), (2, 2, 3)])
+@pytest.mark.parametrize("kind", UPSAMPLERS)
+def test_upsampler_starts_as_linear_interpolation(kind: str, scales: tuple[int, ...]) -> None:
+    upsampler, frames = UPSAMPLERS[kind](2, scales).double(), torch.randn(1, 2, 9, dtype=torch.float64)
+    points = upsampler(frames)
+    margin = upsampler.margin
+    inner = frames[:, :, margin : 9 - margin]
+    expected = torch.nn.functional.interpolate(inner, (inner.shape[2] - 1) * HOP + 1, mode="linear", align_corners=True)
+    torch.testing.assert_close(points, expected)
+    torch.testing.assert_close(points[:, :, ::HOP], inner)
+
+
+@pytest.mark.parametrize("upsampler", UPSAMPLERS)
+@pytest.mark.parametrize("frame", [0, 3, 7])
+def test_an_impulse_in_frame_f_reaches_the_samples_that_look_ahead_says(upsampler: str, frame: int) -> None:
+    model = conditioned(upsampler)
+    assert model.conditioner is not None
+    features = torch.zeros(1, 5, 8, dtype=torch.float64)
+    features[:, :, frame] = 1.0
+    flat, impulse = (Conditioning(torch.tensor([0]), f) for f in (torch.zeros_like(features), features))
+    begin, end = -100, 200
+    difference = (model.conditioner(impulse, begin, end) - model.conditioner(flat, begin, end)).abs().sum(dim=2)[0]
+    reached = torch.nonzero(difference).squeeze(1) + begin
+    excess = getattr(model.conditioner.upsampler, "excess", 0)  # frames count whole, smoothing reaches less
+    reach = model.conditioner.look_ahead * HOP - 1 - excess
+    assert reached.min() == frame * HOP - reach, "the first sample that sees the frame"
+    assert reached.max() == frame * HOP + reach, "the last one: as far after as before, so frame f lies at f * hop"
+
+
+@pytest.mark.parametrize("upsampler", UPSAMPLERS)
+def test_biases_do_not_depend_on_the_stretch_they_are_asked_for_in(upsampler: str) -> None:
+    model = conditioned(upsampler)
+    assert model.conditioner is not None
+    conditioning = conditioning_of(model)
+    whole = model.conditioner(conditioning, -60, 150)
+    for start, stop in ((-60, -59), (-7, 40), (0, 12), (11, 13), (37, 150)):
+        torch.testing.assert_close(model.conditioner(conditioning, start, stop), whole[:, start + 60 : stop + 60])
+
+
+def test_a_speaker_is_one_bias_for_the_whole_clip() -> None:
+    model = model_of_kind((Categorical(), True, False, None, "transposed"))
+    assert model.conditioner is not None
+    assert model.conditioner(model.condition(2, speaker=["ann", "bob"]), 0, 50).shape == (2, 1, 30)
+
+
+def test_an_external_vector_stands_for_a_speaker() -> None:
+    named = model_of_kind((Categorical(), True, False, None, "transposed"))
+    vector = WaveNet(small_config(speaker_channels=2)).double()
+    assert named.conditioner is not None
+    assert named.conditioner.table is not None
+    state = {name: value for name, value in named.state_dict().items() if name != "conditioner.table.weight"}
+    vector.load_state_dict(state)
+    symbols = torch.randint(256, (1, 20), generator=torch.Generator().manual_seed(0))
+    row = named.conditioner.table.weight[1].detach()
+    expected = named(symbols, named.condition(speaker="bob"))
+    torch.testing.assert_close(vector(symbols, vector.condition(speaker=row)), expected)
+
+
+def test_frames_beyond_a_clip_are_silence() -> None:
+    conditioning = Conditioning(features=torch.ones(1, 2, 3), silence=-9.0, first_frame=1)
+    assert conditioning.frames(-1, 6)[0, 0].tolist() == [-9, -9, 1, 1, 1, -9, -9]
+    assert conditioning.frames(10, 12)[0, 0].tolist() == [-9, -9]
+    assert conditioning.frames(-5, -3)[0, 0].tolist() == [-9, -9]
+    assert conditioning.frames(2, 3)[0, 0].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"speaker": "zoe"}, "speaker 'zoe' is unknown; the model knows ann, bob, eve"),
+        ({"speaker": None}, "needs a speaker by name; it knows ann, bob, eve"),
+        ({"speaker": ["ann"]}, "1 speakers given for a batch of 2"),
+        ({"features": None}, r"needs features, \(5, frames\)"),
+        ({"features": torch.zeros(4, 8)}, r"features have shape \(4, 8\); the model needs \(5, frames\)"),
+        ({"features": [torch.zeros(5, 8)]}, "features of 1 clips given for a batch of 2"),
+        ({"features": torch.full((5, 8), torch.inf)}, "not finite"),
+    ],
+)
+def test_conditioning_that_does_not_fit_is_refused(options: dict[str, object], message: str) -> None:
+    model = conditioned()
+    with pytest.raises(ValueError, match=message):
+        model.condition(2, **{"speaker": "ann", "features": torch.zeros(5, 8), **options})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"features": LogMelConfig(hop=256)},
+            r"scales are \[10, 20\], whose product is 200; expected the features' hop",
+        ),
+        ({"features": LogMelConfig(high_hertz=9000.0)}, "half the sample rate"),
+        ({"speakers": ("ann",)}, "speaker_channels is missing"),
+        ({"speakers": ("ann", "ann"), "speaker_channels": 2}, "names one twice"),
+        ({"pre_emphasis": 1.0}, "pre_emphasis is 1.0"),
+    ],
+)
+def test_contradictions_are_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small_config(**values)
+
+
+def test_conditioning_of_a_plain_model_is_refused() -> None:
+    model = WaveNet(small_config())
+    with pytest.raises(ValueError, match="knows no speakers"):
+        model.condition(speaker="ann")
+    with pytest.raises(ValueError, match="not conditioned on features"):
+        model.condition(features=torch.zeros(80, 3))
+
+
+@pytest.mark.parametrize("values", [{"scales": ()}, {"scales": (0,)}, {"channels": 0}, {"context_frames": -1}])
+def test_impossible_settings_are_refused(values: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        ConditioningConfig(**values)

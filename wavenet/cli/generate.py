@@ -1,0 +1,176 @@
+"""`wavenet generate`: a model to audio."""
+
+import io
+import math
+import time
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor
+from tqdm import tqdm
+
+from wavenet.atomic import write_atomically
+from wavenet.audio import read_audio, resample, write_audio
+from wavenet.cli.options import Force, ModelFile
+from wavenet.engines import choose_engine
+from wavenet.features import LogMel, read_features
+from wavenet.generation import generate_scored
+from wavenet.model import WaveNet
+from wavenet.sampling import SamplingOptions
+
+__all__ = ["generate"]
+
+_DEFAULT_SECONDS = 3.0
+
+
+def generate(
+    model: ModelFile,
+    output: Annotated[Path, typer.Option("--output", "-o", help="WAV or FLAC file to write.")],
+    seconds: Annotated[
+        float | None, typer.Option(help="Seconds of new audio; 3, or as long as the features, if not given.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="How many; OUTPUT gets -1, -2, ... before its suffix.")] = 1,
+    speaker: Annotated[str | None, typer.Option(help="Who speaks: a name that `wavenet inspect MODEL` lists.")] = None,
+    features_from: Annotated[
+        list[Path] | None, typer.Option(help="Copy-synthesis: speak what this recording's features say; repeatable.")
+    ] = None,
+    features: Annotated[
+        list[Path] | None, typer.Option(help="Log-mel features (bins, frames), .npy or .safetensors; repeatable.")
+    ] = None,
+    prime: Annotated[Path | None, typer.Option(help="Audio to continue; it stands at the start of OUTPUT.")] = None,
+    prime_seconds: Annotated[float | None, typer.Option(help="Take only the first seconds of --prime.")] = None,
+    temperature: Annotated[float, typer.Option(help="Below 1 is more cautious; 0 takes the likeliest sample.")] = 1.0,
+    top_k: Annotated[int | None, typer.Option(help="Sample from the k likeliest classes or components.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Sample from the likeliest of them that share p.")] = None,
+    seed: Annotated[int, typer.Option(help="Stream i draws from a generator seeded SEED + i.")] = 0,
+    engine: Annotated[str, typer.Option(help="auto, incremental or naive.")] = "auto",
+    log_probs: Annotated[
+        Path | None, typer.Option(help="Also write log-probabilities (nats) to this .npy file.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Generate audio from a model file."""
+    if seconds is not None and not 0 < seconds <= 86400:
+        raise ValueError(f"--seconds is {seconds}; expected up to 86400 (a day)")
+    feature_files = [*(features_from or []), *(features or [])]
+    names = _outputs(output, count, len(feature_files))
+    others = [path for path in (model, prime, *feature_files) if path is not None]
+    _check_outputs([*names, *([log_probs] if log_probs else [])], others, force)
+    options = SamplingOptions(temperature=temperature, top_k=top_k, top_p=top_p)
+    network = WaveNet.from_pretrained(model)
+    rate = network.config.sample_rate
+    beginning = _read_prime(prime, prime_seconds, rate)
+    spoken = [_from_recording(network, path) for path in features_from or []]
+    spoken += [_from_features(network, path) for path in features or []]
+    if len(spoken) == 1:
+        spoken = spoken * len(names)
+    lengths = _lengths(seconds, rate, spoken, len(names), beginning)
+    samples = max(lengths)
+    begun = time.perf_counter()
+    with tqdm(total=samples, unit="sample", desc="generate", disable=None) as bar:
+
+        def progress(done: int) -> None:
+            bar.update(done)
+            bar.set_postfix_str(f"{len(names) * bar.n / rate / (time.perf_counter() - begun):.3f} x real time")
+
+        made = generate_scored(
+            network,
+            samples,
+            options,
+            network.condition(len(names), speaker=speaker, features=[clip for clip, _ in spoken] or None),
+            batch=len(names),
+            seed=seed,
+            prime=beginning,
+            engine=engine,
+            progress=progress,
+        )
+    elapsed = time.perf_counter() - begun
+    for path, waveform, length in zip(names, made.audio, lengths, strict=True):
+        whole = waveform[:length] if beginning is None else torch.cat([beginning, waveform[:length]])
+        write_audio(path, whole, rate)
+    if log_probs is not None:
+        encoded = io.BytesIO()
+        np.save(encoded, made.log_probs.numpy())
+        write_atomically(log_probs, encoded.getvalue())
+    scored = torch.cat([row[:length] for row, length in zip(made.log_probs, lengths, strict=True)])
+    bits = -float(scored.double().mean()) / math.log(2)
+    speed = len(names) * samples / elapsed
+    print(
+        f"wrote {', '.join(map(str, names))} (seed {seed}, {choose_engine(engine).name} engine): "
+        f"{bits:.2f} bits/sample, {speed:,.0f} samples/s, {speed / rate:.3f} x real time"
+    )
+
+
+def _outputs(output: Path, count: int, files: int) -> list[Path]:
+    """Where each stream goes: OUTPUT, or OUTPUT-1, OUTPUT-2, ... of several."""
+    if output.suffix.lower() not in (".wav", ".flac"):
+        raise ValueError(f"{output}: audio is written as .wav or .flac, not as {output.suffix!r}")
+    if not 1 <= count <= 1000 or files > 1000:
+        raise ValueError(f"--count is {count}, and {files} feature files are given; expected 1 to 1000 streams")
+    if files > 1 and count > 1:
+        raise ValueError(f"--count is {count} with {files} feature files; give one file, or leave --count out")
+    streams = max(count, files)
+    return [output] if streams == 1 else [output.with_stem(f"{output.stem}-{i + 1}") for i in range(streams)]
+
+
+def _check_outputs(outputs: list[Path], sources: list[Path], force: bool) -> None:
+    for path in outputs:
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder; expected a file to write")
+        if path.exists() and not force:
+            raise ValueError(f"{path} exists; choose another path or pass --force to replace it")
+        if not path.parent.is_dir():
+            raise ValueError(f"{path.parent}: no such folder to write {path.name} to")
+    resolved = {path.resolve() for path in outputs}
+    if resolved & {path.resolve() for path in sources} or len(resolved) < len(outputs):
+        raise ValueError("an output is also an input or another output; give each file a name of its own")
+
+
+def _log_mel(network: WaveNet) -> LogMel:
+    if network.log_mel is None:
+        raise ValueError("the model is not conditioned on features; leave --features and --features-from out")
+    return network.log_mel
+
+
+def _from_recording(network: WaveNet, path: Path) -> tuple[Tensor, int]:
+    """The features of a recording, and how many samples it has at the model's rate."""
+    log_mel = _log_mel(network)
+    waveform, rate = read_audio(path)
+    waveform = resample(waveform, rate, network.config.sample_rate)
+    return log_mel(waveform[None])[0], len(waveform)
+
+
+def _from_features(network: WaveNet, path: Path) -> tuple[Tensor, int]:
+    config = _log_mel(network).config
+    clip = read_features(path, config, network.config.sample_rate)
+    return clip, clip.shape[1] * config.hop
+
+
+def _lengths(
+    seconds: float | None, rate: int, spoken: list[tuple[Tensor, int]], streams: int, beginning: Tensor | None
+) -> list[int]:
+    """How many samples to generate for each stream: as asked for, or to the end of its features."""
+    if seconds is not None or not spoken:
+        return [max(1, round((_DEFAULT_SECONDS if seconds is None else seconds) * rate))] * streams
+    before = 0 if beginning is None else len(beginning)
+    shortest = min(samples for _, samples in spoken)
+    if shortest <= before:
+        raise ValueError(f"the features last {shortest / rate:.2f} s, no longer than --prime, {before / rate:.2f} s")
+    return [samples - before for _, samples in spoken]
+
+
+def _read_prime(path: Path | None, seconds: float | None, rate: int) -> Tensor | None:
+    if path is None:
+        if seconds is not None:
+            raise ValueError("--prime-seconds goes with --prime")
+        return None
+    waveform, source_rate = read_audio(path)
+    waveform = resample(waveform, source_rate, rate)
+    if seconds is None:
+        return waveform
+    if not 0 < seconds * rate <= len(waveform):
+        raise ValueError(f"--prime-seconds is {seconds}; {path} has {len(waveform) / rate:.2f} seconds")
+    return waveform[: max(1, round(seconds * rate))]

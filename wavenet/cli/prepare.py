@@ -1,0 +1,57 @@
+"""`wavenet prepare`: recordings to a dataset."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tqdm import tqdm
+
+from wavenet.cli.options import Force
+from wavenet.corpus import find_clips
+from wavenet.dataset import PreparedDataset
+from wavenet.prepare import PrepareConfig, prepare_dataset
+
+__all__ = ["prepare"]
+
+
+def prepare(
+    source: Annotated[Path, typer.Argument(help="Folder of recordings, or where a known corpus lies.")],
+    dataset: Annotated[Path, typer.Argument(help="Folder to write the prepared dataset to.")],
+    corpus: Annotated[str, typer.Option(help="folder, ljspeech, vctk, libritts or sc09.")] = "folder",
+    download: Annotated[bool, typer.Option("--download", help="Fetch a known corpus into SOURCE first.")] = False,
+    speakers: Annotated[bool, typer.Option("--speakers", help="The first folder level names the speaker.")] = False,
+    sample_rate: Annotated[int, typer.Option(help="Sample rate of the dataset, in Hz.")] = 16000,
+    trim_db: Annotated[
+        float, typer.Option(help="Trim ends that stay this many dB below the clip's own peak; 0 keeps them.")
+    ] = 40.0,
+    held_out: Annotated[float, typer.Option(help="Share of clips held out, by a hash of the name.")] = 0.1,
+    jobs: Annotated[int | None, typer.Option(help="Processes; as many as there are cores if not given.")] = None,
+    force: Force = False,
+) -> None:
+    """Turn recordings (WAV, FLAC, Ogg, MP3; any rate) into a dataset for training."""
+    if jobs is not None and not 1 <= jobs <= 1024:
+        raise ValueError(f"--jobs is {jobs}; expected 1 to 1024")
+    if not 0 <= held_out < 1:
+        raise ValueError(f"--held-out is {held_out}; expected a share from 0 to under 1")
+    config = PrepareConfig(sample_rate=sample_rate, trim_db=trim_db or None)
+    clips = find_clips(source, corpus, held_out=held_out, speakers=speakers, download=download)
+    jobs = jobs or os.cpu_count() or 1
+    try:
+        with tqdm(total=len(clips), unit="clip", desc="prepare", disable=None) as bar:
+            skipped = prepare_dataset(clips, dataset, config, jobs=jobs, force=force, progress=bar.update)
+    except KeyboardInterrupt:
+        print(f"interrupted; the same command goes on from {dataset}.partial", file=sys.stderr)
+        raise typer.Exit(130) from None
+    for clip in skipped:
+        print(f"skipped: {clip.reason}", file=sys.stderr)
+    prepared = PreparedDataset(dataset)
+    present = {clip.split for clip in prepared.clips}
+    for missing in {"train", "test"} - present:
+        print(f"no clip fell into split {missing}: training needs both; see --held-out", file=sys.stderr)
+    for split in sorted(present):
+        members = prepared.split(split)
+        minutes = sum(clip.samples for clip in members) / prepared.sample_rate / 60
+        print(f"{split}: {len(members)} clips, {minutes:.1f} minutes")
+    print(f"wrote {dataset}: {len(prepared.clips)} clips at {prepared.sample_rate} Hz, {len(skipped)} skipped")

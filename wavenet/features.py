@@ -1,0 +1,157 @@
+"""Log-mel features, and what a log-mel frame says of the power spectrum.
+
+Alignment, defined here once: frame f is centred on sample f * hop, and samples beyond a clip's ends are zeros.
+
+    sample   0         hop        2 hop       3 hop      T - 1
+             |----------|----------|----------|----------|
+    frame    0          1          2          3          4         F = T // hop + 1
+         <---+---> window of frame 0, half of it before the clip
+
+That is what `torchaudio.transforms.MelSpectrogram` gives with its defaults (its padding differs at the ends).
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from torchaudio import functional, transforms
+
+__all__ = ["LogMel", "LogMelConfig", "read_features"]
+
+_STRICT = {"extra": "forbid", "strict": True}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogMelConfig:
+    """Natural log of the mel power spectrum (HTK scale, unnormalised triangles, Hann window), no less than log `floor`.
+
+    `hop` and `window` are in samples, `low_hertz` and `high_hertz` bound the bands; no `high_hertz` means half the
+    sample rate.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    bins: int = 80
+    hop: int = 200
+    window: int = 1024
+    low_hertz: float = 0.0
+    high_hertz: float | None = None
+    floor: float = 1e-6
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("bins", 1, 1024), ("hop", 1, 65536), ("window", 4, 65536)):
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected {least} to {most}")
+        if self.window % 2:
+            raise ValueError(f"window is {self.window}; expected an even number of samples")
+        if not 0 < self.floor < 1:
+            raise ValueError(f"floor is {self.floor}; expected a power between 0 and 1")
+        if not 0 <= self.low_hertz < (self.high_hertz or math.inf) < math.inf and self.high_hertz is not None:
+            raise ValueError(f"low_hertz is {self.low_hertz}, high_hertz {self.high_hertz}; expected 0 <= low < high")
+
+    @property
+    def fft(self) -> int:
+        """Points of the Fourier transform: the window, up to a power of two."""
+        return 1 << (self.window - 1).bit_length()
+
+    @property
+    def silence(self) -> float:
+        """The value of every bin in digital silence."""
+        return math.log(self.floor)
+
+    def frames(self, samples: int) -> int:
+        """How many frames a clip of that many samples has."""
+        return samples // self.hop + 1
+
+
+class LogMel(nn.Module):
+    """Waveforms to log-mel features: `(B, T)` -> `(B, bins, T // hop + 1)`."""
+
+    bands: Tensor
+
+    def __init__(self, config: LogMelConfig, sample_rate: int) -> None:
+        super().__init__()
+        if (config.high_hertz or sample_rate / 2) > sample_rate / 2 or config.low_hertz >= sample_rate / 2:
+            raise ValueError(
+                f"the mel bands reach from {config.low_hertz} to {config.high_hertz} Hz; "
+                f"expected them below half the sample rate, {sample_rate / 2} Hz"
+            )
+        self.config = config
+        self.spectrum = transforms.Spectrogram(config.fft, config.window, config.hop, center=False, power=2.0)
+        high = config.high_hertz or sample_rate / 2
+        bands = functional.melscale_fbanks(config.fft // 2 + 1, config.low_hertz, high, config.bins, sample_rate)
+        self.register_buffer("bands", bands.T, persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        reach = self.config.fft // 2
+        return self.inside(nn.functional.pad(waveform, (reach, reach)))
+
+    def inside(self, waveform: Tensor) -> Tensor:
+        """Only frames whose whole transform lies in the waveform; the first is centred on sample fft / 2."""
+        return torch.log((self.bands @ self.spectrum(waveform)).clamp(min=self.config.floor))
+
+    def around(self, waveform: Tensor, margin: int, times: Tensor, samples: Tensor) -> tuple[Tensor, int]:
+        """The frames of windows cut out of clips, and the index of the first, counted from the sample after `margin`.
+
+        Shape: `(B, margin + T + margin)` -> `(B, bins, F)`. That sample is at time `times` `(B,)` of its clip of
+        `samples` `(B,)`; both `margin` and `times` are multiples of the hop. As everywhere, frames that are not the
+        clip's own are silence.
+        """
+        hop, reach = self.config.hop, self.config.fft // 2
+        skipped = -reach % hop
+        features = self.inside(waveform[:, skipped:])
+        first = (skipped + reach - margin) // hop
+        index = torch.arange(first, first + features.shape[2], device=features.device) + (times // hop)[:, None]
+        own = (index >= 0) & (index <= (samples // hop)[:, None])
+        return features.where(own[:, None], self.config.silence), first
+
+
+_LOUDEST = 25.0
+"""No log power of a waveform in [-1, 1] comes near this; decibels and linear scales do."""
+
+
+def read_features(path: Path, config: LogMelConfig, sample_rate: int) -> Tensor:
+    """Features made elsewhere, `(bins, frames)`: a `.npy` file, or a safetensors file with one tensor.
+
+    A safetensors file may say `hop` and `sample_rate` in its metadata, and is held to it. Values below the floor
+    are raised to it. `ValueError` where something does not fit.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such feature file")
+    try:
+        features, said = _read_npy(path) if path.suffix == ".npy" else _read_safetensors(path)
+    except (SafetensorError, ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{path} is not a feature file ({error}); expected .npy or .safetensors") from error
+    for key, expected in (("hop", config.hop), ("sample_rate", sample_rate)):
+        if key in said and said[key] != str(expected):
+            raise ValueError(f"{path}: its {key} is {said[key]}; the model's is {expected}")
+    if features.dim() != 2 or features.shape[0] != config.bins or features.shape[1] == 0:
+        hint = "; transpose it" if features.dim() == 2 and features.shape[1] == config.bins else ""
+        raise ValueError(f"{path}: its shape is {tuple(features.shape)}; the model needs ({config.bins}, frames){hint}")
+    if not bool(features.isfinite().all()):
+        raise ValueError(f"{path}: it has values that are not finite (NaN or infinity)")
+    if float(features.max()) > _LOUDEST:
+        raise ValueError(
+            f"{path}: its largest value is {float(features.max()):.4g}; expected natural logs of mel power, "
+            f"{config.silence:.1f} to about 12"
+        )
+    return features.clamp(min=config.silence)
+
+
+def _read_npy(path: Path) -> tuple[Tensor, dict[str, str]]:
+    array = np.load(path, allow_pickle=False)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"it holds {array.dtype}, not floating-point numbers")
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)), {}
+
+
+def _read_safetensors(path: Path) -> tuple[Tensor, dict[str, str]]:
+    with safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        if len(names) != 1:
+            raise ValueError(f"it holds {len(names)} tensors, expected one")
+        return file.get_tensor(names[0]).to(torch.float32), file.metadata() or {}
