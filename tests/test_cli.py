@@ -12,10 +12,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import torchaudio
 
 from tests.conftest import small_config, tone
 from wavenet import WaveNet
 from wavenet.cli import main
+from wavenet.conditioning import ConditioningConfig
+from wavenet.distributions import GaussianMixture
+from wavenet.features import LogMelConfig
+from wavenet.prediction import PredictionConfig
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-c", "from wavenet.cli import main; main()"]
@@ -114,6 +119,101 @@ def test_prime_is_resampled_and_stands_at_the_start(wavenet, model_file: Path, t
     audio, _ = soundfile.read(output)
     assert len(audio) == 4000 + 800
     assert np.abs(audio[500:3500] - tone(0.5)[500:3500]).max() < 0.1, "only the noise differs"
+
+
+@pytest.fixture
+def vocoder_file(tmp_path: Path) -> Path:
+    """A model with features, linear prediction and two voices."""
+    torch.manual_seed(0)
+    config = small_config(
+        features=LogMelConfig(bins=20, hop=100, window=256),
+        conditioning=ConditioningConfig(channels=3, scales=(10, 10)),
+        prediction=PredictionConfig(source="features", order=16, block=25),
+        distribution=GaussianMixture(),
+        speakers=("ann", "bob"),
+        speaker_channels=2,
+    )
+    model = WaveNet(config)
+    torch.nn.init.normal_(model.output.weight, std=0.1)  # at first it is zero, and the speaker makes no difference
+    model.save_pretrained(tmp_path / "vocoder.safetensors")
+    return tmp_path / "vocoder.safetensors"
+
+
+def test_copy_synthesis_from_recordings_and_from_feature_files(wavenet, vocoder_file: Path, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(0.06), 16000)
+    soundfile.write(tmp_path / "b.wav", tone(0.1, rate=48000), 48000)
+    say = ("generate", vocoder_file, "--speaker", "bob")
+    both = ("--features-from", tmp_path / "a.wav", "--features-from", tmp_path / "b.wav")
+    result = wavenet(*say, "-o", tmp_path / "copy.wav", *both)
+    assert result.status == 0, result.err
+    lengths = [soundfile.info(tmp_path / f"copy-{i}.wav").frames for i in (1, 2)]
+    assert lengths == [960, 1600], "each as long as its recording"
+    mel = torchaudio.transforms.MelSpectrogram(16000, 256, hop_length=100, n_mels=20, pad_mode="constant")
+    waveform = torch.from_numpy(soundfile.read(tmp_path / "a.wav", dtype="float32")[0])
+    np.save(tmp_path / "a.npy", mel(waveform).clamp(min=1e-6).log().numpy())
+    assert wavenet(*say, "-o", tmp_path / "from.wav", "--features", tmp_path / "a.npy").status == 0
+    made, copied = (soundfile.read(tmp_path / name)[0] for name in ("from.wav", "copy-1.wav"))
+    assert len(made) == 10 * 100, "as long as its frames"
+    assert np.abs(made[:960] - copied).max() < 1e-3
+
+
+def test_every_error_of_conditioned_generation(wavenet, vocoder_file: Path, model_file: Path, tmp_path: Path) -> None:
+    out, clip = tmp_path / "out.wav", tmp_path / "clip.wav"
+    soundfile.write(clip, tone(0.05), 16000)
+    np.save(tmp_path / "wrong.npy", np.zeros((21, 9), np.float32))
+    np.save(tmp_path / "mel.npy", np.zeros((20, 9), np.float32))
+    say, ann = ("generate", vocoder_file, "-o", out), ("--speaker", "ann")
+    wavenet(*say).fails_with("needs a speaker by name; it knows ann, bob")
+    wavenet(*say, "--speaker", "zoe", "--features-from", clip).fails_with("speaker 'zoe' is unknown")
+    wavenet(*say, *ann).fails_with("needs features, (20, frames); see --features and --features-from")
+    wavenet(*say, *ann, "--features", tmp_path / "wrong.npy").fails_with("(21, 9); the model needs (20, frames)")
+    wavenet(*say, *ann, "--features", tmp_path / "none.npy").fails_with("none.npy: no such feature file")
+    wavenet(*say, *ann, "--features-from", tmp_path / "no.wav").fails_with("no.wav: no such audio file")
+    long = ("--features", tmp_path / "mel.npy", "--seconds", 1)
+    wavenet(*say, *ann, *long).fails_with("features have 9 frames; 16000 samples at hop 100 need 160")
+    several = ("--features", tmp_path / "mel.npy", "--features-from", clip, "--count", 3)
+    wavenet(*say, *ann, *several).fails_with("--count is 3 with 2 feature files")
+    wavenet(*say, *ann, "--features-from", clip, "--prime", clip).fails_with("no longer than --prime")
+    plain = ("generate", model_file, "-o", out)
+    wavenet(*plain, "--features-from", clip).fails_with("not conditioned on features")
+    wavenet(*plain, "--speaker", "ann").fails_with("knows no speakers")
+    assert not out.exists()
+
+
+def test_vocoder_evaluation_prints_three_systems_and_writes_audio(
+    wavenet, vocoder_file: Path, dataset: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "copies"
+    result = wavenet("evaluate", vocoder_file, dataset, "--vocoder", "--limit", 2, "--json", "--audio", folder)
+    assert result.status == 0, result.err
+    rows = json.loads(result.out)["rows"]
+    assert {row["system"] for row in rows} == {"model", "griffin_lim", "mu_law"}
+    assert len(list(folder.glob("*/*.wav"))) == 2 * 4
+    assert "griffin_lim" in wavenet("evaluate", vocoder_file, dataset, "--vocoder", "--limit", 1).out
+    wavenet("evaluate", vocoder_file, dataset, "--vocoder", "--audio", folder).fails_with("copies exists")
+    wavenet("evaluate", vocoder_file, dataset, "--audio", tmp_path / "x").fails_with("--audio goes with --vocoder")
+
+
+def test_evaluation_as_another_speaker(wavenet, vocoder_file: Path, model_file: Path, dataset: Path) -> None:
+    own, as_ann = (
+        json.loads(wavenet("evaluate", vocoder_file, dataset, "--json", *more).out)
+        for more in ((), ("--speaker", "ann"))
+    )
+    bits = [{row["speaker"]: row["bits"] for row in found["speakers"]} for found in (own, as_ann)]
+    assert bits[0]["ann"] == bits[1]["ann"]
+    assert bits[0]["bob"] != bits[1]["bob"]
+    only = json.loads(wavenet("evaluate", vocoder_file, dataset, "--json", "--voice", "bob").out)
+    assert only["bits"] == bits[0]["bob"]
+    wavenet("evaluate", vocoder_file, dataset, "--voice", "zoe").fails_with("no speaker 'zoe'; it has ann, bob")
+    wavenet("evaluate", vocoder_file, dataset, "--speaker", "zoe").fails_with("speaker 'zoe' is unknown")
+    wavenet("evaluate", model_file, dataset, "--vocoder").fails_with("is no vocoder")
+
+
+def test_inspect_shows_conditioning(wavenet, vocoder_file: Path) -> None:
+    out = wavenet("inspect", vocoder_file).out
+    assert "speakers: ann, bob" in out
+    assert "features: 20 log-mel bins, hop 100; looks 3 frames ahead, 26.8 ms with half a window" in out
+    assert "linear prediction from the features, order 16" in out
 
 
 def test_inspect_shows_layers_and_costs(wavenet, recipe: Path, model_file: Path) -> None:

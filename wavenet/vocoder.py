@@ -8,6 +8,7 @@ Scores: wide-band PESQ (ITU-T P.862.2, 1 to 4.64), STOI (Taal et al. 2011, 0 to 
 
 import math
 import statistics
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ _ITERATIONS = 100
 
 @dataclass(frozen=True)
 class Quality:
-    """One copy against its original. PESQ is NaN where it finds no speech."""
+    """One copy against its original. PESQ and STOI are NaN where there is too little speech."""
 
     pesq: float
     stoi: float
@@ -129,9 +130,15 @@ def measure(original: Tensor, copy: Tensor, log_mel: LogMel, sample_rate: int) -
         quality = float(pesq(_SCORED_RATE, reference, degraded, "wb"))
     except NoUtterancesError:
         quality = math.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        try:
+            intelligibility = float(stoi(reference, degraded, _SCORED_RATE))
+        except RuntimeWarning:  # less than 0.4 s of speech
+            intelligibility = math.nan
     difference = (log_mel(original[None]) - log_mel(copy[None]))[0] * (10 / math.log(10))
     distance = float(difference.square().mean(dim=0).sqrt().mean())
-    return Quality(quality, float(stoi(reference, degraded, _SCORED_RATE)), distance)
+    return Quality(quality, intelligibility, distance)
 
 
 def interval(values: Sequence[float]) -> Interval:

@@ -133,7 +133,7 @@ def _evaluate_vocoder(
     print(f"{'':12}{'':14}{'clips':>6}" + "".join(f"{field.name:>20}" for field in fields(Quality)))
     for row in rows:
         cells = "".join(_cell(row[field.name]) for field in fields(Quality))
-        print(f"{row['speaker']:12}{row['system']:14}{row['stoi']['clips']:6}{cells}")
+        print(f"{row['speaker']:12}{row['system']:14}{row['log_mel_db']['clips']:6}{cells}")
     print("mean and 95% confidence interval over clips; PESQ is wide-band, log_mel_db the distance of the features")
 
 

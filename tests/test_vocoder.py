@@ -1,0 +1,80 @@
+"""Copy-synthesis: the references are what they should be, and the scores rank what anyone would rank so."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import small_config, tone
+from wavenet import SamplingOptions, WaveNet, generate
+from wavenet.audio import from_int16, read_audio
+from wavenet.conditioning import ConditioningConfig
+from wavenet.dataset import PreparedDataset
+from wavenet.features import LogMel, LogMelConfig
+from wavenet.quantize import decode_mu_law, encode_mu_law
+from wavenet.vocoder import copy_clips, griffin_lim, interval, measure
+
+SPEECH = Path(__file__).parent.parent / "samples" / "speech" / "en" / "demo-thanks.flac"
+
+
+@pytest.fixture
+def speech() -> torch.Tensor:
+    waveform, rate = read_audio(SPEECH)
+    assert rate == 16000
+    return waveform[:24000]
+
+
+def test_griffin_lim_has_the_features_it_was_given(speech: torch.Tensor) -> None:
+    log_mel = LogMel(LogMelConfig(), 16000)
+    features = log_mel(speech[None])[0]
+    copy = griffin_lim(features, log_mel.config, 16000, len(speech))
+    assert copy.shape == speech.shape
+    loud = features > -4
+    assert (log_mel(copy[None])[0] - features)[loud].abs().mean() < 0.8, "within three decibels and a half"
+
+
+def test_scores_rank_mu_law_over_griffin_lim_over_noise(speech: torch.Tensor) -> None:
+    log_mel = LogMel(LogMelConfig(), 16000)
+    copies = [
+        decode_mu_law(encode_mu_law(speech)),
+        griffin_lim(log_mel(speech[None])[0], log_mel.config, 16000, len(speech)),
+        torch.randn(len(speech), generator=torch.Generator().manual_seed(0)) * speech.std(),
+    ]
+    scores = [measure(speech, copy, log_mel, 16000) for copy in copies]
+    assert scores[0].pesq > scores[1].pesq > scores[2].pesq
+    assert scores[0].stoi > scores[1].stoi > scores[2].stoi
+    assert scores[0].log_mel_db < scores[1].log_mel_db < scores[2].log_mel_db
+    perfect = measure(speech, speech, log_mel, 16000)
+    assert perfect.pesq > 4.6
+    assert perfect.stoi == pytest.approx(1, abs=1e-4)
+    assert perfect.log_mel_db == 0
+
+
+def test_copies_do_not_depend_on_the_batch(speech_folder: Path, prepare: Callable[..., PreparedDataset]) -> None:
+    dataset = prepare(speech_folder)
+    torch.manual_seed(0)
+    features = LogMelConfig(bins=20, hop=100, window=256)
+    model = WaveNet(small_config(features=features, conditioning=ConditioningConfig(channels=3, scales=(10, 10))))
+    clips = dataset.split("test")[:3]
+    assert model.log_mel is not None
+    for batch in (1, 3):
+        made = {c.clip.name: c for c in copy_clips(model, dataset, clips, SamplingOptions(), batch=batch, seed=4)}
+        assert list(made) == [clip.name for clip in sorted(clips, key=lambda clip: clip.samples)]
+        for index, clip in enumerate(clips):
+            original = from_int16(dataset.read(clip))
+            alone = generate(model, len(original), features=model.log_mel(original[None])[0], seed=4 + index)
+            assert torch.equal(made[clip.name].audio["model"], alone[0])
+            assert torch.equal(made[clip.name].original, original)
+
+
+def test_interval_is_students() -> None:
+    found = interval([1.0, 2.0, 3.0, 4.0, float("nan")])
+    assert (found.mean, found.clips) == (2.5, 4)
+    assert found.half_width == pytest.approx(3.182 * 1.29099 / 2, rel=1e-3)
+
+
+def test_silence_has_no_pesq_but_the_rest() -> None:
+    log_mel = LogMel(LogMelConfig(), 16000)
+    quiet = torch.from_numpy(tone(0.5)) * 1e-6
+    assert measure(quiet, quiet, log_mel, 16000).log_mel_db == 0
