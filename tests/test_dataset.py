@@ -2,7 +2,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -18,24 +17,42 @@ def sampler(dataset: PreparedDataset, context: int = 100, window: int = 500, see
 
 def test_windows_are_pieces_of_clips_behind_their_own_past(speech_folder: Path, prepare: Prepare) -> None:
     dataset = prepare(speech_folder)
-    clips = [dataset.read(clip).numpy() for clip in dataset.split("train")]
-    padded = [np.concatenate([np.zeros(100, np.int16), clip]) for clip in clips]
     for step in range(5):
         batch = sampler(dataset).batch(step)
-        assert batch.scored.all()
-        for row in batch.samples.numpy():
-            views = (np.lib.stride_tricks.sliding_window_view(clip, 600) for clip in padded)
-            assert any((view == row).all(axis=1).any() for view in views), "a window is no piece of any training clip"
+        for row, time, scored, clip in zip(batch.samples, batch.times, batch.scored, batch.clips, strict=True):
+            whole = dataset.read(clip)
+            for place in range(600):
+                index = int(time) + place
+                inside = 0 <= index < clip.samples
+                assert row[place] == (whole[index] if inside else 0), "beyond a clip's ends there is silence"
+                if place >= 100:
+                    assert bool(scored[place - 100]) == inside
 
 
-def test_clip_shorter_than_the_window_is_scored_to_its_end(speech_folder: Path, prepare: Prepare) -> None:
+@pytest.mark.parametrize("grid", [1, 7])
+def test_every_sample_is_scored_equally_often_the_first_and_last_too(
+    speech_folder: Path, prepare: Prepare, grid: int
+) -> None:
     dataset = prepare(speech_folder)
-    batch = sampler(dataset, context=10, window=9000).batch(0)
-    lengths = batch.scored.sum(dim=1)
-    assert set(lengths.tolist()) <= {clip.samples for clip in dataset.split("train")}
-    for row, length in zip(batch.samples, lengths, strict=True):
-        assert (row[:10] == 0).all(), "before a clip there is silence"
-        assert (row[10 + int(length) :] == 0).all()
+    clips = dataset.split("train")[:1]
+    windows = WindowSampler(
+        dataset=dataset, clips=clips, context=0, window=300, batch_size=4000, seed=0, margin=0, grid=grid
+    )
+    counts, batch = torch.zeros(clips[0].samples), windows.batch(0)
+    for time, scored in zip(batch.times.tolist(), batch.scored, strict=True):
+        (places,) = torch.nonzero(scored, as_tuple=True)
+        counts[places + time] += 1
+    expected = 4000 * 300 / (clips[0].samples + 299)
+    assert (counts - expected).abs().max() < 5 * expected**0.5 + expected * 2 * grid / 300
+    assert batch.scored.any(dim=1).all(), "a window without a sample to score"
+
+
+def test_a_window_shorter_than_the_grid_is_refused(speech_folder: Path, prepare: Prepare) -> None:
+    dataset = prepare(speech_folder)
+    with pytest.raises(ValueError, match="window is 100 samples; expected at least 200"):
+        WindowSampler(
+            dataset=dataset, clips=dataset.clips, context=200, window=100, batch_size=1, seed=0, margin=0, grid=200
+        )
 
 
 def test_batches_depend_on_seed_and_step_alone(speech_folder: Path, prepare: Prepare) -> None:

@@ -16,15 +16,14 @@ from torch import Tensor
 from torchaudio import functional
 
 from wavenet.audio import from_int16
+from wavenet.conditioning import Conditioning
 from wavenet.dataset import PreparedClip, PreparedDataset
+from wavenet.prediction import PastPredictor, PredictionConfig
 from wavenet.quantize import decode_mu_law, encode_mu_law, expand
 
 __all__ = ["Baseline", "baselines", "linear_prediction_bits"]
 
-_ORDER = 32
-_BLOCKS_AT_ONCE = 4096
-_BLOCK = 40
-_WINDOW = 480
+_PREDICTION = PredictionConfig(source="past", order=32, block=40, window=480, noise_floor=1e-4)
 _MEMORY = 32
 """Samples over which the scale of the error forgets. These are the best of eight settings tried on 16 kHz speech."""
 
@@ -69,7 +68,9 @@ def _unigram(dataset: PreparedDataset, classes: int) -> Tensor:
 def linear_prediction_bits(symbols: Tensor, classes: int) -> Tensor:
     """Code length of each class given the ones before it, in bits: `(T,)` int64 -> `(T,)` float64."""
     signal = decode_mu_law(symbols, classes).double()
-    predictions = _predict(signal)
+    predictor = PastPredictor(_PREDICTION)
+    past = signal.new_zeros(predictor.context)
+    predictions = predictor(torch.cat([past, signal])[None], 0, Conditioning()).mean[0, :-1]
     errors = (signal - predictions).abs()
     delayed = torch.cat([errors.new_zeros(1), errors[:-1]])
     forget = 1 / _MEMORY
@@ -88,35 +89,3 @@ def linear_prediction_bits(symbols: Tensor, classes: int) -> Tensor:
     floor = 1e-6 / classes
     bits: Tensor = -(probability * (1 - 1e-6) + floor).log2()
     return bits
-
-
-def _predict(signal: Tensor) -> Tensor:
-    """Linear prediction of each sample, `(T,)`, with coefficients from the `_WINDOW` samples before its block."""
-    blocks = math.ceil(len(signal) / _BLOCK)
-    padded = torch.cat([signal.new_zeros(_WINDOW), signal, signal.new_zeros(blocks * _BLOCK - len(signal))])
-    windows = torch.split(padded.unfold(0, _WINDOW, _BLOCK)[:blocks], _BLOCKS_AT_ONCE)
-    pasts = padded[_WINDOW - _ORDER : -1].unfold(0, _ORDER, 1)
-    predictions = []
-    for window, past in zip(windows, torch.split(pasts, _BLOCKS_AT_ONCE * _BLOCK), strict=True):
-        coefficients = _fit(window * _fading_window(signal))
-        predictions.append((past.flip(1).reshape(-1, _BLOCK, _ORDER) @ coefficients[:, :, None]).flatten())
-    bounded: Tensor = torch.cat(predictions)[: len(signal)].clamp(-1, 1)
-    return bounded
-
-
-def _fit(windows: Tensor) -> Tensor:
-    """Prediction coefficients by the autocorrelation method, newest sample first: `(N, window)` -> `(N, order)`."""
-    spectrum = torch.fft.rfft(windows, 2 * _WINDOW)
-    correlation = torch.fft.irfft(spectrum.abs().square())[:, : _ORDER + 1]
-    correlation[:, 0] = correlation[:, 0] * (1 + 1e-5) + 1e-9
-    lags = torch.arange(_ORDER)
-    toeplitz = correlation[:, (lags[:, None] - lags).abs()]
-    coefficients: Tensor = torch.linalg.solve(toeplitz, correlation[:, 1:])
-    return coefficients
-
-
-def _fading_window(signal: Tensor) -> Tensor:
-    """Rises slowly over the old samples and falls fast over the newest."""
-    rise = torch.sin(torch.linspace(0, math.pi / 2, _WINDOW * 15 // 16)) ** 2
-    fall = torch.cos(torch.linspace(0, math.pi / 2, _WINDOW - len(rise)))
-    return torch.cat([rise, fall]).to(signal)

@@ -119,7 +119,7 @@ class Batch:
     """Windows of `clips`, with what lies around them.
 
     `samples` int16 `(B, margin + context + window + margin)`, zeros beyond a clip's ends; `scored` `(B, window)`, false
-    past a clip's end; `times` `(B,)`, where in its clip each row's context begins (negative before the clip).
+    beyond them; `times` `(B,)`, where in its clip each row's context begins (negative before the clip).
     """
 
     samples: Tensor
@@ -132,8 +132,9 @@ class Batch:
 class WindowSampler:
     """Random windows, each behind the `context` samples that come before it in its clip.
 
-    A clip is drawn with probability proportional to its length, then a place in it. What would lie before a
-    clip's start is silence (zeros), as in generation; a clip shorter than the window is scored to its end.
+    All windows that hold a sample of a clip are equally likely, so all samples are scored equally often: a clip's
+    first (which follow silence, and from which generation starts) like those in its midst. Beyond a clip's ends lie
+    zeros, which are not scored.
     `margin` more samples come along at both ends, for features. Windows begin at multiples of `grid`, and context
     and margin are multiples of it: so the frames of all rows lie at the same places.
     The batch is a function of `seed` and the step alone, so a resumed run sees what it would have seen.
@@ -150,10 +151,21 @@ class WindowSampler:
 
     def __post_init__(self) -> None:
         assert self.context % self.grid == self.margin % self.grid == 0
+        if self.window < self.grid:
+            raise ValueError(
+                f"train.window is {self.window} samples; expected at least {self.grid}, the grid of the model's "
+                "frames and blocks of linear prediction"
+            )
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
-        return np.cumsum([clip.samples for clip in self.clips])
+        """The running number of windows, clip by clip."""
+        return np.cumsum([(clip.samples - 1) // self.grid + 1 - self._first for clip in self.clips])
+
+    @property
+    def _first(self) -> int:
+        """Where a clip's first window begins, in steps of the grid: it holds the clip's first sample alone."""
+        return -((self.window - 1) // self.grid)
 
     def batch(self, step: int) -> Batch:
         random = np.random.default_rng([self.seed, step])
@@ -162,14 +174,15 @@ class WindowSampler:
         scored = torch.zeros(self.batch_size, self.window, dtype=torch.bool)
         times = torch.zeros(self.batch_size, dtype=torch.long)
         clips = []
-        for row, place in enumerate(random.integers(self._ends[-1], size=self.batch_size)):
-            clip = self.clips[int(np.searchsorted(self._ends, place, side="right"))]
-            places = -(-max(0, clip.samples - self.window) // self.grid) + 1
-            start = int(random.integers(places)) * self.grid
+        for row, number in enumerate(random.integers(self._ends[-1], size=self.batch_size)):
+            place = int(np.searchsorted(self._ends, number, side="right"))
+            clip = self.clips[place]
+            number_in_clip = int(number) - (int(self._ends[place - 1]) if place else 0)
+            start = (number_in_clip + self._first) * self.grid
             begin = start - self.context - self.margin
             first, stop = max(0, begin), min(begin + length, clip.samples)
             samples[row, first - begin : stop - begin] = self.dataset.read(clip, first, stop)
-            scored[row, : clip.samples - start] = True
+            scored[row, max(0, -start) : clip.samples - start] = True
             times[row] = start - self.context
             clips.append(clip)
         return Batch(samples, scored, times, tuple(clips))

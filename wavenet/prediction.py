@@ -51,6 +51,7 @@ class PredictionConfig:
             raise ValueError(f"noise_floor is {self.noise_floor}; expected a share between 0 and 1")
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # unrolled, its steps would fill the graph
 def levinson(correlation: Tensor) -> tuple[Tensor, Tensor]:
     """Prediction coefficients and the power of the error, by the Levinson-Durbin recursion.
 
