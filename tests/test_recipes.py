@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from wavenet.config import WaveNetConfig
 from wavenet.corpus import find_clips
 from wavenet.dataset import PreparedDataset
-from wavenet.model import WaveNet, WaveNetConfig
+from wavenet.model import WaveNet
 from wavenet.prepare import PrepareConfig, prepare_dataset
 from wavenet.recipe import load_recipe
 from wavenet.training import train

@@ -1,9 +1,10 @@
 """WaveNet: raw-audio generation with causal dilated convolutions (van den Oord et al. 2016)."""
 
+from wavenet.config import WaveNetConfig
 from wavenet.conv import CausalConv1d
 from wavenet.distributions import Categorical
 from wavenet.generation import generate
-from wavenet.model import WaveNet, WaveNetConfig
+from wavenet.model import WaveNet
 from wavenet.quantize import decode_mu_law, encode_mu_law
 from wavenet.sampling import SamplingOptions
 

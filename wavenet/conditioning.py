@@ -12,16 +12,18 @@ it, up to `look_ahead` beyond the one at or before t; before and after a clip's 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from wavenet.features import LogMelConfig
 from wavenet.upsample import UPSAMPLERS
 
-__all__ = ["Conditioner", "Conditioning", "ConditioningConfig"]
+__all__ = ["Conditioner", "Conditioning", "ConditioningConfig", "check_features", "check_speaker"]
 
 _STRICT = {"extra": "forbid", "strict": True}
 
@@ -70,6 +72,56 @@ class Conditioning:
         before = min(max(first - start, 0), stop - start)
         after = stop - start - before - inside.shape[2]
         return functional.pad(inside, (before, after), value=self.silence)
+
+
+def check_speaker(
+    speaker: str | Sequence[str] | Tensor | None, batch: int, names: Sequence[str], channels: int | None
+) -> Tensor | None:
+    """Indices `(B,)` of a model's speakers, or vectors `(B, channels)`; `ValueError` where the model knows no such."""
+    if channels is None:
+        if speaker is not None:
+            raise ValueError("the model knows no speakers; leave the speaker out")
+        return None
+    if names:
+        if speaker is None or isinstance(speaker, Tensor):
+            raise ValueError(f"the model needs a speaker by name; it knows {', '.join(names)}")
+        chosen = [speaker] * batch if isinstance(speaker, str) else list(speaker)
+        for name in chosen:
+            if name not in names:
+                raise ValueError(f"speaker {name!r} is unknown; the model knows {', '.join(names)}")
+        if len(chosen) != batch:
+            raise ValueError(f"{len(chosen)} speakers given for a batch of {batch}")
+        return torch.tensor([names.index(name) for name in chosen])
+    if not isinstance(speaker, Tensor) or speaker.shape not in ((channels,), (batch, channels)):
+        found = tuple(speaker.shape) if isinstance(speaker, Tensor) else speaker
+        raise ValueError(f"speaker is {found}; the model needs a vector ({channels},) or ({batch}, {channels})")
+    if not bool(speaker.isfinite().all()):
+        raise ValueError("speaker has values that are not finite (NaN or infinity)")
+    return speaker.expand(batch, channels)
+
+
+def check_features(
+    features: Tensor | Sequence[Tensor] | None, batch: int, config: LogMelConfig | None
+) -> Tensor | None:
+    """Features `(B, bins, F)`, the shorter clips' padded with silence; `ValueError` where they do not fit."""
+    if config is None:
+        if features is not None:
+            raise ValueError("the model is not conditioned on features; leave them out")
+        return None
+    if features is None:
+        raise ValueError(f"the model needs features, ({config.bins}, frames); see --features and --features-from")
+    if isinstance(features, Tensor) and features.dim() == 2:
+        features = features.expand(batch, -1, -1)
+    clips = list(features)
+    if len(clips) != batch:
+        raise ValueError(f"features of {len(clips)} clips given for a batch of {batch}")
+    for clip in clips:
+        if clip.dim() != 2 or clip.shape[0] != config.bins or clip.shape[1] == 0:
+            raise ValueError(f"features have shape {tuple(clip.shape)}; the model needs ({config.bins}, frames)")
+        if not bool(clip.isfinite().all()):
+            raise ValueError("features have values that are not finite (NaN or infinity)")
+    longest = max(clip.shape[1] for clip in clips)
+    return torch.stack([functional.pad(clip, (0, longest - clip.shape[1]), value=config.silence) for clip in clips])
 
 
 class Conditioner(nn.Module):

@@ -11,6 +11,7 @@ That is what `torchaudio.transforms.MelSpectrogram` gives with its defaults (its
 """
 
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torchaudio import functional, transforms
 
-__all__ = ["LogMel", "LogMelConfig", "read_features"]
+__all__ = ["LogMel", "LogMelConfig", "mel_bands", "read_features"]
 
 _STRICT = {"extra": "forbid", "strict": True}
 
@@ -68,6 +69,17 @@ class LogMelConfig:
         return samples // self.hop + 1
 
 
+def mel_bands(config: LogMelConfig, sample_rate: int) -> Tensor:
+    """The triangles, `(fft / 2 + 1, bins)`. Bands narrower than the transform resolves may be empty."""
+    high = config.high_hertz or sample_rate / 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about empty bands
+        bands: Tensor = functional.melscale_fbanks(
+            config.fft // 2 + 1, config.low_hertz, high, config.bins, sample_rate
+        )
+    return bands
+
+
 class LogMel(nn.Module):
     """Waveforms to log-mel features: `(B, T)` -> `(B, bins, T // hop + 1)`."""
 
@@ -75,16 +87,9 @@ class LogMel(nn.Module):
 
     def __init__(self, config: LogMelConfig, sample_rate: int) -> None:
         super().__init__()
-        if (config.high_hertz or sample_rate / 2) > sample_rate / 2 or config.low_hertz >= sample_rate / 2:
-            raise ValueError(
-                f"the mel bands reach from {config.low_hertz} to {config.high_hertz} Hz; "
-                f"expected them below half the sample rate, {sample_rate / 2} Hz"
-            )
         self.config = config
         self.spectrum = transforms.Spectrogram(config.fft, config.window, config.hop, center=False, power=2.0)
-        high = config.high_hertz or sample_rate / 2
-        bands = functional.melscale_fbanks(config.fft // 2 + 1, config.low_hertz, high, config.bins, sample_rate)
-        self.register_buffer("bands", bands.T, persistent=False)
+        self.register_buffer("bands", mel_bands(config, sample_rate).T, persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
         reach = self.config.fft // 2

@@ -3,9 +3,8 @@
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torchaudio
@@ -13,16 +12,17 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wavenet.conditioning import Conditioner, Conditioning, ConditioningConfig
+from wavenet.conditioning import Conditioner, Conditioning, check_features, check_speaker
+from wavenet.config import WaveNetConfig
 from wavenet.conv import CausalConv1d
-from wavenet.distributions import AnyDistribution, Categorical, Prediction
+from wavenet.distributions import Prediction
 from wavenet.embedding import AmplitudeEmbedding
-from wavenet.features import LogMel, LogMelConfig
+from wavenet.features import LogMel
 from wavenet.model_file import load_tensors, read_model_file, write_model_file
-from wavenet.prediction import FeaturePredictor, PastPredictor, PredictionConfig, Predictor
+from wavenet.prediction import FeaturePredictor, PastPredictor, Predictor
 from wavenet.quantize import compand
 
-__all__ = ["ResidualBlock", "State", "WaveNet", "WaveNetConfig"]
+__all__ = ["ResidualBlock", "State", "WaveNet"]
 
 
 @dataclass(frozen=True)
@@ -36,115 +36,6 @@ class State:
     time: int
     samples: Tensor
     queues: list[Tensor]
-
-
-_BOUNDS = {
-    "sample_rate": (1000, 768000),
-    "kernel_size": (2, 1024),
-    "cycles": (1, 100),
-    "layers_per_cycle": (1, 24),
-    "residual_channels": (1, 65536),
-    "gate_channels": (2, 65536),
-    "skip_channels": (1, 65536),
-    "head_channels": (1, 65536),
-    "speaker_channels": (1, 65536),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class WaveNetConfig:
-    """The shape of a network. Dilations come from `cycles` of `layers_per_cycle` (1, 2, 4, ...) or as a list.
-
-    `gate_channels` counts filter and gate together. `speakers` names the voices of a multi-speaker model; with
-    `speaker_channels` alone the speaker is a vector from outside. `features` switches local conditioning on, which
-    `conditioning` details; `prediction` switches linear prediction on. `pre_emphasis` is the coefficient c of
-    y[t] = x[t] - c x[t - 1], applied to the audio before it becomes symbols and undone after.
-    Contradictions raise `ValueError`.
-    """
-
-    __pydantic_config__: ClassVar[Mapping[str, Any]] = {"extra": "forbid", "strict": True}
-
-    sample_rate: int = 16000
-    kernel_size: int = 2
-    cycles: int | None = None
-    layers_per_cycle: int | None = None
-    dilations: Sequence[int] = field(default=())
-    residual_channels: int = 64
-    gate_channels: int = 128
-    skip_channels: int = 256
-    head_channels: int = 256
-    distribution: AnyDistribution = Categorical()  # noqa: RUF009 (frozen)
-    speakers: tuple[str, ...] = ()
-    speaker_channels: int | None = None
-    features: LogMelConfig | None = None
-    conditioning: ConditioningConfig = ConditioningConfig()  # noqa: RUF009 (frozen)
-    prediction: PredictionConfig | None = None
-    pre_emphasis: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, (least, most) in _BOUNDS.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                raise ValueError(f"{name} is {value}; expected {least} to {most}")
-        if self.gate_channels % 2:
-            raise ValueError(f"gate_channels is {self.gate_channels}; expected an even number (filter and gate)")
-        if len(self.dilations) > 1000:
-            raise ValueError(f"dilations lists {len(self.dilations)} layers; expected at most 1000")
-        for dilation in self.dilations:
-            if not 1 <= dilation <= 2**23:
-                raise ValueError(f"dilations has {dilation}; expected whole numbers from 1 to {2**23}")
-        object.__setattr__(self, "dilations", self._resolved_dilations())
-        if not 0 <= self.pre_emphasis < 1:
-            raise ValueError(f"pre_emphasis is {self.pre_emphasis}; expected from 0 (off) to below 1")
-        self._check_conditioning()
-
-    def _resolved_dilations(self) -> tuple[int, ...]:
-        listed = tuple(self.dilations)
-        if listed and self.cycles is None and self.layers_per_cycle is None:
-            return listed
-        cycles, layers = self.cycles or 3, self.layers_per_cycle or 10
-        cycled = tuple(2**layer for _ in range(cycles) for layer in range(layers))
-        if listed and listed != cycled:
-            raise ValueError(
-                f"dilations is a list of {len(listed)} that contradicts cycles = {cycles} with layers_per_cycle = "
-                f"{layers} (1 to {2 ** (layers - 1)}); give either the list or the cycles"
-            )
-        return cycled
-
-    def _check_conditioning(self) -> None:
-        if self.speakers and self.speaker_channels is None:
-            raise ValueError(f"speakers names {len(self.speakers)} and speaker_channels is missing; 16 is usual")
-        if len(set(self.speakers)) < len(self.speakers):
-            raise ValueError("speakers names one twice; expected each once")
-        if self.features is not None:
-            LogMel(self.features, self.sample_rate)
-            hop, scales = self.features.hop, list(self.conditioning.scales)
-            if math.prod(scales) != hop:
-                raise ValueError(
-                    f"conditioning.scales are {scales}, whose product is {math.prod(scales)}; "
-                    f"expected the features' hop, {hop}"
-                )
-        if self.prediction is not None and self.prediction.source == "features":
-            if self.features is None:
-                raise ValueError('prediction.source is "features", and the model has none; add features or take "past"')
-            if self.prediction.order > self.features.fft // 2:
-                raise ValueError(
-                    f"prediction.order is {self.prediction.order}; a window of {self.features.window} samples "
-                    f"gives at most {self.features.fft // 2}"
-                )
-            if self.prediction.block > self.features.hop:
-                raise ValueError(
-                    f"prediction.block is {self.prediction.block} samples; expected at most a hop, {self.features.hop}"
-                )
-
-    @property
-    def receptive_field(self) -> int:
-        """How many input samples one output of the stack sees: 1 + (kernel_size - 1) * sum of the dilations."""
-        return 1 + (self.kernel_size - 1) * sum(self.dilations)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values that the configuration is read back from; the schedule is spelled out in `dilations`."""
-        return {**asdict(self), "cycles": None, "layers_per_cycle": None, "dilations": list(self.dilations)}
 
 
 class ResidualBlock(nn.Module):
@@ -274,54 +165,14 @@ class WaveNet(nn.Module):
         `(B, speaker_channels)`. `features`: `(bins, F)` for all, `(B, bins, F)`, or a list of `(bins, F)` of different
         lengths; beyond its own frames a clip has silence. Raises `ValueError` where they do not fit the model.
         """
+        config, like = self.config, self.output.weight
+        vectors = check_speaker(speaker, batch, config.speakers, config.speaker_channels)
+        frames = check_features(features, batch, config.features)
         return Conditioning(
-            speaker=self._check_speaker(batch, speaker),
-            features=self._check_features(batch, features),
-            silence=0.0 if self.config.features is None else self.config.features.silence,
+            speaker=None if vectors is None else vectors.to(like if vectors.is_floating_point() else like.device),
+            features=None if frames is None else frames.to(like),
+            silence=0.0 if config.features is None else config.features.silence,
         )
-
-    def _check_speaker(self, batch: int, speaker: str | Sequence[str] | Tensor | None) -> Tensor | None:
-        names, channels = self.config.speakers, self.config.speaker_channels
-        if channels is None:
-            if speaker is not None:
-                raise ValueError("the model knows no speakers; leave the speaker out")
-            return None
-        if names:
-            if speaker is None or isinstance(speaker, Tensor):
-                raise ValueError(f"the model needs a speaker by name; it knows {', '.join(names)}")
-            chosen = [speaker] * batch if isinstance(speaker, str) else list(speaker)
-            for name in chosen:
-                if name not in names:
-                    raise ValueError(f"speaker {name!r} is unknown; the model knows {', '.join(names)}")
-            if len(chosen) != batch:
-                raise ValueError(f"{len(chosen)} speakers given for a batch of {batch}")
-            return torch.tensor([names.index(name) for name in chosen], device=self.device)
-        if not isinstance(speaker, Tensor) or speaker.shape not in ((channels,), (batch, channels)):
-            found = tuple(speaker.shape) if isinstance(speaker, Tensor) else speaker
-            raise ValueError(f"speaker is {found}; the model needs a vector ({channels},) or ({batch}, {channels})")
-        return speaker.to(self.output.weight).expand(batch, channels)
-
-    def _check_features(self, batch: int, features: Tensor | Sequence[Tensor] | None) -> Tensor | None:
-        config = self.config.features
-        if config is None:
-            if features is not None:
-                raise ValueError("the model is not conditioned on features; leave them out")
-            return None
-        if features is None:
-            raise ValueError(f"the model needs features, ({config.bins}, frames); see --features and --features-from")
-        if isinstance(features, Tensor) and features.dim() == 2:
-            features = features.expand(batch, -1, -1)
-        clips = list(features)
-        if len(clips) != batch:
-            raise ValueError(f"features of {len(clips)} clips given for a batch of {batch}")
-        for clip in clips:
-            if clip.dim() != 2 or clip.shape[0] != config.bins or clip.shape[1] == 0:
-                raise ValueError(f"features have shape {tuple(clip.shape)}; the model needs ({config.bins}, frames)")
-            if not bool(clip.isfinite().all()):
-                raise ValueError("features have values that are not finite (NaN or infinity)")
-        longest = max(clip.shape[1] for clip in clips)
-        padded = [functional.pad(clip, (0, longest - clip.shape[1]), value=config.silence) for clip in clips]
-        return torch.stack(padded).to(self.output.weight)
 
     def forward(self, symbols: Tensor, conditioning: Conditioning | None = None, start: int = 0) -> Tensor:
         """Parameters of the next sample's distribution, where the whole context is given.

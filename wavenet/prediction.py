@@ -14,11 +14,10 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torchaudio import functional
 
 from wavenet.conditioning import Conditioning
 from wavenet.distributions import Prediction
-from wavenet.features import LogMelConfig
+from wavenet.features import LogMelConfig, mel_bands
 
 __all__ = ["FeaturePredictor", "PastPredictor", "PredictionConfig", "Predictor", "levinson", "predict"]
 
@@ -139,8 +138,7 @@ class FeaturePredictor(Predictor):
         super().__init__(config)
         self.hop = features.hop
         points = features.fft // 2 + 1
-        high = features.high_hertz or sample_rate / 2
-        bands = functional.melscale_fbanks(points, features.low_hertz, high, features.bins, sample_rate).double()
+        bands = mel_bands(features, sample_rate).double()
         areas = bands.sum(dim=0)
         centres = (bands * torch.arange(points)[:, None]).sum(dim=0) / areas
         filled = areas > 0  # narrow bands may fall between two points of a short transform

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from wavenet.model import WaveNetConfig
+from wavenet.config import WaveNetConfig
 
 __all__ = ["Recipe", "TrainConfig", "load_recipe"]
 

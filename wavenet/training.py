@@ -16,9 +16,10 @@ from wavenet.atomic import write_atomically
 from wavenet.audio import from_int16
 from wavenet.checkpoint import load_checkpoint, save_checkpoint
 from wavenet.conditioning import Conditioning
+from wavenet.config import WaveNetConfig
 from wavenet.dataset import Batch, PreparedClip, PreparedDataset, WindowSampler
 from wavenet.evaluation import Score, about, condition_on, evaluate
-from wavenet.model import WaveNet, WaveNetConfig
+from wavenet.model import WaveNet
 from wavenet.optimizer import Muon
 from wavenet.recipe import Recipe, TrainConfig
 

@@ -106,7 +106,6 @@ def _evaluate_vocoder(
     audio: Path | None,
     as_json: bool,
 ) -> None:
-    assert network.log_mel is not None or not network.config.features
     found: defaultdict[tuple[str, str], list[Quality]] = defaultdict(list)
     with _progress(clips) as bar:
         for copies in copy_clips(network, prepared, clips, options, seed=seed, progress=bar.update):

@@ -8,7 +8,8 @@ import torch
 import typer
 
 from wavenet.cli.options import AsJson
-from wavenet.model import WaveNet, WaveNetConfig
+from wavenet.config import WaveNetConfig
+from wavenet.model import WaveNet
 from wavenet.recipe import load_recipe
 
 __all__ = ["inspect"]
