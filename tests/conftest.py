@@ -51,9 +51,9 @@ def kind_name(kind: tuple[object, ...]) -> str:
 
 
 def model_of_kind(kind: tuple[object, ...], pre_emphasis: float = 0.0) -> WaveNet:
-    """A float64 model of one of `KINDS`, all weights at random: hop 12, blocks that fit neither hop nor each other."""
+    """A float64 model of one of `KINDS`, all weights at random: hop 12, blocks of 4 in it, or of 7 across it."""
     distribution, speakers, features, prediction, upsampler = kind
-    blocks = {"past": {"order": 4, "block": 7, "window": 20}, "features": {"order": 9, "block": 5}}
+    blocks = {"past": {"order": 4, "block": 7, "window": 20}, "features": {"order": 9, "block": 4}}
     model = small_model(
         distribution=distribution,
         speakers=("ann", "bob", "eve") if speakers else (),

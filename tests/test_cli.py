@@ -209,6 +209,13 @@ def test_evaluation_as_another_speaker(wavenet, vocoder_file: Path, model_file: 
     wavenet("evaluate", model_file, dataset, "--vocoder").fails_with("is no vocoder")
 
 
+@pytest.mark.parametrize("path", sorted(ROOT.glob("recipes/*/*.toml")), ids=lambda path: path.stem)
+def test_inspect_shows_every_recipe(wavenet, path: Path) -> None:
+    result = wavenet("inspect", path)
+    assert result.status == 0, result.err
+    assert "multiply-adds per sample" in result.out
+
+
 def test_inspect_shows_conditioning(wavenet, vocoder_file: Path) -> None:
     out = wavenet("inspect", vocoder_file).out
     assert "speakers: ann, bob" in out

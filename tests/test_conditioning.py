@@ -39,8 +39,9 @@ def test_an_impulse_in_frame_f_reaches_the_samples_that_look_ahead_says(upsample
     begin, end = -100, 200
     difference = (model.conditioner(impulse, begin, end) - model.conditioner(flat, begin, end)).abs().sum(dim=2)[0]
     reached = torch.nonzero(difference).squeeze(1) + begin
-    excess = getattr(model.conditioner.upsampler, "excess", 0)  # frames count whole, smoothing reaches less
-    reach = model.conditioner.look_ahead * HOP - 1 - excess
+    # context_frames = 1 and the next frame; smoothing by 3 points of 4 samples and by 4 of 1 adds a hop and a third
+    reach = 2 * HOP - 1 + (0 if upsampler == "transposed" else HOP + HOP // 3)
+    assert reach < model.conditioner.look_ahead * HOP <= reach + HOP
     assert reached.min() == frame * HOP - reach, "the first sample that sees the frame"
     assert reached.max() == frame * HOP + reach, "the last one: as far after as before, so frame f lies at f * hop"
 

@@ -59,7 +59,7 @@ def test_features_of_a_window_are_those_of_its_clip() -> None:
         (lambda p: np.save(p, np.zeros((80, 0), np.float32)), r"shape is \(80, 0\)"),
         (lambda p: np.save(p, np.full((80, 9), np.nan, np.float32)), "not finite"),
         (lambda p: np.save(p, np.full((80, 9), 60.0, np.float32)), "largest value is 60; expected natural logs"),
-        (lambda p: np.save(p, np.zeros((80, 9), np.int64)), "holds int64, not floating-point"),
+        (lambda p: np.save(p, np.zeros((80, 9), np.int64)), "holds int64, not an array of floating-point"),
         (lambda p: np.save(p, np.array([{}]), allow_pickle=True), "is not a feature file"),
         (lambda p: p.write_bytes(b"noise"), "is not a feature file"),
         (lambda p: p.write_bytes(b""), "is not a feature file"),

@@ -1,16 +1,25 @@
 """WaveNet: raw-audio generation with causal dilated convolutions (van den Oord et al. 2016)."""
 
+from wavenet.conditioning import ConditioningConfig
 from wavenet.config import WaveNetConfig
 from wavenet.conv import CausalConv1d
-from wavenet.distributions import Categorical
+from wavenet.distributions import Categorical, GaussianMixture, LogisticMixture
+from wavenet.features import LogMel, LogMelConfig
 from wavenet.generation import generate
 from wavenet.model import WaveNet
+from wavenet.prediction import PredictionConfig
 from wavenet.quantize import decode_mu_law, encode_mu_law
 from wavenet.sampling import SamplingOptions
 
 __all__ = [
     "Categorical",
     "CausalConv1d",
+    "ConditioningConfig",
+    "GaussianMixture",
+    "LogMel",
+    "LogMelConfig",
+    "LogisticMixture",
+    "PredictionConfig",
     "SamplingOptions",
     "WaveNet",
     "WaveNetConfig",

@@ -111,9 +111,10 @@ class WaveNetConfig:
                     f"prediction.order is {self.prediction.order}; a window of {self.features.window} samples "
                     f"gives at most {self.features.fft // 2}"
                 )
-            if self.prediction.block > self.features.hop:
+            if self.features.hop % self.prediction.block:
                 raise ValueError(
-                    f"prediction.block is {self.prediction.block} samples; expected at most a hop, {self.features.hop}"
+                    f"prediction.block is {self.prediction.block} samples; expected a divisor of the hop, "
+                    f"{self.features.hop}"
                 )
 
     @property

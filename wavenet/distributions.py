@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wavenet.embedding import smooth_rows
-from wavenet.quantize import check_classes, decode_mu_law, encode_mu_law, expand, silence_class
+from wavenet.quantize import check_classes, decode_mu_law, encode_mu_law, silence_class
 from wavenet.sampling import SamplingOptions, choose
 
 __all__ = ["AnyDistribution", "Categorical", "Distribution", "GaussianMixture", "LogisticMixture", "Prediction"]
@@ -28,9 +28,13 @@ _COMPONENTS = 3
 _OFFSET_PRIOR = 2.0
 """Scale, in classes, of the logistic around the predicted class that a fresh categorical model starts from."""
 
-_WIDEST = math.log(16.0)
+_FARTHEST, _WIDEST = 2.0, 0.0
+"""The bounds of a component's mean and log-scale: beyond them it would lie outside of [-1, 1], or be flat on it."""
 
-_FAR = 8.0
+_DEEPEST = 1e7
+"""How many deviations away a Gaussian's tail is followed; far enough for the narrowest, near enough for float64."""
+
+_FAR = 2.0**20
 """Where the outermost steps end. Infinity would do for the probability, but not for its gradient."""
 
 
@@ -80,7 +84,7 @@ class Distribution(Protocol):
         """Like `log_prob`, of all symbols in the same of `classes` µ-law classes: so different resolutions compare."""
 
     def mode(self, parameters: Tensor) -> Tensor:
-        """A most probable symbol: `(B, parameters, T)` -> `(B, T)`."""
+        """The most probable symbol, or one close to it: `(B, parameters, T)` -> `(B, T)`."""
 
     def sample(self, parameters: Tensor, uniforms: Tensor, options: SamplingOptions) -> Tensor:
         """One symbol per row from one uniform each: `(B, parameters)`, `(B,)` in [0, 1) -> `(B,)`."""
@@ -202,7 +206,8 @@ class _Mixture:
         if prediction is not None:
             means = prediction.mean[:, None] + prediction.scale[:, None] * means
             scales = scales + prediction.scale[:, None].log()
-        return torch.cat([weights, means, scales.clamp(self._narrowest, _WIDEST)], dim=1)
+        means, scales = means.clamp(-_FARTHEST, _FARTHEST), scales.clamp(self._narrowest, _WIDEST)
+        return torch.cat([weights, means, scales], dim=1)
 
     def log_prob(self, parameters: Tensor, symbols: Tensor) -> Tensor:
         values, half_step = self.decode(symbols).to(parameters), 1 / self.levels
@@ -211,10 +216,12 @@ class _Mixture:
         return self._log_integral(parameters, lower, upper)
 
     def class_log_prob(self, parameters: Tensor, symbols: Tensor, classes: int) -> Tensor:
-        coarse = encode_mu_law(self.decode(symbols), classes)
-        edges = expand((torch.arange(classes + 1).double() - 0.5) / (classes - 1) * 2 - 1, classes).to(parameters)
+        every = torch.arange(self.levels, device=symbols.device)
+        coarse = encode_mu_law(self.decode(every), classes)
+        lowest = torch.searchsorted(coarse, torch.arange(classes + 1, device=symbols.device))  # symbol of each class
+        edges = self.decode(lowest).to(parameters) - 1 / self.levels
         edges[0], edges[-1] = -_FAR, _FAR
-        return self._log_integral(parameters, edges[coarse], edges[coarse + 1])
+        return self._log_integral(parameters, edges[coarse[symbols]], edges[coarse[symbols] + 1])
 
     def _log_integral(self, parameters: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         """Log-probability of a sample between two values, `(B, T)` each."""
@@ -224,7 +231,7 @@ class _Mixture:
         return torch.logsumexp(torch.log_softmax(weights, dim=1) + masses, dim=1)
 
     def mode(self, parameters: Tensor) -> Tensor:
-        """The mean of the heaviest component."""
+        """The mean of the heaviest component: a likely symbol, if not always the likeliest."""
         weights, means, _ = parameters.chunk(3, dim=1)
         heaviest = weights.argmax(dim=1, keepdim=True)
         return self.encode(means.gather(1, heaviest)[:, 0])
@@ -271,6 +278,7 @@ class GaussianMixture(_Mixture):
     kind: Literal["gaussian_mixture"] = "gaussian_mixture"
 
     def _log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
+        lower, upper = lower.clamp(-_DEEPEST, _DEEPEST), upper.clamp(-_DEEPEST, _DEEPEST)
         right = lower + upper > 0  # the far side is mirrored, where the integral is not 1 - 1
         near, far = torch.where(right, -lower, upper).double(), torch.where(right, -upper, lower).double()
         log_near = torch.special.log_ndtr(near)

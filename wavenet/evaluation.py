@@ -28,9 +28,6 @@ __all__ = [
 CLASSES = 256
 """The µ-law classes in which models of different resolutions compare."""
 
-_CHUNK_NUMBERS = 2**21
-"""Network outputs and biases held at a time when scoring: it bounds the memory, not the context."""
-
 
 @dataclass(frozen=True)
 class Score:
@@ -74,8 +71,7 @@ def score_symbols(
     The clip starts from silence; the state carries the context from chunk to chunk, so the result does not
     depend on `chunk`.
     """
-    outputs = model.output.out_features + (0 if model.conditioner is None else model.conditioner.biases)
-    chunk = chunk or max(1, _CHUNK_NUMBERS // outputs)
+    chunk = chunk or model.samples_at_once(len(symbols))
     state = model.initial_state(symbols.shape[0], conditioning)
     latest = torch.full_like(symbols[:, :1], model.distribution.silence)
     scores = []

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from torchaudio import functional, transforms
+from torchaudio import functional
 
 __all__ = ["LogMel", "LogMelConfig", "mel_bands", "read_features"]
 
@@ -84,11 +84,12 @@ class LogMel(nn.Module):
     """Waveforms to log-mel features: `(B, T)` -> `(B, bins, T // hop + 1)`."""
 
     bands: Tensor
+    window: Tensor
 
     def __init__(self, config: LogMelConfig, sample_rate: int) -> None:
         super().__init__()
         self.config = config
-        self.spectrum = transforms.Spectrogram(config.fft, config.window, config.hop, center=False, power=2.0)
+        self.register_buffer("window", torch.hann_window(config.window), persistent=False)
         self.register_buffer("bands", mel_bands(config, sample_rate).T, persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
@@ -97,7 +98,11 @@ class LogMel(nn.Module):
 
     def inside(self, waveform: Tensor) -> Tensor:
         """Only frames whose whole transform lies in the waveform; the first is centred on sample fft / 2."""
-        return torch.log((self.bands @ self.spectrum(waveform)).clamp(min=self.config.floor))
+        config = self.config
+        spectrum = functional.spectrogram(
+            waveform, 0, self.window, config.fft, config.hop, config.window, 2.0, normalized=False, center=False
+        )
+        return torch.log((self.bands @ spectrum).clamp(min=config.floor))
 
     def around(self, waveform: Tensor, margin: int, times: Tensor, samples: Tensor) -> tuple[Tensor, int]:
         """The frames of windows cut out of clips, and the index of the first, counted from the sample after `margin`.
@@ -149,8 +154,9 @@ def read_features(path: Path, config: LogMelConfig, sample_rate: int) -> Tensor:
 
 def _read_npy(path: Path) -> tuple[Tensor, dict[str, str]]:
     array = np.load(path, allow_pickle=False)
-    if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"it holds {array.dtype}, not floating-point numbers")
+    if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.floating):
+        found = array.dtype if isinstance(array, np.ndarray) else "an archive"
+        raise ValueError(f"it holds {found}, not an array of floating-point numbers")
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)), {}
 
 

@@ -105,7 +105,7 @@ def generate_scored(
         log_probs.append(chunk_log_probs)
         if progress is not None:
             progress(length)
-    return Generated(torch.cat(audio, dim=1), torch.cat(log_probs, dim=1))
+    return Generated(torch.cat(audio, dim=1).clamp(-1, 1), torch.cat(log_probs, dim=1))
 
 
 def _batch(batch: int | None, features: Tensor | Sequence[Tensor] | None) -> int:

@@ -118,6 +118,12 @@ class WaveNet(nn.Module):
             return 0
         return self.conditioner.look_ahead * self.config.features.hop + self.config.features.window // 2
 
+    def samples_at_once(self, batch: int) -> int:
+        """Samples of a chunk for which what the network holds at a time stays within bounded memory."""
+        gates = len(self.blocks) * self.config.gate_channels * (1 if self.conditioner is None else 2)
+        order = 0 if self.predictor is None else self.predictor.order
+        return max(1, _NUMBERS_AT_ONCE // (batch * (gates + 2 * self.output.out_features + 2 * order)))
+
     @property
     def grid(self) -> int:
         """Training windows begin at multiples of it, so that frames and blocks of linear prediction lie alike."""
@@ -254,7 +260,9 @@ class WaveNet(nn.Module):
     def _project(self, gated: list[Tensor]) -> Tensor:
         """All skip connections in one product, then the head: `(B, T, gate / 2)` each -> `(B, outputs, T)`."""
         skip = self.skip(torch.cat(gated, dim=2))
-        outputs: Tensor = self.output(functional.relu(self.head(functional.relu(skip))))
+        hidden = functional.relu(self.head(functional.relu(skip)))
+        with torch.autocast(hidden.device.type, enabled=False):  # outputs in bfloat16 would blur a mixture's means
+            outputs: Tensor = self.output(hidden.to(self.output.weight.dtype))
         return outputs.transpose(1, 2)
 
     @torch.no_grad()
@@ -286,13 +294,18 @@ class WaveNet(nn.Module):
         return self.distribution.encode(waveform)
 
     def decode(self, symbols: Tensor, previous: Tensor | None = None) -> Tensor:
-        """Symbols `(B, T)` to a float32 waveform `(B, T)`; pre-emphasis is undone, going on from `previous` `(B,)`."""
+        """Symbols `(B, T)` to a float32 waveform `(B, T)`; pre-emphasis is undone, going on from `previous` `(B,)`.
+
+        The waveform is not clipped, so that a chunk's last sample can be the next one's `previous`.
+        """
         waveform = self.distribution.decode(symbols)
         if not self.config.pre_emphasis:
             return waveform
         if previous is not None:
             waveform[:, 0] += self.config.pre_emphasis * previous
-        restored: Tensor = torchaudio.functional.deemphasis(waveform, self.config.pre_emphasis)
+        feedback = torch.tensor([1.0, -self.config.pre_emphasis], device=waveform.device)
+        forward = torch.tensor([1.0, 0.0], device=waveform.device)
+        restored: Tensor = torchaudio.functional.lfilter(waveform, feedback, forward, clamp=False)
         return restored
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
@@ -326,6 +339,9 @@ def input_signals(inputs: Tensor, error: Tensor, following: Prediction, rows: in
 
 
 _LARGEST_ERROR = 16.0
+
+_NUMBERS_AT_ONCE = 2**25
+"""Bounds the memory of a chunk, to 128 MiB in float32 and as much again of intermediates."""
 
 
 def _predictor(config: WaveNetConfig) -> Predictor | None:

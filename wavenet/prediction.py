@@ -50,7 +50,6 @@ class PredictionConfig:
             raise ValueError(f"noise_floor is {self.noise_floor}; expected a share between 0 and 1")
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # unrolled, its steps would fill the graph
 def levinson(correlation: Tensor) -> tuple[Tensor, Tensor]:
     """Prediction coefficients and the power of the error, by the Levinson-Durbin recursion.
 
@@ -99,6 +98,7 @@ class Predictor(nn.Module):
         """
         raise NotImplementedError
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # the steps of the recursion would fill the graph
     def forward(self, samples: Tensor, start: int, conditioning: Conditioning) -> Prediction:
         """Predictions of samples `start` to `start + T`, of which the last is still to come.
 
@@ -140,12 +140,9 @@ class FeaturePredictor(Predictor):
         points = features.fft // 2 + 1
         bands = mel_bands(features, sample_rate).double()
         areas = bands.sum(dim=0)
-        centres = (bands * torch.arange(points)[:, None]).sum(dim=0) / areas
-        filled = areas > 0  # narrow bands may fall between two points of a short transform
-        interpolation = torch.zeros(features.bins, points, dtype=torch.float64)
-        interpolation[filled] = _interpolation(centres[filled], points)
+        interpolation = _interpolation(bands, areas)
         window_power = float(torch.hann_window(features.window, dtype=torch.float64).square().sum())
-        offsets = -torch.log(areas.where(filled, 1.0) * window_power)
+        offsets = -torch.log(areas.where(areas > 0, 1.0) * window_power)
         angles = torch.arange(points).double() * math.pi / (points - 1)
         emphasis = 1 + pre_emphasis**2 - 2 * pre_emphasis * torch.cos(angles)
         self.register_buffer("interpolation", interpolation, persistent=False)
@@ -166,18 +163,24 @@ class FeaturePredictor(Predictor):
         return self._solve(correlation, samples.dtype)
 
 
-def _interpolation(centres: Tensor, points: int) -> Tensor:
-    """The matrix `(bands, points)` that interpolates linearly between values at `centres`, and extends the ends."""
-    places = torch.arange(points, dtype=torch.float64).clamp(float(centres[0]), float(centres[-1]))
-    after = torch.searchsorted(centres, places).clamp(1, len(centres) - 1) if len(centres) > 1 else None
-    if after is None:
-        return torch.ones(1, points, dtype=torch.float64)
+def _interpolation(bands: Tensor, areas: Tensor) -> Tensor:
+    """The matrix `(bins, points)` that interpolates linearly between the bands' centres, and extends the ends.
+
+    Bands narrower than the transform resolves may be empty, and are passed over, or share a centre, and are averaged.
+    """
+    points = torch.arange(len(bands), dtype=torch.float64)
+    filled = torch.nonzero(areas > 0)[:, 0]
+    centres, group = torch.unique((bands * points[:, None]).sum(dim=0)[filled] / areas[filled], return_inverse=True)
+    members = torch.zeros(bands.shape[1], len(centres), dtype=torch.float64)
+    members[filled, group] = 1
+    members = members / members.sum(dim=0)
+    if len(centres) == 1:
+        return members.expand(-1, len(points))
+    places = points.clamp(float(centres[0]), float(centres[-1]))
+    after = torch.searchsorted(centres, places).clamp(1, len(centres) - 1)
     share = (places - centres[after - 1]) / (centres[after] - centres[after - 1])
-    matrix = torch.zeros(len(centres), points, dtype=torch.float64)
-    columns = torch.arange(points)
-    matrix[after, columns] = share
-    matrix[after - 1, columns] = 1 - share
-    return matrix
+    between: Tensor = members[:, after] * share + members[:, after - 1] * (1 - share)
+    return between
 
 
 class PastPredictor(Predictor):

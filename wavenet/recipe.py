@@ -4,14 +4,15 @@ import difflib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from wavenet.config import WaveNetConfig
+from wavenet.distributions import Categorical, GaussianMixture, LogisticMixture
 
 __all__ = ["Recipe", "TrainConfig", "load_recipe"]
 
@@ -128,8 +129,12 @@ def _apply(values: dict[str, Any], setting: str) -> None:
     values[name] = value
 
 
+_KINDS = {kind.kind for kind in (Categorical, LogisticMixture, GaussianMixture)}
+"""Pydantic names the kind of distribution it settled on in the path of an error; the recipe does not."""
+
+
 def _explain(error: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in error["loc"])
+    key = ".".join(str(part) for part in error["loc"] if part not in _KINDS)
     if error["type"] == "unexpected_keyword_argument":
         close = difflib.get_close_matches(key, list(_keys(Recipe)), n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_keys(Recipe))}"
@@ -143,8 +148,9 @@ def _explain(error: ErrorDetails) -> str:
 
 
 def _keys(config: type) -> Iterator[str]:
-    for field in fields(config):
-        if isinstance(field.type, type) and is_dataclass(field.type):
-            yield from (f"{field.name}.{key}" for key in _keys(field.type))
-        else:
-            yield field.name
+    for name, hint in get_type_hints(config).items():
+        sections = [kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and is_dataclass(kind)]
+        if not sections and not name.startswith("__"):
+            yield name
+        for section in sections:
+            yield from (f"{name}.{key}" for key in _keys(section))

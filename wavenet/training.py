@@ -84,6 +84,10 @@ class Trainer:
             grid=self.model.grid,
         )
         held_out = self.dataset.split(self.dataset.held_out_split, recipe.train.voices)
+        if recipe.model.speakers:
+            held_out = tuple(clip for clip in held_out if clip.speaker in recipe.model.speakers)
+            if not held_out:
+                raise ValueError(f"{recipe.dataset}: no held-out clip is by a speaker that is trained on")
         seconds = self.config.evaluation_seconds
         self.held_out = about(held_out, int(seconds * self.dataset.sample_rate))
         self.progress = Progress()
@@ -130,7 +134,7 @@ class Trainer:
         symbols = model.encode(waveform)[:, margin : samples.shape[1] - margin]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             parameters = model(symbols[:, :-1], conditioning)[:, :, -scored.shape[1] :]
-        log_probs = model.distribution.log_prob(parameters.float(), symbols[:, -scored.shape[1] :])
+        log_probs = model.distribution.log_prob(parameters, symbols[:, -scored.shape[1] :])
         return -(log_probs * scored).sum() / scored.sum() / math.log(2)
 
     def step(self) -> float:

@@ -6,6 +6,8 @@
 Scores: wide-band PESQ (ITU-T P.862.2, 1 to 4.64), STOI (Taal et al. 2011, 0 to 1) and the log-mel distance in dB.
 """
 
+import contextlib
+import importlib.util
 import math
 import statistics
 import warnings
@@ -13,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchaudio import transforms
 
 from wavenet.audio import from_int16, resample
@@ -25,11 +27,23 @@ from wavenet.model import WaveNet
 from wavenet.quantize import decode_mu_law, encode_mu_law
 from wavenet.sampling import SamplingOptions
 
-__all__ = ["SYSTEMS", "Copies", "Interval", "Quality", "copy_clips", "griffin_lim", "interval", "measure"]
+__all__ = [
+    "SYSTEMS",
+    "Copies",
+    "Interval",
+    "Quality",
+    "check_installed",
+    "copy_clips",
+    "griffin_lim",
+    "interval",
+    "measure",
+]
 
 SYSTEMS = ("model", "griffin_lim", "mu_law")
 _SCORED_RATE = 16000
 _ITERATIONS = 100
+_SHORTEST_STOI = 0.4
+"""Seconds: STOI correlates envelopes over stretches of 384 ms."""
 
 
 @dataclass(frozen=True)
@@ -111,31 +125,39 @@ def griffin_lim(features: Tensor, config: LogMelConfig, sample_rate: int, sample
     to_spectrum = transforms.InverseMelScale(
         points, config.bins, sample_rate, config.low_hertz, config.high_hertz, driver="gelsd"
     )
-    to_waveform = transforms.GriffinLim(config.fft, _ITERATIONS, config.window, config.hop, power=2.0, length=samples)
+    to_waveform = transforms.GriffinLim(config.fft, _ITERATIONS, config.window, config.hop, power=2.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        frames = max(features.shape[1], config.fft // config.hop + 2)  # it pads by reflection: a frame is too short
+        features = nn.functional.pad(features, (0, frames - features.shape[1]), value=config.silence)
         waveform: Tensor = to_waveform(to_spectrum(features.exp()))
-    return waveform.clamp(-1, 1)
+    return nn.functional.pad(waveform, (0, max(0, samples - len(waveform))))[:samples].clamp(-1, 1)
+
+
+def check_installed() -> None:
+    """Raise `ValueError` unless what measures speech is there."""
+    for name in ("pesq", "pystoi", "scipy"):
+        if importlib.util.find_spec(name) is None:
+            raise ValueError(f"{name} is not installed; pip install 'wavenet-toolkit[scores]'")
 
 
 def measure(original: Tensor, copy: Tensor, log_mel: LogMel, sample_rate: int) -> Quality:
     """Score a copy against its original, `(T,)` both. `ValueError` where the `scores` extra is not installed."""
-    try:
-        from pesq import NoUtterancesError, pesq
-        from pystoi import stoi
-    except ImportError as error:
-        raise ValueError("PESQ and STOI are not installed; pip install 'wavenet-toolkit[scores]'") from error
+    check_installed()
+    from pesq import PesqError, pesq
+    from pystoi import stoi
+
     reference, degraded = (resample(x, sample_rate, _SCORED_RATE).numpy() for x in (original, copy))
     try:
         quality = float(pesq(_SCORED_RATE, reference, degraded, "wb"))
-    except NoUtterancesError:
+    except PesqError:  # no speech in it, or less than a quarter of a second
         quality = math.nan
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)
-        try:
-            intelligibility = float(stoi(reference, degraded, _SCORED_RATE))
-        except RuntimeWarning:  # less than 0.4 s of speech
-            intelligibility = math.nan
+    intelligibility = math.nan
+    if len(reference) >= _SHORTEST_STOI * _SCORED_RATE:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            with contextlib.suppress(RuntimeWarning):  # too little of it is speech
+                intelligibility = float(stoi(reference, degraded, _SCORED_RATE))
     difference = (log_mel(original[None]) - log_mel(copy[None]))[0] * (10 / math.log(10))
     distance = float(difference.square().mean(dim=0).sqrt().mean())
     return Quality(quality, intelligibility, distance)

@@ -18,7 +18,7 @@ from wavenet.evaluation import CLASSES, Score, spread
 from wavenet.evaluation import evaluate as run_evaluation
 from wavenet.model import WaveNet
 from wavenet.sampling import SamplingOptions
-from wavenet.vocoder import SYSTEMS, Quality, copy_clips, interval, measure
+from wavenet.vocoder import SYSTEMS, Quality, check_installed, copy_clips, interval, measure
 
 __all__ = ["evaluate"]
 
@@ -48,6 +48,8 @@ def evaluate(
         raise ValueError("--audio goes with --vocoder")
     if audio is not None and audio.exists():
         raise ValueError(f"{audio} exists; choose another folder")
+    if vocoder:
+        check_installed()
     network = WaveNet.from_pretrained(model)
     prepared = PreparedDataset(dataset)
     clips = prepared.split(split, voice or [])

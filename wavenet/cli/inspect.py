@@ -21,8 +21,9 @@ def inspect(
 ) -> None:
     """Show the layers, the receptive field, the parameters and the multiply-adds per sample."""
     if path.suffix == ".toml":
+        config = load_recipe(path).model
         with torch.device("meta"):
-            network = WaveNet(load_recipe(path).model)
+            network = WaveNet(config)
     else:
         network = WaveNet.from_pretrained(path)
     config = network.config

@@ -22,9 +22,6 @@ from wavenet.sampling import SamplingOptions
 
 __all__ = ["IncrementalEngine"]
 
-_PRIMING_CHUNK = 8192
-_PREPARED_BIASES = 2**23
-
 
 class IncrementalEngine:
     """Works on every device torch has, in the model's own precision."""
@@ -43,20 +40,23 @@ class IncrementalEngine:
         """One parallel pass, in chunks of bounded memory. The newest symbol waits to be the next step's input."""
         unseen = torch.cat([self.latest[:, None], symbols], dim=1)
         state = self._stepper.state()
-        for chunk in torch.split(unseen[:, :-1], _PRIMING_CHUNK, dim=1):
+        for chunk in torch.split(unseen[:, :-1], self.model.samples_at_once(len(unseen)), dim=1):
             _, state = self.model.advance(chunk, state, self.conditioning)
         self._stepper.load(state)
         self.latest = unseen[:, -1]
 
     @torch.inference_mode()
     def run(self, uniforms: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
+        pieces = torch.split(uniforms, self.model.samples_at_once(len(uniforms)), dim=1)
+        symbols, log_probs = zip(*(self._run(piece, options) for piece in pieces), strict=True)
+        return torch.cat(symbols, dim=1), torch.cat(log_probs, dim=1)
+
+    def _run(self, uniforms: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
         distribution, symbols, parameters = self.model.distribution, [], []
-        stretch = max(1, _PREPARED_BIASES // self._stepper.gates.numel())
-        for piece in torch.split(uniforms, stretch, dim=1):
-            for uniform, step in zip(piece.unbind(1), self._stepper.steps(piece.shape[1]), strict=True):
-                parameters.append(step(self.latest))
-                self.latest = distribution.sample(parameters[-1], uniform, options)
-                symbols.append(self.latest)
+        for uniform, step in zip(uniforms.unbind(1), self._stepper.steps(uniforms.shape[1]), strict=True):
+            parameters.append(step(self.latest))
+            self.latest = distribution.sample(parameters[-1], uniform, options)
+            symbols.append(self.latest)
         generated = torch.stack(symbols, dim=1)
         return generated, distribution.log_prob(torch.stack(parameters, dim=2), generated)
 
