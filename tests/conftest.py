@@ -61,7 +61,9 @@ def model_of_kind(kind: tuple[object, ...], pre_emphasis: float = 0.0) -> WaveNe
         features=LogMelConfig(bins=5, hop=12, window=64) if features else None,
         conditioning=ConditioningConfig(
             channels=3, context_channels=4, context_frames=1, upsampler=upsampler, scales=(3, 4)
-        ),
+        )
+        if features
+        else ConditioningConfig(),
         prediction=PredictionConfig(source=prediction, **blocks[prediction]) if prediction else None,
         pre_emphasis=pre_emphasis,
     )

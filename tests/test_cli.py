@@ -20,6 +20,7 @@ from wavenet.cli import main
 from wavenet.conditioning import ConditioningConfig
 from wavenet.distributions import GaussianMixture
 from wavenet.features import LogMelConfig
+from wavenet.model_file import read_model_file, write_model_file
 from wavenet.prediction import PredictionConfig
 
 ROOT = Path(__file__).parent.parent
@@ -174,6 +175,13 @@ def test_every_error_of_conditioned_generation(wavenet, vocoder_file: Path, mode
     several = ("--features", tmp_path / "mel.npy", "--features-from", clip, "--count", 3)
     wavenet(*say, *ann, *several).fails_with("--count is 3 with 2 feature files")
     wavenet(*say, *ann, "--features-from", clip, "--prime", clip).fails_with("no longer than --prime")
+    np.save(tmp_path / "short.npy", np.zeros((20, 1), np.float32))
+    two = ("--features", tmp_path / "mel.npy", "--features", tmp_path / "short.npy", "--seconds", 0.03)
+    wavenet(*say, *ann, *two).fails_with("1 frames of features last 0.01 s", "needs 5 frames")
+    os.mkfifo(tmp_path / "pipe.npy")
+    wavenet(*say, *ann, "--features", tmp_path / "pipe.npy").fails_with("is a folder or device")
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    wavenet("generate", vocoder_file, "-o", tmp_path / "loop.wav", *ann).fails_with("loop.wav")
     plain = ("generate", model_file, "-o", out)
     wavenet(*plain, "--features-from", clip).fails_with("not conditioned on features")
     wavenet(*plain, "--speaker", "ann").fails_with("knows no speakers")
@@ -186,9 +194,11 @@ def test_vocoder_evaluation_prints_three_systems_and_writes_audio(
     folder = tmp_path / "copies"
     result = wavenet("evaluate", vocoder_file, dataset, "--vocoder", "--limit", 2, "--json", "--audio", folder)
     assert result.status == 0, result.err
+    assert "NaN" not in result.out, "JSON has none"
     rows = json.loads(result.out)["rows"]
+    assert {row["speaker"] for row in rows} >= {None}, "all speakers together"
     assert {row["system"] for row in rows} == {"model", "griffin_lim", "mu_law"}
-    assert len(list(folder.glob("*/*.wav"))) == 2 * 4
+    assert len(list(folder.rglob("*.wav"))) == 2 * 4
     assert "griffin_lim" in wavenet("evaluate", vocoder_file, dataset, "--vocoder", "--limit", 1).out
     wavenet("evaluate", vocoder_file, dataset, "--vocoder", "--audio", folder).fails_with("copies exists")
     wavenet("evaluate", vocoder_file, dataset, "--audio", tmp_path / "x").fails_with("--audio goes with --vocoder")
@@ -207,6 +217,10 @@ def test_evaluation_as_another_speaker(wavenet, vocoder_file: Path, model_file: 
     wavenet("evaluate", vocoder_file, dataset, "--voice", "zoe").fails_with("no speaker 'zoe'; it has ann, bob")
     wavenet("evaluate", vocoder_file, dataset, "--speaker", "zoe").fails_with("speaker 'zoe' is unknown")
     wavenet("evaluate", model_file, dataset, "--vocoder").fails_with("is no vocoder")
+    wavenet("evaluate", model_file, dataset, "--speaker", "ann").fails_with("knows no speakers")
+    wavenet("evaluate", vocoder_file, dataset, "--speaker", "").fails_with("speaker '' is unknown")
+    wavenet("evaluate", model_file, dataset, "--temperature", "nan").fails_with("--temperature goes with --vocoder")
+    wavenet("evaluate", model_file, dataset, "--seed", 1).fails_with("--seed goes with --vocoder")
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("recipes/*/*.toml")), ids=lambda path: path.stem)
@@ -214,6 +228,34 @@ def test_inspect_shows_every_recipe(wavenet, path: Path) -> None:
     result = wavenet("inspect", path)
     assert result.status == 0, result.err
     assert "multiply-adds per sample" in result.out
+
+
+def test_a_speaker_may_be_called_all(wavenet, speech_folder: Path, vocoder_file: Path, tmp_path: Path) -> None:
+    (speech_folder / "bob").rename(speech_folder / "all")
+    wavenet("prepare", speech_folder, tmp_path / "d", "--speakers", "--held-out", 0.5)
+    out = wavenet("evaluate", vocoder_file, tmp_path / "d", "--vocoder", "--limit", 2, "--json", "--speaker", "ann").out
+    clips = {row["speaker"]: row["log_mel_db"]["clips"] for row in json.loads(out)["rows"]}
+    assert clips == {"all": 1, "ann": 1, None: 2}
+
+
+def test_weights_of_any_floating_type_run_and_wild_ones_are_refused(
+    wavenet, vocoder_file: Path, dataset: Path, tmp_path: Path
+) -> None:
+    tensors, metadata = read_model_file(vocoder_file)
+    metadata.pop("format")
+    for dtype in (torch.float64, torch.float16, torch.bfloat16):
+        cast = {name: tensor.to(dtype) for name, tensor in tensors.items()}
+        write_model_file(tmp_path / "cast.safetensors", cast, metadata)
+        assert wavenet("evaluate", tmp_path / "cast.safetensors", dataset, "--limit", 1).status == 0
+    wild = {name: tensor * 1e18 for name, tensor in tensors.items()}
+    write_model_file(tmp_path / "wild.safetensors", wild, metadata)
+    wavenet("evaluate", tmp_path / "wild.safetensors", dataset, "--limit", 1).fails_with("no finite likelihood")
+
+
+def test_a_run_is_not_written_into_a_dataset(wavenet, recipe: Path, dataset: Path) -> None:
+    before = sorted(dataset.iterdir())
+    wavenet("train", recipe, "--set", f"run={dataset}").fails_with("holds a prepared dataset")
+    assert sorted(dataset.iterdir()) == before
 
 
 def test_inspect_shows_conditioning(wavenet, vocoder_file: Path) -> None:

@@ -109,6 +109,8 @@ def test_conditioning_that_does_not_fit_is_refused(options: dict[str, object], m
             r"scales are \[10, 20\], whose product is 200; expected the features' hop",
         ),
         ({"features": LogMelConfig(high_hertz=9000.0)}, "half the sample rate"),
+        ({"conditioning": ConditioningConfig(channels=9)}, "conditioning is set, and the model has no features"),
+        ({"speakers": ("a\nb",), "speaker_channels": 2}, "expected printable names"),
         ({"speakers": ("ann",)}, "speaker_channels is missing"),
         ({"speakers": ("ann", "ann"), "speaker_channels": 2}, "names one twice"),
         ({"pre_emphasis": 1.0}, "pre_emphasis is 1.0"),

@@ -59,6 +59,9 @@ def test_features_of_a_window_are_those_of_its_clip() -> None:
         (lambda p: np.save(p, np.zeros((80, 0), np.float32)), r"shape is \(80, 0\)"),
         (lambda p: np.save(p, np.full((80, 9), np.nan, np.float32)), "not finite"),
         (lambda p: np.save(p, np.full((80, 9), 60.0, np.float32)), "largest value is 60; expected natural logs"),
+        (lambda p: np.save(p, np.full((80, 9), -80.0, np.float32)), "smallest value is -80; expected natural logs"),
+        (lambda p: np.save(p, np.full((80, 9), 1e200)), "not finite"),
+        (lambda p: p.write_bytes(b"\x93NUMPY\x01\x00\x10\x00{'descr': '<f4', "), "is not a feature file"),
         (lambda p: np.save(p, np.zeros((80, 9), np.int64)), "holds int64, not an array of floating-point"),
         (lambda p: np.save(p, np.array([{}]), allow_pickle=True), "is not a feature file"),
         (lambda p: p.write_bytes(b"noise"), "is not a feature file"),
@@ -67,8 +70,9 @@ def test_features_of_a_window_are_those_of_its_clip() -> None:
 )
 def test_features_that_do_not_fit_are_refused(tmp_path: Path, write: object, message: str) -> None:
     write(tmp_path / "mel.npy")
+    features_file = tmp_path / "mel.npy"
     with pytest.raises(ValueError, match=message):
-        read_features(tmp_path / "mel.npy", LogMelConfig(), 16000)
+        read_features(features_file, LogMelConfig(), 16000)
 
 
 def test_a_safetensors_file_is_held_to_its_own_hop(tmp_path: Path) -> None:
@@ -86,9 +90,21 @@ def test_values_below_the_floor_are_raised_to_it(tmp_path: Path) -> None:
     assert torch.equal(features, torch.full((80, 3), LogMelConfig().silence))
 
 
+def test_bands_without_a_point_of_the_transform_are_refused() -> None:
+    with pytest.raises(ValueError, match="no point of a transform of 256 samples falls into the mel bands"):
+        LogMel(LogMelConfig(bins=1, window=256, low_hertz=10.0, high_hertz=12.0), 16000)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"bins": 0}, "bins is 0"), ({"window": 101}, "window is 101"), ({"floor": 0.0}, "floor is 0.0")],
+    [
+        ({"bins": 0}, "bins is 0"),
+        ({"window": 301}, "window is 301"),
+        ({"window": 100, "hop": 101}, "expected a window as long"),
+        ({"floor": 0.0}, "floor is 0.0"),
+        ({"low_hertz": float("nan")}, "low_hertz is nan"),
+        ({"low_hertz": -1.0}, "low_hertz is -1.0"),
+    ],
 )
 def test_impossible_settings_are_refused(values: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -189,6 +189,52 @@ def test_training_loss_on_a_clip_is_its_teacher_forced_log_probability(
     torch.testing.assert_close(loss, expected, atol=2e-4, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"recipe": "x"}, "is damaged"),
+        ({"recipe": {"train": {}}}, "is damaged"),
+        ({"progress": {"step": "1"}}, "does not fit its recipe"),
+        ({"progress": {"step": -5}}, "step is -5 of 12"),
+    ],
+)
+def test_damaged_checkpoint_is_refused_in_one_line(
+    recipe: Callable[..., Recipe], damage: dict[str, object], message: str
+) -> None:
+    run = recipe()
+    train(run, Watcher())
+    state = load_checkpoint(run.run)
+    assert state is not None
+    save_checkpoint(run.run, {**state, **damage})
+    with pytest.raises(ValueError, match=message):
+        train(run, Watcher(), resume=True)
+
+
+def test_a_run_starts_from_a_model_file_and_names_what_does_not_fit(
+    recipe: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    first = recipe(steps=2)
+    train(first, Watcher())
+    source = first.run / "model.safetensors"
+    watcher = Watcher()
+    second = replace(
+        recipe(steps=1, init_from=source, learning_rate=1e-12, muon_learning_rate=1e-12), run=tmp_path / "b"
+    )
+    train(second, watcher)
+    trained = WaveNet.from_pretrained(source).state_dict()
+    begun = WaveNet.from_pretrained(second.run / "model.safetensors").state_dict()
+    for name, tensor in trained.items():
+        torch.testing.assert_close(begun[name], tensor, atol=1e-6, rtol=0)
+    assert any(note == f"started from {source}" for note in watcher.notes)
+
+    wider = replace(
+        second, model=replace(second.model, head_channels=second.model.head_channels + 1), run=tmp_path / "c"
+    )
+    watcher = Watcher()
+    train(wider, watcher)
+    assert any("not in it, and fresh: " in note and "head" in note for note in watcher.notes)
+
+
 def test_diverging_run_stops_and_keeps_its_checkpoint(recipe: Callable[..., Recipe]) -> None:
     diverging = recipe(learning_rate=1e30, optimizer="adam", gradient_clip=1e30, warmup_steps=0)
     with pytest.raises(FloatingPointError, match=r"step \d+: the loss is .*; training stopped"):

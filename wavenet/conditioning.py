@@ -94,7 +94,10 @@ def check_speaker(
         return torch.tensor([names.index(name) for name in chosen])
     if not isinstance(speaker, Tensor) or speaker.shape not in ((channels,), (batch, channels)):
         found = tuple(speaker.shape) if isinstance(speaker, Tensor) else speaker
-        raise ValueError(f"speaker is {found}; the model needs a vector ({channels},) or ({batch}, {channels})")
+        raise ValueError(
+            f"speaker is {found}; the model knows no names and needs a vector ({channels},) or ({batch}, {channels}), "
+            "which can be given in Python only"
+        )
     if not bool(speaker.isfinite().all()):
         raise ValueError("speaker has values that are not finite (NaN or infinity)")
     return speaker.expand(batch, channels)

@@ -47,11 +47,11 @@ class WaveNetConfig:
     gate_channels: int = 128
     skip_channels: int = 256
     head_channels: int = 256
-    distribution: AnyDistribution = Categorical()  # noqa: RUF009 (frozen)
+    distribution: AnyDistribution = Categorical()
     speakers: tuple[str, ...] = ()
     speaker_channels: int | None = None
     features: LogMelConfig | None = None
-    conditioning: ConditioningConfig = ConditioningConfig()  # noqa: RUF009 (frozen)
+    conditioning: ConditioningConfig = ConditioningConfig()
     prediction: PredictionConfig | None = None
     pre_emphasis: float = 0.0
 
@@ -86,6 +86,11 @@ class WaveNetConfig:
         return cycled
 
     def _check_conditioning(self) -> None:
+        for name in self.speakers:
+            if not name or not name.isprintable():
+                raise ValueError(f"speakers has the name {name!r}; expected printable names")
+        if self.features is None and self.conditioning != ConditioningConfig():
+            raise ValueError("conditioning is set, and the model has no features for it; add them or leave it out")
         if self.speakers and self.speaker_channels is None:
             raise ValueError(f"speakers names {len(self.speakers)} and speaker_channels is missing; 16 is usual")
         if len(set(self.speakers)) < len(self.speakers):

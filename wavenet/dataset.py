@@ -97,8 +97,9 @@ class PreparedDataset:
         clips = tuple(clip for clip in self.clips if clip.split == name and (not voices or clip.speaker in voices))
         if not clips:
             present = sorted({clip.split for clip in self.clips})
+            of = f" of {', '.join(voices)}" if voices else ""
             raise ValueError(
-                f"{self.path} has no clips in split {name!r}; it has {', '.join(present)}; "
+                f"{self.path} has no clips{of} in split {name!r}; it has {', '.join(present)}; "
                 "prepare it again with more clips or another --held-out"
             )
         return clips

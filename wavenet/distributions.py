@@ -9,6 +9,7 @@ bits per sample compare between distributions of the same resolution.
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
@@ -153,7 +154,7 @@ class Categorical:
 
 
 @dataclass(frozen=True)
-class _Mixture:
+class _Mixture(ABC):
     """What the two mixtures share: `levels` equal steps over [-1, 1), and `components` of weight, mean and scale.
 
     Parameters are `(B, 3 * components, T)`: log-weights, means and log-scales in waveform units. A symbol's
@@ -244,13 +245,13 @@ class _Mixture:
         deviation = self._quantile(remainder.clamp(2.0**-20, 1 - 2.0**-20))
         return self.encode(mean + options.temperature * scale.exp() * deviation)
 
+    @abstractmethod
     def _log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Log of the standard component's integral from `lower` to `upper`, any shape."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _quantile(self, share: Tensor) -> Tensor:
         """The standard component's inverse cumulative distribution, any shape."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

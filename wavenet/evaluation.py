@@ -22,6 +22,7 @@ __all__ = [
     "condition_on",
     "evaluate",
     "score_symbols",
+    "speaker_of",
     "spread",
 ]
 
@@ -85,10 +86,24 @@ def score_symbols(
     return SymbolScores(*(torch.cat(pieces, dim=1) for pieces in zip(*scores, strict=True)))
 
 
+def speaker_of(model: WaveNet, clip: PreparedClip, speaker: str | None = None) -> str | None:
+    """Who the model is told speaks in a clip: `speaker` if given, else the clip's own; `None` if it knows none."""
+    names = model.config.speakers
+    if not names:
+        if speaker is not None:
+            raise ValueError("the model knows no speakers; leave --speaker out")
+        return None
+    told = clip.speaker if speaker is None else speaker
+    if told not in names:
+        whose = f"speaker {told!r}" if speaker is not None else f"{clip.name}: its speaker {told!r}"
+        raise ValueError(f"{whose} is unknown to the model; choose one with --speaker: {', '.join(names)}")
+    return told
+
+
 def condition_on(model: WaveNet, waveform: Tensor, speaker: str | None) -> Conditioning:
     """The conditioning of a clip `(T,)` on its own features and its speaker, as far as the model asks for them."""
     return model.condition(
-        speaker=speaker if model.config.speakers else None,
+        speaker=speaker,
         features=None if model.log_mel is None else model.log_mel(waveform[None]),
     )
 
@@ -110,11 +125,13 @@ def evaluate(
     by_speaker: defaultdict[str | None, list[Score]] = defaultdict(list)
     for clip in clips:
         waveform = from_int16(dataset.read(clip)).to(model.device)
-        conditioning = condition_on(model, waveform, speaker or clip.speaker)
+        conditioning = condition_on(model, waveform, speaker_of(model, clip, speaker))
         scores = score_symbols(model, model.encode(waveform[None]), conditioning)
         bits, mu_law_bits = (
             -float(values.double().mean()) / math.log(2) for values in (scores.log_probs, scores.class_log_probs)
         )
+        if not math.isfinite(bits):
+            raise ValueError(f"the model gives {clip.name} no finite likelihood; its weights are damaged or diverged")
         accuracy = float(scores.right.double().mean())
         by_speaker[clip.speaker].append(Score(clip.samples, bits, mu_law_bits, accuracy))
         progress(clip.samples)

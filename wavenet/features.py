@@ -11,6 +11,7 @@ That is what `torchaudio.transforms.MelSpectrogram` gives with its defaults (its
 """
 
 import math
+import tokenize
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +50,12 @@ class LogMelConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected {least} to {most}")
         if self.window % 2:
             raise ValueError(f"window is {self.window}; expected an even number of samples")
-        if not 0 < self.floor < 1:
-            raise ValueError(f"floor is {self.floor}; expected a power between 0 and 1")
-        if not 0 <= self.low_hertz < (self.high_hertz or math.inf) < math.inf and self.high_hertz is not None:
+        if self.window < self.hop:
+            raise ValueError(f"window is {self.window} samples, hop {self.hop}; expected a window as long, or longer")
+        if not 1e-30 <= self.floor < 1:
+            raise ValueError(f"floor is {self.floor}; expected a power from 1e-30 to below 1")
+        high = self.low_hertz + 1 if self.high_hertz is None else self.high_hertz
+        if not 0 <= self.low_hertz < high < math.inf:
             raise ValueError(f"low_hertz is {self.low_hertz}, high_hertz {self.high_hertz}; expected 0 <= low < high")
 
     @property
@@ -76,6 +80,11 @@ def mel_bands(config: LogMelConfig, sample_rate: int) -> Tensor:
         warnings.simplefilter("ignore", UserWarning)  # about empty bands
         bands: Tensor = functional.melscale_fbanks(
             config.fft // 2 + 1, config.low_hertz, high, config.bins, sample_rate
+        )
+    if not bool(bands.any()):
+        raise ValueError(
+            f"no point of a transform of {config.fft} samples falls into the mel bands from {config.low_hertz} to "
+            f"{high} Hz; widen them, or lengthen the window"
         )
     return bands
 
@@ -120,8 +129,8 @@ class LogMel(nn.Module):
         return features.where(own[:, None], self.config.silence), first
 
 
-_LOUDEST = 25.0
-"""No log power of a waveform in [-1, 1] comes near this; decibels and linear scales do."""
+_QUIETEST, _LOUDEST = -70.0, 25.0
+"""No log power of a waveform in [-1, 1] comes near the upper one, no usual floor below the lower; decibels may."""
 
 
 def read_features(path: Path, config: LogMelConfig, sample_rate: int) -> Tensor:
@@ -132,9 +141,11 @@ def read_features(path: Path, config: LogMelConfig, sample_rate: int) -> Tensor:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such feature file")
+    if not path.is_file():
+        raise ValueError(f"{path} is a folder or device; expected a feature file (.npy or .safetensors)")
     try:
         features, said = _read_npy(path) if path.suffix == ".npy" else _read_safetensors(path)
-    except (SafetensorError, ValueError, EOFError, OSError) as error:
+    except (SafetensorError, ValueError, EOFError, OSError, SyntaxError, MemoryError, tokenize.TokenError) as error:
         raise ValueError(f"{path} is not a feature file ({error}); expected .npy or .safetensors") from error
     for key, expected in (("hop", config.hop), ("sample_rate", sample_rate)):
         if key in said and said[key] != str(expected):
@@ -144,11 +155,10 @@ def read_features(path: Path, config: LogMelConfig, sample_rate: int) -> Tensor:
         raise ValueError(f"{path}: its shape is {tuple(features.shape)}; the model needs ({config.bins}, frames){hint}")
     if not bool(features.isfinite().all()):
         raise ValueError(f"{path}: it has values that are not finite (NaN or infinity)")
-    if float(features.max()) > _LOUDEST:
-        raise ValueError(
-            f"{path}: its largest value is {float(features.max()):.4g}; expected natural logs of mel power, "
-            f"{config.silence:.1f} to about 12"
-        )
+    smallest, largest = float(features.min()), float(features.max())
+    if smallest < _QUIETEST or largest > _LOUDEST:
+        which = f"smallest value is {smallest:.4g}" if smallest < _QUIETEST else f"largest value is {largest:.4g}"
+        raise ValueError(f"{path}: its {which}; expected natural logs of mel power, {config.silence:.1f} to about 12")
     return features.clamp(min=config.silence)
 
 
@@ -157,7 +167,8 @@ def _read_npy(path: Path) -> tuple[Tensor, dict[str, str]]:
     if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.floating):
         found = array.dtype if isinstance(array, np.ndarray) else "an archive"
         raise ValueError(f"it holds {found}, not an array of floating-point numbers")
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)), {}
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)), {}
 
 
 def _read_safetensors(path: Path) -> tuple[Tensor, dict[str, str]]:
@@ -165,4 +176,7 @@ def _read_safetensors(path: Path) -> tuple[Tensor, dict[str, str]]:
         names = list(file.keys())
         if len(names) != 1:
             raise ValueError(f"it holds {len(names)} tensors, expected one")
-        return file.get_tensor(names[0]).to(torch.float32), file.metadata() or {}
+        features = file.get_tensor(names[0])
+        if not features.is_floating_point():
+            raise ValueError(f"it holds {features.dtype}, not floating-point numbers")
+        return features.to(torch.float32), file.metadata() or {}

@@ -100,6 +100,8 @@ def generate_scored(
         length = min(_CHUNK, num_samples - done)
         uniforms = torch.stack([torch.rand(length, generator=generator) for generator in generators])
         symbols, chunk_log_probs = runner.run(uniforms.to(model.device), options)
+        if not bool(chunk_log_probs.isfinite().all()):
+            raise ValueError("the model gives its own sample no finite likelihood; its weights are damaged or diverged")
         audio.append(model.decode(symbols, previous))
         previous = audio[-1][:, -1]
         log_probs.append(chunk_log_probs)

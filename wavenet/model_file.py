@@ -16,6 +16,7 @@ from wavenet.atomic import write_atomically
 __all__ = ["load_tensors", "read_model_file", "write_model_file"]
 
 _KEY = "wavenet-toolkit"  # one key for all metadata: safetensors writes several in no stable order
+_TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _FORMAT = "model, version 1"
 
 
@@ -54,7 +55,7 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
 
 
 def load_tensors(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
-    """Give `module`, built on the meta device, exactly these tensors; `ValueError` names the first misfit."""
+    """Give `module`, built on the meta device, these tensors in float32; `ValueError` names the first misfit."""
     expected = module.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:
@@ -66,10 +67,8 @@ def load_tensors(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: s
                 f"{path}: tensor {name!r} has shape {tuple(tensors[name].shape)}; "
                 f"its configuration needs {tuple(expected[name].shape)}"
             )
-        if not tensors[name].is_floating_point() or tensors[name].dtype != next(iter(tensors.values())).dtype:
-            raise ValueError(
-                f"{path}: tensor {name!r} is {tensors[name].dtype}; expected all of one floating-point type"
-            )
-        if not bool(tensors[name].isfinite().all()):
+        if tensors[name].dtype not in _TYPES:
+            raise ValueError(f"{path}: tensor {name!r} is {tensors[name].dtype}; expected a floating-point type")
+        if not bool(tensors[name].to(torch.float32).isfinite().all()):
             raise ValueError(f"{path}: tensor {name!r} has weights that are not finite (NaN or infinity)")
-    module.load_state_dict(dict(tensors), assign=True)
+    module.load_state_dict({name: tensor.to(torch.float32) for name, tensor in tensors.items()}, assign=True)

@@ -1,9 +1,8 @@
-"""Muon, for matrices: momentum whose update is made orthogonal (Jordan et al. 2024).
+"""Which optimizer takes which weights, at what rate; and Muon, momentum made orthogonal (Jordan et al. 2024).
 
-torch has `torch.optim.Muon`, and a test holds this one to it. It orthogonalises each matrix by itself in
-bfloat16, which took 0.9 seconds a step of the prompts model on two CPU cores without
-bfloat16 units, and this 0.03; here matrices of one shape go through
-together, in their own precision.
+torch has `torch.optim.Muon`, and a test holds this one to it. It orthogonalises each matrix by itself in bfloat16,
+which took 0.9 seconds a step of the prompts model on two CPU cores without bfloat16 units, and this 0.03: here
+matrices of one shape go through together, in their own precision.
 """
 
 from collections import defaultdict
@@ -12,7 +11,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Muon", "orthogonalise"]
+from wavenet.model import WaveNet
+from wavenet.recipe import TrainConfig
+
+__all__ = ["Muon", "optimizers_for", "orthogonalise", "rate_share"]
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
@@ -71,3 +73,26 @@ class Muon(torch.optim.Optimizer):
         average: Tensor = state["momentum"]
         average.lerp_(gradient, 1 - momentum)
         return gradient.lerp(average, momentum)
+
+
+def optimizers_for(model: WaveNet, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """Muon on the matrices between embedding and output, Adam on the rest; or Adam on all."""
+    tables = {model.embedding.weight, model.output.weight}
+    if model.conditioner is not None and model.conditioner.table is not None:
+        tables.add(model.conditioner.table.weight)
+    matrices = [p for p in model.parameters() if p.dim() == 2 and p not in tables and config.optimizer == "muon"]
+    rest = [p for p in model.parameters() if not any(p is matrix for matrix in matrices)]
+    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, lr=config.learning_rate, betas=(0.9, 0.95))]
+    if matrices:
+        optimizers.append(Muon(matrices, lr=config.muon_learning_rate, weight_decay=config.weight_decay))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["full_lr"] = group["lr"]
+    return optimizers
+
+
+def rate_share(config: TrainConfig, step: int) -> float:
+    """The share of the full learning rate at a step counted from 0: warm-up, plateau, linear decay to zero."""
+    rising = (step + 1) / max(1, config.warmup_steps)
+    falling = (config.steps - step) / max(1.0, config.decay_share * config.steps)
+    return min(1.0, rising, falling)

@@ -9,6 +9,7 @@ the harmonics where the features resolve them.
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -76,7 +77,7 @@ def predict(samples: Tensor, coefficients: Tensor) -> Tensor:
     return (pasts * coefficients).sum(dim=2).clamp(-1, 1)
 
 
-class Predictor(nn.Module):
+class Predictor(nn.Module, ABC):
     """Fits coefficients block by block. Block b holds for samples b * block to (b + 1) * block - 1 of a clip."""
 
     fits_past: ClassVar[bool]
@@ -89,6 +90,7 @@ class Predictor(nn.Module):
         self.context = config.order
         """Past samples that a prediction needs, its fit included."""
 
+    @abstractmethod
     def fit(
         self, samples: Tensor, start: int, first: int, blocks: int, conditioning: Conditioning
     ) -> tuple[Tensor, Tensor]:
@@ -96,7 +98,6 @@ class Predictor(nn.Module):
 
         `samples` `(B, T)` are those from time `start` on, as far as they are known.
         """
-        raise NotImplementedError
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # the steps of the recursion would fill the graph
     def forward(self, samples: Tensor, start: int, conditioning: Conditioning) -> Prediction:

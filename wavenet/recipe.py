@@ -29,12 +29,13 @@ class TrainConfig:
     `precision = "auto"` is bfloat16 where the hardware multiplies it, else float32; `compile = "auto"` compiles
     where the precision is bfloat16, which is where it pays. `evaluation_seconds` bounds the held-out audio scored
     at each evaluation, `audio_seconds` what TensorBoard gets to hear. `voices` restricts training to these
-    speakers of the dataset.
+    speakers of the dataset. `init_from` is a model file to start from; what of it does not fit is named and left out.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = _STRICT
 
     steps: int
+    init_from: Path | None = None
     voices: tuple[str, ...] = ()
     batch_size: int = 2
     window: int = 4000
@@ -88,7 +89,11 @@ class Recipe:
             "dataset": str(self.dataset),
             "run": str(self.run),
             "model": self.model.to_dict(),
-            "train": {**asdict(self.train), "voices": list(self.train.voices)},
+            "train": {
+                **asdict(self.train),
+                "voices": list(self.train.voices),
+                "init_from": str(self.train.init_from) if self.train.init_from else None,
+            },
         }
 
 

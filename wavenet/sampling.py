@@ -51,7 +51,7 @@ def choose(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -> tuple[
         probabilities = _keep_top_p(probabilities, options.top_p)
     cdf = probabilities.cumsum(dim=1)
     thresholds = cdf[:, -1:] * uniforms[:, None]
-    classes = torch.searchsorted(cdf, thresholds, right=True)
+    classes = torch.searchsorted(cdf, thresholds, right=True).clamp(max=logits.shape[1] - 1)  # if all is NaN
     share = probabilities.gather(1, classes)
     remainders = (thresholds - cdf.gather(1, classes) + share) / share
     return classes[:, 0], remainders[:, 0].clamp(0, 1)

@@ -1,6 +1,8 @@
 """Write a run's curves, audio and spectrograms for TensorBoard (the `tensorboard` extra)."""
 
+from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torchaudio import transforms
@@ -9,6 +11,9 @@ from wavenet.conditioning import Conditioning
 from wavenet.generation import generate_scored
 from wavenet.model import WaveNet
 from wavenet.sampling import SamplingOptions
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 __all__ = ["TensorBoardWriter"]
 
@@ -23,8 +28,13 @@ class TensorBoardWriter:
             raise ValueError(
                 "train.tensorboard is true, and TensorBoard is not installed; pip install 'wavenet-toolkit[plots]'"
             ) from error
-        self.writer = SummaryWriter(str(folder))
+        self._open = partial(SummaryWriter, str(folder))
         self.audio_seconds = audio_seconds
+
+    @cached_property
+    def writer(self) -> "SummaryWriter":
+        """Opened when there is something to write: a run that is refused leaves no folder."""
+        return self._open()
 
     def logged(self, record: dict[str, float]) -> None:
         for name in record.keys() - {"step", "seconds"}:

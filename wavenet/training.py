@@ -18,9 +18,9 @@ from wavenet.checkpoint import load_checkpoint, save_checkpoint
 from wavenet.conditioning import Conditioning
 from wavenet.config import WaveNetConfig
 from wavenet.dataset import Batch, PreparedClip, PreparedDataset, WindowSampler
-from wavenet.evaluation import Score, about, condition_on, evaluate
+from wavenet.evaluation import Score, about, condition_on, evaluate, speaker_of
 from wavenet.model import WaveNet
-from wavenet.optimizer import Muon
+from wavenet.optimizer import optimizers_for, rate_share
 from wavenet.recipe import Recipe, TrainConfig
 
 __all__ = ["Observer", "Trainer", "train"]
@@ -72,7 +72,7 @@ class Trainer:
             self.model = WaveNet(recipe.model)
         self.model.to(self.device)
         self.average = copy.deepcopy(self.model)
-        self.optimizers = _optimizers(self.model, self.config)
+        self.optimizers = optimizers_for(self.model, self.config)
         self.sampler = WindowSampler(
             dataset=self.dataset,
             clips=clips,
@@ -154,7 +154,7 @@ class Trainer:
             )
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group["full_lr"] * _schedule(self.config, self.progress.step)
+                group["lr"] = group["full_lr"] * rate_share(self.config, self.progress.step)
             optimizer.step()
         self._update_average()
         self.progress.step += 1
@@ -176,7 +176,8 @@ class Trainer:
     def example(self) -> Conditioning:
         """The conditioning of the first held-out clip."""
         clip = self.held_out[0]
-        return condition_on(self.average, from_int16(self.dataset.read(clip)).to(self.device), clip.speaker)
+        waveform = from_int16(self.dataset.read(clip)).to(self.device)
+        return condition_on(self.average, waveform, speaker_of(self.average, clip))
 
     def state(self) -> dict[str, Any]:
         return {
@@ -188,12 +189,30 @@ class Trainer:
             "progress": vars(self.progress).copy(),
         }
 
+    @torch.no_grad()
+    def begin_with(self, path: Path) -> None:
+        """Start from a model file's weights, as far as they fit by name and shape (and speakers by their names)."""
+        other = WaveNet.from_pretrained(path)
+        theirs = other.state_dict()
+        if other.config.speakers != self.model.config.speakers:
+            theirs.pop("conditioner.table.weight", None)
+        own = self.model.state_dict()
+        fitting = {name: tensor for name, tensor in theirs.items() if name in own and tensor.shape == own[name].shape}
+        if not fitting:
+            raise ValueError(f"train.init_from is {path}, of which no weight fits this model; expected a similar one")
+        self.model.load_state_dict({**own, **fitting})
+        self.average.load_state_dict({**own, **fitting})
+        fresh = ", ".join(sorted(own.keys() - fitting.keys()))
+        self.observer.note(f"started from {path}" + (f"; not in it, and fresh: {fresh}" if fresh else ""))
+
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint. `ValueError` where it belongs to another recipe or another dataset."""
         if not {"recipe", "dataset_sha256", "model", "average", "optimizers", "progress"} <= state.keys():
             raise ValueError(
                 f"the checkpoint in {self.recipe.run} is not whole; begin another run with --set run=FOLDER"
             )
+        if not _is_recipe(state["recipe"]) or not isinstance(state["progress"], dict):
+            raise ValueError(f"the checkpoint in {self.recipe.run} is damaged; begin another run with --set run=FOLDER")
         _refuse_changed_recipe(state["recipe"], self.recipe.to_dict())
         if state["dataset_sha256"] != self.dataset.manifest.sha256:
             raise ValueError(
@@ -205,6 +224,10 @@ class Trainer:
             for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(optimizer_state)
             self.progress = Progress(**state["progress"])
+            if not 0 <= self.progress.step <= self.config.steps:
+                raise ValueError(f"its step is {self.progress.step} of {self.config.steps}")
+            if not all(bool(p.isfinite().all()) for p in (*self.model.parameters(), *self.average.parameters())):
+                raise ValueError("it has weights that are not finite")
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise ValueError(f"the checkpoint in {self.recipe.run} does not fit its recipe ({error})") from error
 
@@ -227,6 +250,8 @@ def train(
             f"{recipe.run} holds a run ({', '.join(present)}); "
             "pass --resume to go on, or --set run=FOLDER to begin another"
         )
+    if (recipe.run / "manifest.json").exists():
+        raise ValueError(f"{recipe.run} holds a prepared dataset; choose another folder with --set run=FOLDER")
     found = load_checkpoint(recipe.run)
     if present and found is None:
         raise FileExistsError(
@@ -238,6 +263,8 @@ def train(
     if found is not None:
         trainer.restore(found)
         observer.note(f"resumed at step {trainer.progress.step}")
+    elif recipe.train.init_from is not None:
+        trainer.begin_with(recipe.train.init_from)
     recipe.run.mkdir(parents=True, exist_ok=True)
     write_atomically(recipe.run / "recipe.json", json.dumps(recipe.to_dict(), indent=2).encode())
     if found is None:
@@ -289,7 +316,7 @@ class _Metrics:
         self._write(
             step=progress.step,
             train_bits=progress.bits_sum / progress.bits_count,
-            rate=_schedule(config, progress.step - 1),
+            rate=rate_share(config, progress.step - 1),
             samples_per_second=progress.step * config.batch_size * config.window / progress.seconds,
         )
         progress.bits_sum, progress.bits_count = 0.0, 0
@@ -325,29 +352,6 @@ def _with_speakers(model: WaveNetConfig, clips: Sequence[PreparedClip]) -> WaveN
     return replace(model, speakers=model.speakers or names)
 
 
-def _optimizers(model: WaveNet, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon on the matrices between embedding and output, Adam on the rest; or Adam on all."""
-    tables = {model.embedding.weight, model.output.weight}
-    if model.conditioner is not None and model.conditioner.table is not None:
-        tables.add(model.conditioner.table.weight)
-    matrices = [p for p in model.parameters() if p.dim() == 2 and p not in tables and config.optimizer == "muon"]
-    rest = [p for p in model.parameters() if not any(p is matrix for matrix in matrices)]
-    optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, lr=config.learning_rate, betas=(0.9, 0.95))]
-    if matrices:
-        optimizers.append(Muon(matrices, lr=config.muon_learning_rate, weight_decay=config.weight_decay))
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["full_lr"] = group["lr"]
-    return optimizers
-
-
-def _schedule(config: TrainConfig, step: int) -> float:
-    """The share of the full learning rate at a step counted from 0: warm-up, plateau, linear decay to zero."""
-    rising = (step + 1) / max(1, config.warmup_steps)
-    falling = (config.steps - step) / max(1.0, config.decay_share * config.steps)
-    return min(1.0, rising, falling)
-
-
 def _wants_bfloat16(config: TrainConfig, device: torch.device) -> bool:
     """`auto` takes bfloat16 where the hardware multiplies it: emulated, it is forty times slower than float32."""
     if config.precision != "auto":
@@ -355,6 +359,10 @@ def _wants_bfloat16(config: TrainConfig, device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _is_recipe(values: Any) -> bool:
+    return isinstance(values, dict) and all(isinstance(values.get(section), dict) for section in ("model", "train"))
 
 
 def _refuse_changed_recipe(before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -25,7 +25,8 @@ def triangle(scale: int) -> Tensor:
 
 class TransposedUpsampler(nn.Module):
     """A transposed convolution for each scale, of stride `scale` and kernel `2 * scale - 1`: each point between two
-    frames is a learned mixture of both.
+    frames is a learned mixture of both, channel by channel. (Mixing channels is the context network's part. Kernels
+    that mixed them here were pushed about by the noise in many small gradients, and grew a checkerboard.)
 
     Shape: `(B, channels, F)` -> `(B, channels, (F - 1) * hop + 1)`.
     """
@@ -34,7 +35,8 @@ class TransposedUpsampler(nn.Module):
         super().__init__()
         self.margin = 0
         self.stages = nn.ModuleList(
-            nn.ConvTranspose1d(channels, channels, 2 * scale - 1, scale, padding=scale - 1) for scale in scales
+            nn.ConvTranspose1d(channels, channels, 2 * scale - 1, scale, padding=scale - 1, groups=channels)
+            for scale in scales
         )
         for stage, scale in zip(self.stages, scales, strict=True):
             assert isinstance(stage, nn.ConvTranspose1d)
@@ -42,7 +44,7 @@ class TransposedUpsampler(nn.Module):
             if not stage.weight.is_meta:
                 nn.init.zeros_(stage.bias)
                 with torch.no_grad():
-                    stage.weight.copy_(torch.eye(channels)[:, :, None] * triangle(scale))
+                    stage.weight.copy_(triangle(scale))
 
     def forward(self, x: Tensor) -> Tensor:
         for stage in self.stages:

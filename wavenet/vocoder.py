@@ -20,7 +20,7 @@ from torchaudio import transforms
 
 from wavenet.audio import from_int16, resample
 from wavenet.dataset import PreparedClip, PreparedDataset
-from wavenet.evaluation import CLASSES, check_rate
+from wavenet.evaluation import CLASSES, check_rate, speaker_of
 from wavenet.features import LogMel, LogMelConfig
 from wavenet.generation import generate_scored
 from wavenet.model import WaveNet
@@ -66,10 +66,10 @@ class Copies:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over clips and the half-width of its 95% confidence interval (Student's t)."""
+    """A mean over clips and the half-width of its 95% confidence interval (Student's t); `None` where there is none."""
 
-    mean: float
-    half_width: float
+    mean: float | None
+    half_width: float | None
     clips: int
 
 
@@ -79,6 +79,7 @@ def copy_clips(
     clips: Sequence[PreparedClip],
     options: SamplingOptions,
     *,
+    speaker: str | None = None,
     batch: int = 16,
     seed: int = 0,
     engine: str = "auto",
@@ -86,17 +87,20 @@ def copy_clips(
 ) -> Iterator[Copies]:
     """Generate each clip from its own features, and make the references; shortest clips first, in batches.
 
-    Clip i in the order given draws from seed + i, whatever the batch. Raises `ValueError` for a model without features.
+    Clip i in the order given draws from seed + i, whatever the batch. `speaker` has a multi-speaker model take all
+    clips for that speaker's. Raises `ValueError` for a model without features, or a speaker unknown to it.
     """
     if model.log_mel is None:
         raise ValueError("the model is not conditioned on features: it is no vocoder")
     check_rate(model, dataset)
+    for clip in clips:
+        speaker_of(model, clip, speaker)
     numbered = sorted(enumerate(clips), key=lambda item: item[1].samples)
     for begin in range(0, len(numbered), batch):
         rows = numbered[begin : begin + batch]
         originals = [from_int16(dataset.read(clip)) for _, clip in rows]
         features = [model.log_mel(original[None].to(model.device))[0] for original in originals]
-        speakers = [clip.speaker or "" for _, clip in rows] if model.config.speakers else None
+        speakers = [speaker_of(model, clip, speaker) or "" for _, clip in rows] if model.config.speakers else None
         generated = generate_scored(
             model,
             max(len(original) for original in originals),
@@ -150,7 +154,7 @@ def measure(original: Tensor, copy: Tensor, log_mel: LogMel, sample_rate: int) -
     reference, degraded = (resample(x, sample_rate, _SCORED_RATE).numpy() for x in (original, copy))
     try:
         quality = float(pesq(_SCORED_RATE, reference, degraded, "wb"))
-    except PesqError:  # no speech in it, or less than a quarter of a second
+    except (PesqError, ValueError):  # no speech in one of them, or less than a quarter of a second
         quality = math.nan
     intelligibility = math.nan
     if len(reference) >= _SHORTEST_STOI * _SCORED_RATE:
@@ -169,6 +173,6 @@ def interval(values: Sequence[float]) -> Interval:
 
     values = [value for value in values if not math.isnan(value)]
     if len(values) < 2:
-        return Interval(values[0] if values else math.nan, math.nan, len(values))
+        return Interval(values[0] if values else None, None, len(values))
     error = statistics.stdev(values) / math.sqrt(len(values))
     return Interval(statistics.fmean(values), float(stats.t.ppf(0.975, len(values) - 1)) * error, len(values))

@@ -41,12 +41,13 @@ def main() -> None:
     parser.add_argument("dataset")
     arguments = parser.parse_args()
     texts = {
-        clip.name.replace("/", "_"): words(re.sub(r"\[.*?\]", "", clip.text or ""))
+        clip.name: words(re.sub(r"\[.*?\]", "", clip.text or ""))
         for clip in PreparedDataset(arguments.dataset).clips
         if clip.speaker == "en"
     }
     for system in sorted(path for path in arguments.folder.iterdir() if path.is_dir()):
-        names = [path.stem for path in sorted(system.glob("*.wav")) if texts.get(path.stem)]
+        found = (path.relative_to(system).with_suffix("").as_posix() for path in sorted(system.rglob("*.wav")))
+        names = [name for name in found if texts.get(name)]
         references = [texts[name] for name in names]
         heard = [words(recognise(system / f"{name}.wav")) for name in names]
         total = sum(len(reference.split()) for reference in references)

@@ -1,5 +1,6 @@
 """The `wavenet` command. Errors are one line on standard error and exit status 2."""
 
+import io
 import sys
 
 import typer
@@ -24,6 +25,9 @@ for command in (prepare, train, generate, evaluate, inspect):
 
 def main() -> None:
     """Entry point of the `wavenet` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that has no µ is no reason to fail
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
     except typer.TyperException as error:

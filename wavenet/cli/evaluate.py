@@ -1,9 +1,10 @@
 """`wavenet evaluate`: a model's held-out likelihood, or its quality as a vocoder."""
 
 import json
-import math
+import os
 from collections import defaultdict
-from dataclasses import asdict, fields
+from collections.abc import Iterator
+from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ from wavenet.evaluation import CLASSES, Score, spread
 from wavenet.evaluation import evaluate as run_evaluation
 from wavenet.model import WaveNet
 from wavenet.sampling import SamplingOptions
-from wavenet.vocoder import SYSTEMS, Quality, check_installed, copy_clips, interval, measure
+from wavenet.vocoder import SYSTEMS, Copies, Quality, check_installed, copy_clips, interval, measure
 
 __all__ = ["evaluate"]
 
@@ -37,16 +38,21 @@ def evaluate(
         bool, typer.Option("--vocoder", help="Generate the clips from their features; PESQ, STOI, log-mel distance.")
     ] = False,
     audio: Annotated[Path | None, typer.Option(help="With --vocoder: new folder for a WAV of each copy.")] = None,
-    temperature: Annotated[float, typer.Option(help="With --vocoder: below 1 is more cautious.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="With --vocoder: clip i draws from SEED + i.")] = 0,
+    temperature: Annotated[
+        float | None, typer.Option(help="With --vocoder: below 1 is more cautious; 1 if not given.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="With --vocoder: clip i draws from SEED + i; 0 if not given.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a model on held-out audio: bits per sample, each sample once with its full context."""
-    if vocoder and (with_baselines or speaker):
-        raise ValueError("--vocoder does not go with --baselines or --speaker: it reports its own references")
-    if audio is not None and not vocoder:
-        raise ValueError("--audio goes with --vocoder")
-    if audio is not None and audio.exists():
+    if vocoder and with_baselines:
+        raise ValueError("--vocoder does not go with --baselines: it reports its own references")
+    for name, value in (("--audio", audio), ("--temperature", temperature), ("--seed", seed)):
+        if value is not None and not vocoder:
+            raise ValueError(f"{name} goes with --vocoder")
+    if audio is not None and os.path.lexists(audio):
         raise ValueError(f"{audio} exists; choose another folder")
     if vocoder:
         check_installed()
@@ -56,8 +62,11 @@ def evaluate(
     if limit is not None:
         clips = spread(clips, limit)
     if vocoder:
-        options = SamplingOptions(temperature=temperature)
-        _evaluate_vocoder(network, prepared, clips, options, seed, audio, as_json)
+        options = SamplingOptions(temperature=1.0 if temperature is None else temperature)
+        with _progress(clips) as bar:
+            copies = copy_clips(network, prepared, clips, options, speaker=speaker, seed=seed or 0, progress=bar.update)
+            rows = _score_copies(network, prepared, copies, audio)
+        _print_copies(rows, {"clips": len(clips), "temperature": options.temperature}, as_json)
     else:
         _evaluate_likelihood(network, prepared, clips, speaker, with_baselines, as_json)
 
@@ -90,7 +99,7 @@ def _evaluate_likelihood(
         rows = []
     columns = [key for key in total if key != "samples"]
     print(f"{'':12}{'seconds':>10}" + "".join(f"{name:>20}" for name in columns))
-    for row in [*rows, {"speaker": "all", **total}]:
+    for row in [*rows, {"speaker": "(all)", **total}]:
         seconds = row["samples"] / prepared.sample_rate
         print(f"{row['speaker'] or '-':12}{seconds:10.1f}" + "".join(f"{row[name]:20.4f}" for name in columns))
     print(
@@ -99,52 +108,53 @@ def _evaluate_likelihood(
     )
 
 
-def _evaluate_vocoder(
-    network: WaveNet,
-    prepared: PreparedDataset,
-    clips: tuple[PreparedClip, ...],
-    options: SamplingOptions,
-    seed: int,
-    audio: Path | None,
-    as_json: bool,
-) -> None:
-    found: defaultdict[tuple[str, str], list[Quality]] = defaultdict(list)
-    with _progress(clips) as bar:
-        for copies in copy_clips(network, prepared, clips, options, seed=seed, progress=bar.update):
-            if audio is not None:
-                _write_copies(audio, copies.clip, {"original": copies.original, **copies.audio}, prepared.sample_rate)
-            assert network.log_mel is not None
-            for system, copy in copies.audio.items():
-                quality = measure(copies.original, copy, network.log_mel, prepared.sample_rate)
-                found[copies.clip.speaker or "-", system].append(quality)
-                found["all", system].append(quality)
-    speakers = sorted({speaker for speaker, _ in found} - {"all"})
+def _score_copies(
+    network: WaveNet, prepared: PreparedDataset, made: Iterator[Copies], audio: Path | None
+) -> list[dict[str, Any]]:
+    """A row for each speaker and system, and one for all speakers together, whose speaker is `None`."""
+    assert network.log_mel is not None
+    found: defaultdict[tuple[str | None, str], list[Quality]] = defaultdict(list)
+    for copies in made:
+        if audio is not None:
+            _write_copies(audio, copies, prepared.sample_rate)
+        for system, copy in copies.audio.items():
+            quality = measure(copies.original, copy, network.log_mel, prepared.sample_rate)
+            for speaker in {copies.clip.speaker, None}:
+                found[speaker, system].append(quality)
     rows: list[dict[str, Any]] = []
-    for speaker in [*speakers, "all"] if len(speakers) > 1 else speakers:
+    for speaker in [*sorted({speaker for speaker, _ in found if speaker is not None}), None]:
         for system in SYSTEMS:
-            qualities = found[speaker, system]
-            scores = {
-                field.name: asdict(interval([getattr(quality, field.name) for quality in qualities]))
-                for field in fields(Quality)
-            }
+            columns = zip(*(astuple(quality) for quality in found[speaker, system]), strict=True)
+            names = (field.name for field in fields(Quality))
+            scores = {name: asdict(interval(column)) for name, column in zip(names, columns, strict=True)}
             rows.append({"speaker": speaker, "system": system, **scores})
+    return rows
+
+
+def _print_copies(rows: list[dict[str, Any]], settings: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"clips": len(clips), "temperature": options.temperature, "rows": rows}, indent=2))
+        print(json.dumps({**settings, "rows": rows}, indent=2))
         return
-    print(f"{'':12}{'':14}{'clips':>6}" + "".join(f"{field.name:>20}" for field in fields(Quality)))
+    names = [field.name for field in fields(Quality)]
+    print(f"{'':12}{'':14}{'clips':>6}" + "".join(f"{name:>20}" for name in names))
     for row in rows:
-        cells = "".join(_cell(row[field.name]) for field in fields(Quality))
-        print(f"{row['speaker']:12}{row['system']:14}{row['log_mel_db']['clips']:6}{cells}")
+        cells = "".join(_cell(row[name]["mean"], row[name]["half_width"]) for name in names)
+        speaker = "(all)" if row["speaker"] is None else row["speaker"]
+        print(f"{speaker:12}{row['system']:14}{row['log_mel_db']['clips']:6}{cells}")
     print("mean and 95% confidence interval over clips; PESQ is wide-band, log_mel_db the distance of the features")
 
 
-def _cell(score: dict[str, float]) -> str:
-    width = "" if math.isnan(score["half_width"]) else f" ± {score['half_width']:.3f}"
-    return f"{score['mean']:.3f}{width}".rjust(20)
+def _cell(mean: float | None, half_width: float | None) -> str:
+    width = "" if half_width is None else f" ± {half_width:.3f}"
+    return ("-" if mean is None else f"{mean:.3f}{width}").rjust(20)
 
 
-def _write_copies(folder: Path, clip: PreparedClip, waveforms: dict[str, Any], rate: int) -> None:
-    for system, waveform in waveforms.items():
-        path = folder / system / f"{clip.name.replace('/', '_')}.wav"
+def _write_copies(folder: Path, copies: Copies, rate: int) -> None:
+    """FOLDER/SYSTEM/NAME.wav, the name with its folders, so that no two clips share a file."""
+    name = Path(copies.clip.name)
+    if name.is_absolute() or ".." in name.parts:
+        raise ValueError(f"clip {copies.clip.name!r} would be written outside of {folder}; prepare the dataset again")
+    for system, waveform in {"original": copies.original, **copies.audio}.items():
+        path = folder / system / f"{name}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_audio(path, waveform, rate)

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -38,7 +39,10 @@ def generate(
         list[Path] | None, typer.Option(help="Copy-synthesis: speak what this recording's features say; repeatable.")
     ] = None,
     features: Annotated[
-        list[Path] | None, typer.Option(help="Log-mel features (bins, frames), .npy or .safetensors; repeatable.")
+        list[Path] | None,
+        typer.Option(
+            help="Log-mel features (bins, frames), .npy or .safetensors; repeatable, numbered after --features-from."
+        ),
     ] = None,
     prime: Annotated[Path | None, typer.Option(help="Audio to continue; it stands at the start of OUTPUT.")] = None,
     prime_seconds: Annotated[float | None, typer.Option(help="Take only the first seconds of --prime.")] = None,
@@ -48,7 +52,8 @@ def generate(
     seed: Annotated[int, typer.Option(help="Stream i draws from a generator seeded SEED + i.")] = 0,
     engine: Annotated[str, typer.Option(help="auto, incremental or naive.")] = "auto",
     log_probs: Annotated[
-        Path | None, typer.Option(help="Also write log-probabilities (nats) to this .npy file.")
+        Path | None,
+        typer.Option(help="Also write log-probabilities (nats) to this .npy file; NaN past a stream's end."),
     ] = None,
     force: Force = False,
 ) -> None:
@@ -67,7 +72,8 @@ def generate(
     spoken += [_from_features(network, path) for path in features or []]
     if len(spoken) == 1:
         spoken = spoken * len(names)
-    lengths = _lengths(seconds, rate, spoken, len(names), beginning)
+    hop = 1 if network.log_mel is None else network.log_mel.config.hop
+    lengths = _lengths(seconds, rate, hop, spoken, len(names), beginning)
     samples = max(lengths)
     begun = time.perf_counter()
     with tqdm(total=samples, unit="sample", desc="generate", disable=None) as bar:
@@ -92,8 +98,9 @@ def generate(
         whole = waveform[:length] if beginning is None else torch.cat([beginning, waveform[:length]])
         write_audio(path, whole, rate)
     if log_probs is not None:
+        within = torch.arange(samples) < torch.tensor(lengths)[:, None]
         encoded = io.BytesIO()
-        np.save(encoded, made.log_probs.numpy())
+        np.save(encoded, made.log_probs.where(within, torch.nan).numpy())
         write_atomically(log_probs, encoded.getvalue())
     scored = torch.cat([row[:length] for row, length in zip(made.log_probs, lengths, strict=True)])
     bits = -float(scored.double().mean()) / math.log(2)
@@ -124,8 +131,8 @@ def _check_outputs(outputs: list[Path], sources: list[Path], force: bool) -> Non
             raise ValueError(f"{path} exists; choose another path or pass --force to replace it")
         if not path.parent.is_dir():
             raise ValueError(f"{path.parent}: no such folder to write {path.name} to")
-    resolved = {path.resolve() for path in outputs}
-    if resolved & {path.resolve() for path in sources} or len(resolved) < len(outputs):
+    resolved = {os.path.realpath(path) for path in outputs}
+    if resolved & {os.path.realpath(path) for path in sources} or len(resolved) < len(outputs):
         raise ValueError("an output is also an input or another output; give each file a name of its own")
 
 
@@ -138,8 +145,7 @@ def _log_mel(network: WaveNet) -> LogMel:
 def _from_recording(network: WaveNet, path: Path) -> tuple[Tensor, int]:
     """The features of a recording, and how many samples it has at the model's rate."""
     log_mel = _log_mel(network)
-    waveform, rate = read_audio(path)
-    waveform = resample(waveform, rate, network.config.sample_rate)
+    waveform = _read_at(path, network.config.sample_rate)
     return log_mel(waveform[None])[0], len(waveform)
 
 
@@ -150,16 +156,37 @@ def _from_features(network: WaveNet, path: Path) -> tuple[Tensor, int]:
 
 
 def _lengths(
-    seconds: float | None, rate: int, spoken: list[tuple[Tensor, int]], streams: int, beginning: Tensor | None
+    seconds: float | None,
+    rate: int,
+    hop: int,
+    spoken: list[tuple[Tensor, int]],
+    streams: int,
+    beginning: Tensor | None,
 ) -> list[int]:
     """How many samples to generate for each stream: as asked for, or to the end of its features."""
-    if seconds is not None or not spoken:
-        return [max(1, round((_DEFAULT_SECONDS if seconds is None else seconds) * rate))] * streams
     before = 0 if beginning is None else len(beginning)
+    if seconds is not None or not spoken:
+        samples = max(1, round((_DEFAULT_SECONDS if seconds is None else seconds) * rate))
+        shortest = min((features.shape[1] * hop for features, _ in spoken), default=before + samples)
+        if before + samples > shortest:
+            raise ValueError(
+                f"{shortest // hop} frames of features last {shortest / rate:.2f} s; "
+                f"--seconds {samples / rate:g} after {before / rate:.2f} s needs {-(-(before + samples) // hop)} frames"
+            )
+        return [samples] * streams
     shortest = min(samples for _, samples in spoken)
     if shortest <= before:
         raise ValueError(f"the features last {shortest / rate:.2f} s, no longer than --prime, {before / rate:.2f} s")
     return [samples - before for _, samples in spoken]
+
+
+def _read_at(path: Path, rate: int) -> Tensor:
+    """A recording at the model's rate, bounded to [-1, 1]."""
+    waveform, source_rate = read_audio(path)
+    try:
+        return resample(waveform, source_rate, rate).clamp(-1, 1)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _read_prime(path: Path | None, seconds: float | None, rate: int) -> Tensor | None:
@@ -167,8 +194,7 @@ def _read_prime(path: Path | None, seconds: float | None, rate: int) -> Tensor |
         if seconds is not None:
             raise ValueError("--prime-seconds goes with --prime")
         return None
-    waveform, source_rate = read_audio(path)
-    waveform = resample(waveform, source_rate, rate)
+    waveform = _read_at(path, rate)
     if seconds is None:
         return waveform
     if not 0 < seconds * rate <= len(waveform):
