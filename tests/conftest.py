@@ -13,6 +13,7 @@ from wavenet.conditioning import Conditioning, ConditioningConfig
 from wavenet.corpus import find_clips
 from wavenet.dataset import PreparedDataset
 from wavenet.distributions import GaussianMixture, LogisticMixture
+from wavenet.engines.native import native_module
 from wavenet.features import LogMelConfig
 from wavenet.prediction import PredictionConfig
 from wavenet.prepare import PrepareConfig, prepare_dataset
@@ -42,6 +43,17 @@ KINDS = [
     for upsampler in ("transposed", *(("interpolation",) if features else ()))
 ]
 """Every kind of model there is: each distribution, with and without speakers, features and linear prediction."""
+
+
+def _has_native() -> bool:
+    try:
+        native_module()
+    except ImportError:
+        return False
+    return True
+
+
+needs_native = pytest.mark.skipif(not _has_native(), reason="the native engine is not built, or WAVENET_NATIVE=0")
 
 
 def kind_name(kind: tuple[object, ...]) -> str:

@@ -171,7 +171,7 @@ def test_every_error_of_conditioned_generation(wavenet, vocoder_file: Path, mode
     wavenet(*say, *ann, "--features", tmp_path / "none.npy").fails_with("none.npy: no such feature file")
     wavenet(*say, *ann, "--features-from", tmp_path / "no.wav").fails_with("no.wav: no such audio file")
     long = ("--features", tmp_path / "mel.npy", "--seconds", 1)
-    wavenet(*say, *ann, *long).fails_with("features have 9 frames; 16000 samples at hop 100 need 160")
+    wavenet(*say, *ann, *long).fails_with("9 frames of features last 0.06 s", "needs 160 frames")
     several = ("--features", tmp_path / "mel.npy", "--features-from", clip, "--count", 3)
     wavenet(*say, *ann, *several).fails_with("--count is 3 with 2 feature files")
     wavenet(*say, *ann, "--features-from", clip, "--prime", clip).fails_with("no longer than --prime")
@@ -233,9 +233,10 @@ def test_inspect_shows_every_recipe(wavenet, path: Path) -> None:
 def test_a_speaker_may_be_called_all(wavenet, speech_folder: Path, vocoder_file: Path, tmp_path: Path) -> None:
     (speech_folder / "bob").rename(speech_folder / "all")
     wavenet("prepare", speech_folder, tmp_path / "d", "--speakers", "--held-out", 0.5)
-    out = wavenet("evaluate", vocoder_file, tmp_path / "d", "--vocoder", "--limit", 2, "--json", "--speaker", "ann").out
+    out = wavenet("evaluate", vocoder_file, tmp_path / "d", "--vocoder", "--json", "--speaker", "ann").out
     clips = {row["speaker"]: row["log_mel_db"]["clips"] for row in json.loads(out)["rows"]}
-    assert clips == {"all": 1, "ann": 1, None: 2}
+    assert clips.keys() == {"all", "ann", None}
+    assert clips["all"] + clips["ann"] == clips[None]
 
 
 def test_weights_of_any_floating_type_run_and_wild_ones_are_refused(

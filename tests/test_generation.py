@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from tests.conftest import KINDS, conditioning_of, kind_name, model_of_kind, small_model
+from tests.conftest import KINDS, conditioning_of, kind_name, model_of_kind, needs_native, small_model
 from wavenet import Categorical, generate
 from wavenet.distributions import GaussianMixture, LogisticMixture
-from wavenet.engines import ENGINES, IncrementalEngine, NaiveEngine
+from wavenet.engines import ENGINES, IncrementalEngine, NaiveEngine, make_engine
 from wavenet.evaluation import score_symbols
 from wavenet.generation import generate_scored
 from wavenet.sampling import SamplingOptions
@@ -55,6 +55,9 @@ def test_log_probs_are_what_scoring_gives_for_every_kind_of_model(kind: tuple[ob
     torch.testing.assert_close(generated.log_probs, scored.log_probs)
 
 
+EVERY_ENGINE = [pytest.param(name, marks=[needs_native] * (name == "native")) for name in ENGINES]
+
+
 def test_rows_of_different_lengths_are_what_each_gives_alone() -> None:
     model = model_of_kind((LogisticMixture(), True, True, "features", "transposed"))
     generator = torch.Generator().manual_seed(3)
@@ -77,9 +80,10 @@ def test_features_say_how_long_to_go_on() -> None:
         generate(small_model())
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", EVERY_ENGINE)
 def test_pre_emphasis_is_undone_across_chunks_and_after_a_prime(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of_kind((GaussianMixture(), False, False, "past", "transposed"), pre_emphasis=0.8)
+    model = model.float() if engine == "native" else model
     prime = torch.rand(1, 30, generator=torch.Generator().manual_seed(0)) * 0.2
     monkeypatch.setattr("wavenet.generation._CHUNK", 13)
     audio = generate(model, 90, prime=prime, engine=engine, temperature=0.2)
@@ -107,20 +111,21 @@ def test_incremental_equals_naive_under_every_option(options: dict[str, float]) 
     assert torch.equal(fast, slow)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", EVERY_ENGINE)
 def test_batch_equals_its_rows_one_by_one(engine: str) -> None:
-    model = small_model()
+    model = small_model().float() if engine == "native" else small_model()
     batch = generate(model, 50, batch=3, seed=10, engine=engine)
     rows = [generate(model, 50, seed=seed, engine=engine) for seed in (10, 11, 12)]
     assert torch.equal(batch, torch.cat(rows))
 
 
-@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
-def test_paused_run_equals_unpaused_run(engine: type[IncrementalEngine]) -> None:
+@pytest.mark.parametrize("engine", EVERY_ENGINE)
+def test_paused_run_equals_unpaused_run(engine: str) -> None:
     model, options = small_model(kernel_size=3), SamplingOptions()
+    model = model.float() if engine == "native" else model
     uniforms = torch.rand(2, 60, generator=torch.Generator().manual_seed(7))
-    whole, _ = engine(model, 2).run(uniforms, options)
-    paused = engine(model, 2)
+    whole, _ = make_engine(engine, model, 2).run(uniforms, options)
+    paused = make_engine(engine, model, 2)
     pieces = [paused.run(chunk, options)[0] for chunk in uniforms.split((1, 29, 30), dim=1)]
     assert torch.equal(torch.cat(pieces, dim=1), whole)
 

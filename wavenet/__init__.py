@@ -10,6 +10,7 @@ from wavenet.model import WaveNet
 from wavenet.prediction import PredictionConfig
 from wavenet.quantize import decode_mu_law, encode_mu_law
 from wavenet.sampling import SamplingOptions
+from wavenet.streaming import stream
 
 __all__ = [
     "Categorical",
@@ -26,4 +27,5 @@ __all__ = [
     "decode_mu_law",
     "encode_mu_law",
     "generate",
+    "stream",
 ]

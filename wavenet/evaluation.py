@@ -11,6 +11,7 @@ from torch import Tensor
 from wavenet.audio import from_int16
 from wavenet.conditioning import Conditioning
 from wavenet.dataset import PreparedClip, PreparedDataset
+from wavenet.engines import NativeEngine, WeightType
 from wavenet.model import WaveNet
 
 __all__ = [
@@ -65,25 +66,43 @@ class SymbolScores:
 
 @torch.no_grad()
 def score_symbols(
-    model: WaveNet, symbols: Tensor, conditioning: Conditioning | None = None, chunk: int | None = None
+    model: WaveNet,
+    symbols: Tensor,
+    conditioning: Conditioning | None = None,
+    chunk: int | None = None,
+    weights: WeightType | None = None,
 ) -> SymbolScores:
     """Score each symbol given all before it: `(B, T)`.
 
     The clip starts from silence; the state carries the context from chunk to chunk, so the result does not
-    depend on `chunk`.
+    depend on `chunk`. With `weights` the native engine gives the scores, its weights stored so.
     """
     chunk = chunk or model.samples_at_once(len(symbols))
-    state = model.initial_state(symbols.shape[0], conditioning)
-    latest = torch.full_like(symbols[:, :1], model.distribution.silence)
+    if weights is None:
+        follow = _in_parallel(model, len(symbols), conditioning)
+    else:
+        follow = NativeEngine(model, len(symbols), conditioning, weights=weights).follow
     scores = []
     for targets in torch.split(symbols, chunk, dim=1):
-        inputs = torch.cat([latest, targets[:, :-1]], dim=1)
-        parameters, state = model.advance(inputs, state, conditioning)
+        parameters = follow(targets)
         log_probs = model.distribution.log_prob(parameters, targets)
         class_log_probs = model.distribution.class_log_prob(parameters, targets, CLASSES)
         scores.append((log_probs, class_log_probs, model.distribution.mode(parameters) == targets))
-        latest = targets[:, -1:]
     return SymbolScores(*(torch.cat(pieces, dim=1) for pieces in zip(*scores, strict=True)))
+
+
+def _in_parallel(model: WaveNet, batch: int, conditioning: Conditioning | None) -> Callable[[Tensor], Tensor]:
+    """A function that takes in one chunk after another, each at once: symbols `(B, T)` -> `(B, parameters, T)`."""
+    state = model.initial_state(batch, conditioning)
+    latest = torch.full((batch, 1), model.distribution.silence, device=model.device)
+
+    def follow(symbols: Tensor) -> Tensor:
+        nonlocal state, latest
+        parameters, state = model.advance(torch.cat([latest, symbols[:, :-1]], dim=1), state, conditioning)
+        latest = symbols[:, -1:]
+        return parameters
+
+    return follow
 
 
 def speaker_of(model: WaveNet, clip: PreparedClip, speaker: str | None = None) -> str | None:
@@ -115,18 +134,19 @@ def evaluate(
     progress: Callable[[int], None] = lambda samples: None,
     *,
     speaker: str | None = None,
+    weights: WeightType | None = None,
 ) -> Mapping[str | None, Score]:
     """Score clips whole; the result is by speaker (`None` where the corpus names none).
 
-    `speaker` has a multi-speaker model take all clips for that speaker's. Raises `ValueError` where the dataset's
-    sample rate is not the model's, or a clip's speaker is none of its own.
+    `speaker` has a multi-speaker model take all clips for that speaker's; `weights` has the native engine do it.
+    Raises `ValueError` where the dataset's sample rate is not the model's, or a clip's speaker is none of its own.
     """
     check_rate(model, dataset)
     by_speaker: defaultdict[str | None, list[Score]] = defaultdict(list)
     for clip in clips:
         waveform = from_int16(dataset.read(clip)).to(model.device)
         conditioning = condition_on(model, waveform, speaker_of(model, clip, speaker))
-        scores = score_symbols(model, model.encode(waveform[None]), conditioning)
+        scores = score_symbols(model, model.encode(waveform[None]), conditioning, weights=weights)
         bits, mu_law_bits = (
             -float(values.double().mean()) / math.log(2) for values in (scores.log_probs, scores.class_log_probs)
         )

@@ -1,28 +1,20 @@
 """Generate audio from a model: uniforms in, waveform out, whichever engine does the work."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from wavenet.conditioning import Conditioning
-from wavenet.engines import choose_engine
+from wavenet.engines import WeightType
 from wavenet.model import WaveNet
 from wavenet.sampling import SamplingOptions
+from wavenet.streaming import Generated, Stream
 
-__all__ = ["Generated", "generate", "generate_scored"]
+__all__ = ["generate", "generate_chunks", "generate_scored"]
 
 _CHUNK = 800
 """Samples between two reports of progress. Chunking changes nothing of the audio."""
-
-
-@dataclass(frozen=True)
-class Generated:
-    """`audio`: float32 in [-1, 1], `(B, T)`. `log_probs`: the model's own of each sample, in nats, `(B, T)`."""
-
-    audio: Tensor
-    log_probs: Tensor
 
 
 def generate(
@@ -38,6 +30,8 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     engine: str = "auto",
+    weights: WeightType = "float32",
+    threads: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Generate `num_samples` new samples for each of `batch` streams: float32 in [-1, 1], `(B, T)`.
@@ -46,7 +40,8 @@ def generate(
     gives. `prime` is a waveform `(T,)` or `(B, T)` to continue; without one the audio starts from silence.
     `speaker` and `features` are what `WaveNet.condition` takes. With features a clip lasts as long as its frames,
     F * hop samples, unless `num_samples` says less; in a batch of different lengths the shorter rows go on in
-    silence to the longest's end. `progress` is called with the number of samples per stream just made.
+    silence to the longest's end. `weights` and `threads` are the native engine's (`NativeEngine`). `progress` is
+    called with the number of samples per stream just made.
 
     Raises `ValueError` for impossible options.
     """
@@ -60,6 +55,8 @@ def generate(
         seed=seed,
         prime=prime,
         engine=engine,
+        weights=weights,
+        threads=threads,
         progress=progress,
     ).audio
 
@@ -74,40 +71,42 @@ def generate_scored(
     seed: int | Sequence[int] = 0,
     prime: Tensor | None = None,
     engine: str = "auto",
+    weights: WeightType = "float32",
+    threads: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Generated:
     """`generate` with the log-probability of each sample; temperature and filters do not enter into it.
 
     `seed` may be a list, one for each stream.
     """
-    seeds = [seed + stream for stream in range(batch)] if isinstance(seed, int) else seed
-    primed = torch.zeros(batch, 0, dtype=torch.long, device=model.device)
+    stream = Stream(
+        model, conditioning, options, batch=batch, seed=seed, engine=engine, weights=weights, threads=threads
+    )
+    pieces = []
+    for piece in generate_chunks(stream, conditioning, num_samples, prime):
+        pieces.append(piece)
+        if progress is not None:
+            progress(piece.audio.shape[1])
+    audio, log_probs = torch.cat([p.audio for p in pieces], dim=1), torch.cat([p.log_probs for p in pieces], dim=1)
+    return Generated(audio, log_probs)
+
+
+def generate_chunks(
+    stream: Stream, conditioning: Conditioning, num_samples: int | None, prime: Tensor | None = None
+) -> Iterator[Generated]:
+    """Prime a new stream and let it run to its end, the audio clipped to [-1, 1]; all is checked before the first."""
+    model, primed = stream.model, 0
     if prime is not None:
-        primed = _prime_symbols(model, prime, batch)
-    num_samples = _length(model, conditioning, num_samples, primed.shape[1])
+        symbols = _prime_symbols(model, prime, len(stream.generators))
+        primed = symbols.shape[1]
+    num_samples = _length(model, conditioning, num_samples, primed)
     if num_samples < 1:
         raise ValueError(f"num_samples is {num_samples}; expected at least 1")
-    if not all(-(2**63) <= stream_seed < 2**64 for stream_seed in seeds):
-        raise ValueError(f"seed is {seed}; expected -2^63 to 2^64 - {batch}")
-    runner = choose_engine(engine)(model, batch, conditioning)
-    previous = None
-    if primed.shape[1]:
-        runner.prime(primed)
-        previous = model.decode(primed)[:, -1]
-    generators = [torch.Generator().manual_seed(stream_seed) for stream_seed in seeds]
-    audio, log_probs = [], []
-    for done in range(0, num_samples, _CHUNK):
-        length = min(_CHUNK, num_samples - done)
-        uniforms = torch.stack([torch.rand(length, generator=generator) for generator in generators])
-        symbols, chunk_log_probs = runner.run(uniforms.to(model.device), options)
-        if not bool(chunk_log_probs.isfinite().all()):
-            raise ValueError("the model gives its own sample no finite likelihood; its weights are damaged or diverged")
-        audio.append(model.decode(symbols, previous))
-        previous = audio[-1][:, -1]
-        log_probs.append(chunk_log_probs)
-        if progress is not None:
-            progress(length)
-    return Generated(torch.cat(audio, dim=1).clamp(-1, 1), torch.cat(log_probs, dim=1))
+    if prime is not None:
+        stream.prime(symbols)
+    lengths = (min(_CHUNK, num_samples - done) for done in range(0, num_samples, _CHUNK))
+    pieces = (stream.take(length) for length in lengths)
+    return (Generated(piece.audio.clamp(-1, 1), piece.log_probs) for piece in pieces)
 
 
 def _batch(batch: int | None, features: Tensor | Sequence[Tensor] | None) -> int:

@@ -20,7 +20,7 @@ from wavenet.conditioning import Conditioning
 from wavenet.distributions import Prediction
 from wavenet.features import LogMelConfig, mel_bands
 
-__all__ = ["FeaturePredictor", "PastPredictor", "PredictionConfig", "Predictor", "levinson", "predict"]
+__all__ = ["QUIETEST", "FeaturePredictor", "PastPredictor", "PredictionConfig", "Predictor", "levinson", "predict"]
 
 _STRICT = {"extra": "forbid", "strict": True}
 
@@ -115,12 +115,12 @@ class Predictor(nn.Module, ABC):
 
     def _solve(self, correlation: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Autocorrelations `(..., order + 1)`, lag 0 the power of a sample, to coefficients and expected errors."""
-        lag_zero = correlation[..., :1] * (1 + self.config.noise_floor) + _QUIETEST
+        lag_zero = correlation[..., :1] * (1 + self.config.noise_floor) + QUIETEST
         coefficients, power = levinson(torch.cat([lag_zero, correlation[..., 1:]], dim=-1))
         return coefficients.flip(-1).to(dtype), power.sqrt().to(dtype)
 
 
-_QUIETEST = 2.0**-32 / 3
+QUIETEST = 2.0**-32 / 3
 """Power of rounding to 16 bits and a bit: the error is never expected to be less."""
 
 
@@ -152,6 +152,10 @@ class FeaturePredictor(Predictor):
     def fit(
         self, samples: Tensor, start: int, first: int, blocks: int, conditioning: Conditioning
     ) -> tuple[Tensor, Tensor]:
+        return self._solve(self.correlation(first, blocks, conditioning), samples.dtype)
+
+    def correlation(self, first: int, blocks: int, conditioning: Conditioning) -> Tensor:
+        """Autocorrelations of lags 0 to order, `(B, blocks, order + 1)` in float64, as the features give them."""
         centres = (torch.arange(first, first + blocks, dtype=torch.float64) + 0.5) * self.block - 0.5
         places = centres / self.hop
         before = int(places[0].floor())
@@ -160,8 +164,8 @@ class FeaturePredictor(Predictor):
         share = (places - places.floor()).to(frames.device)[:, None]
         between = frames[:, index] * (1 - share) + frames[:, index + 1] * share
         spectrum = torch.exp(between @ self.interpolation.double() + self.offset.double())
-        correlation = torch.fft.irfft(spectrum)[..., : self.order + 1]
-        return self._solve(correlation, samples.dtype)
+        correlation: Tensor = torch.fft.irfft(spectrum)[..., : self.order + 1]
+        return correlation
 
 
 def _interpolation(bands: Tensor, areas: Tensor) -> Tensor:

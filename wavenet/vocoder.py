@@ -20,6 +20,7 @@ from torchaudio import transforms
 
 from wavenet.audio import from_int16, resample
 from wavenet.dataset import PreparedClip, PreparedDataset
+from wavenet.engines import WeightType
 from wavenet.evaluation import CLASSES, check_rate, speaker_of
 from wavenet.features import LogMel, LogMelConfig
 from wavenet.generation import generate_scored
@@ -83,6 +84,8 @@ def copy_clips(
     batch: int = 16,
     seed: int = 0,
     engine: str = "auto",
+    weights: WeightType = "float32",
+    threads: int = 1,
     progress: Callable[[int], None] = lambda samples: None,
 ) -> Iterator[Copies]:
     """Generate each clip from its own features, and make the references; shortest clips first, in batches.
@@ -90,37 +93,42 @@ def copy_clips(
     Clip i in the order given draws from seed + i, whatever the batch. `speaker` has a multi-speaker model take all
     clips for that speaker's. Raises `ValueError` for a model without features, or a speaker unknown to it.
     """
-    if model.log_mel is None:
+    log_mel = model.log_mel
+    if log_mel is None:
         raise ValueError("the model is not conditioned on features: it is no vocoder")
     check_rate(model, dataset)
     for clip in clips:
         speaker_of(model, clip, speaker)
-    numbered = sorted(enumerate(clips), key=lambda item: item[1].samples)
-    for begin in range(0, len(numbered), batch):
-        rows = numbered[begin : begin + batch]
-        originals = [from_int16(dataset.read(clip)) for _, clip in rows]
-        features = [model.log_mel(original[None].to(model.device))[0] for original in originals]
-        speakers = [speaker_of(model, clip, speaker) or "" for _, clip in rows] if model.config.speakers else None
-        generated = generate_scored(
-            model,
-            max(len(original) for original in originals),
-            options,
-            model.condition(len(rows), speaker=speakers, features=features),
-            batch=len(rows),
-            seed=[seed + index for index, _ in rows],
-            engine=engine,
-        ).audio.cpu()
-        for row, (_, clip) in enumerate(rows):
-            original = originals[row]
-            audio = {
-                "model": generated[row, : len(original)],
-                "griffin_lim": griffin_lim(
-                    features[row].cpu(), model.log_mel.config, dataset.sample_rate, len(original)
-                ),
-                "mu_law": decode_mu_law(encode_mu_law(original, CLASSES), CLASSES),
-            }
-            progress(len(original))
-            yield Copies(clip, original, audio)
+
+    def copies() -> Iterator[Copies]:
+        numbered = sorted(enumerate(clips), key=lambda item: item[1].samples)
+        for begin in range(0, len(numbered), batch):
+            rows = numbered[begin : begin + batch]
+            originals = [from_int16(dataset.read(clip)) for _, clip in rows]
+            features = [log_mel(original[None].to(model.device))[0] for original in originals]
+            speakers = [speaker_of(model, clip, speaker) or "" for _, clip in rows] if model.config.speakers else None
+            generated = generate_scored(
+                model,
+                max(len(original) for original in originals),
+                options,
+                model.condition(len(rows), speaker=speakers, features=features),
+                batch=len(rows),
+                seed=[seed + index for index, _ in rows],
+                engine=engine,
+                weights=weights,
+                threads=threads,
+            ).audio.cpu()
+            for row, (_, clip) in enumerate(rows):
+                original = originals[row]
+                audio = {
+                    "model": generated[row, : len(original)],
+                    "griffin_lim": griffin_lim(features[row].cpu(), log_mel.config, dataset.sample_rate, len(original)),
+                    "mu_law": decode_mu_law(encode_mu_law(original, CLASSES), CLASSES),
+                }
+                progress(len(original))
+                yield Copies(clip, original, audio)
+
+    return copies()
 
 
 def griffin_lim(features: Tensor, config: LogMelConfig, sample_rate: int, samples: int, seed: int = 0) -> Tensor:

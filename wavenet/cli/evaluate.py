@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from wavenet.audio import write_audio
 from wavenet.baselines import baselines
-from wavenet.cli.options import AsJson, ModelFile
+from wavenet.cli.options import AsJson, ModelFile, Threads, Weights, weight_type
 from wavenet.dataset import PreparedClip, PreparedDataset
+from wavenet.engines import WeightType
 from wavenet.evaluation import CLASSES, Score, spread
 from wavenet.evaluation import evaluate as run_evaluation
 from wavenet.model import WaveNet
@@ -44,6 +45,8 @@ def evaluate(
     seed: Annotated[
         int | None, typer.Option(help="With --vocoder: clip i draws from SEED + i; 0 if not given.")
     ] = None,
+    weights: Weights = None,
+    threads: Threads = 1,
     as_json: AsJson = False,
 ) -> None:
     """Score a model on held-out audio: bits per sample, each sample once with its full context."""
@@ -64,11 +67,25 @@ def evaluate(
     if vocoder:
         options = SamplingOptions(temperature=1.0 if temperature is None else temperature)
         with _progress(clips) as bar:
-            copies = copy_clips(network, prepared, clips, options, speaker=speaker, seed=seed or 0, progress=bar.update)
+            copies = copy_clips(
+                network,
+                prepared,
+                clips,
+                options,
+                speaker=speaker,
+                seed=seed or 0,
+                weights=weight_type(weights),
+                threads=threads,
+                progress=bar.update,
+            )
             rows = _score_copies(network, prepared, copies, audio)
         _print_copies(rows, {"clips": len(clips), "temperature": options.temperature}, as_json)
     else:
-        _evaluate_likelihood(network, prepared, clips, speaker, with_baselines, as_json)
+        if threads != 1:
+            raise ValueError("--threads goes with --vocoder")
+        _evaluate_likelihood(
+            network, prepared, clips, speaker, weight_type(weights) if weights else None, with_baselines, as_json
+        )
 
 
 def _progress(clips: tuple[PreparedClip, ...]) -> Any:
@@ -80,11 +97,12 @@ def _evaluate_likelihood(
     prepared: PreparedDataset,
     clips: tuple[PreparedClip, ...],
     speaker: str | None,
+    weights: WeightType | None,
     with_baselines: bool,
     as_json: bool,
 ) -> None:
     with _progress(clips) as bar:
-        scores = run_evaluation(network, prepared, clips, bar.update, speaker=speaker)
+        scores = run_evaluation(network, prepared, clips, bar.update, speaker=speaker, weights=weights)
     references = baselines(prepared, clips, CLASSES) if with_baselines else {}
     rows: list[dict[str, Any]] = []
     for name, score in sorted(scores.items(), key=lambda item: str(item[0])):

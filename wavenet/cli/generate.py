@@ -3,7 +3,10 @@
 import io
 import math
 import os
+import sys
 import time
+import wave
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -14,13 +17,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from wavenet.atomic import write_atomically
-from wavenet.audio import read_audio, resample, write_audio
-from wavenet.cli.options import Force, ModelFile
-from wavenet.engines import choose_engine
+from wavenet.audio import read_audio, resample, to_int16, write_audio
+from wavenet.cli.options import Force, ModelFile, Threads, Weights, weight_type
+from wavenet.engines import fastest_engine
 from wavenet.features import LogMel, read_features
-from wavenet.generation import generate_scored
+from wavenet.generation import generate_chunks
 from wavenet.model import WaveNet
 from wavenet.sampling import SamplingOptions
+from wavenet.streaming import Generated, Stream
 
 __all__ = ["generate"]
 
@@ -29,7 +33,9 @@ _DEFAULT_SECONDS = 3.0
 
 def generate(
     model: ModelFile,
-    output: Annotated[Path, typer.Option("--output", "-o", help="WAV or FLAC file to write.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="WAV or FLAC file to write; - streams WAV to standard output.")
+    ],
     seconds: Annotated[
         float | None, typer.Option(help="Seconds of new audio; 3, or as long as the features, if not given.")
     ] = None,
@@ -50,7 +56,9 @@ def generate(
     top_k: Annotated[int | None, typer.Option(help="Sample from the k likeliest classes or components.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Sample from the likeliest of them that share p.")] = None,
     seed: Annotated[int, typer.Option(help="Stream i draws from a generator seeded SEED + i.")] = 0,
-    engine: Annotated[str, typer.Option(help="auto, incremental or naive.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, native, incremental or naive.")] = "auto",
+    weights: Weights = None,
+    threads: Threads = 1,
     log_probs: Annotated[
         Path | None,
         typer.Option(help="Also write log-probabilities (nats) to this .npy file; NaN past a stream's end."),
@@ -61,9 +69,10 @@ def generate(
     if seconds is not None and not 0 < seconds <= 86400:
         raise ValueError(f"--seconds is {seconds}; expected up to 86400 (a day)")
     feature_files = [*(features_from or []), *(features or [])]
+    to_pipe = str(output) == "-"
     names = _outputs(output, count, len(feature_files))
     others = [path for path in (model, prime, *feature_files) if path is not None]
-    _check_outputs([*names, *([log_probs] if log_probs else [])], others, force)
+    _check_outputs([*(names if not to_pipe else []), *([log_probs] if log_probs else [])], others, force)
     options = SamplingOptions(temperature=temperature, top_k=top_k, top_p=top_p)
     network = WaveNet.from_pretrained(model)
     rate = network.config.sample_rate
@@ -75,44 +84,92 @@ def generate(
     hop = 1 if network.log_mel is None else network.log_mel.config.hop
     lengths = _lengths(seconds, rate, hop, spoken, len(names), beginning)
     samples = max(lengths)
+    engine = _engine(engine, network)
     begun = time.perf_counter()
-    with tqdm(total=samples, unit="sample", desc="generate", disable=None) as bar:
-
-        def progress(done: int) -> None:
-            bar.update(done)
+    conditioning = network.condition(len(names), speaker=speaker, features=[clip for clip, _ in spoken] or None)
+    stream = Stream(
+        network,
+        conditioning,
+        options,
+        batch=len(names),
+        seed=seed,
+        engine=engine,
+        weights=weight_type(weights),
+        threads=threads,
+    )
+    pieces = generate_chunks(stream, conditioning, samples, beginning)
+    with (
+        tqdm(total=samples, unit="sample", desc="generate", disable=None) as bar,
+        _LiveWav(rate, samples, beginning) if to_pipe else nullcontext() as live,
+    ):
+        made = []
+        for piece in pieces:
+            made.append(piece)
+            if live is not None:
+                live.write(piece.audio[0])
+            bar.update(piece.audio.shape[1])
             bar.set_postfix_str(f"{len(names) * bar.n / rate / (time.perf_counter() - begun):.3f} x real time")
-
-        made = generate_scored(
-            network,
-            samples,
-            options,
-            network.condition(len(names), speaker=speaker, features=[clip for clip, _ in spoken] or None),
-            batch=len(names),
-            seed=seed,
-            prime=beginning,
-            engine=engine,
-            progress=progress,
-        )
     elapsed = time.perf_counter() - begun
-    for path, waveform, length in zip(names, made.audio, lengths, strict=True):
+    audio, made_log_probs = _joined(made)
+    for path, waveform, length in zip(names if not to_pipe else [], audio, lengths, strict=not to_pipe):
         whole = waveform[:length] if beginning is None else torch.cat([beginning, waveform[:length]])
         write_audio(path, whole, rate)
     if log_probs is not None:
         within = torch.arange(samples) < torch.tensor(lengths)[:, None]
         encoded = io.BytesIO()
-        np.save(encoded, made.log_probs.where(within, torch.nan).numpy())
+        np.save(encoded, made_log_probs.where(within, torch.nan).numpy())
         write_atomically(log_probs, encoded.getvalue())
-    scored = torch.cat([row[:length] for row, length in zip(made.log_probs, lengths, strict=True)])
+    scored = torch.cat([row[:length] for row, length in zip(made_log_probs, lengths, strict=True)])
     bits = -float(scored.double().mean()) / math.log(2)
     speed = len(names) * samples / elapsed
     print(
-        f"wrote {', '.join(map(str, names))} (seed {seed}, {choose_engine(engine).name} engine): "
-        f"{bits:.2f} bits/sample, {speed:,.0f} samples/s, {speed / rate:.3f} x real time"
+        f"wrote {', '.join(map(str, names))} (seed {seed}, {engine} engine): "
+        f"{bits:.2f} bits/sample, {speed:,.0f} samples/s, {speed / rate:.3f} x real time",
+        file=sys.stderr if to_pipe else sys.stdout,
     )
+
+
+def _engine(name: str, network: WaveNet) -> str:
+    """The engine's name in place of `auto`, with a note where that is not the native one."""
+    if name != "auto":
+        return name
+    name, reason = fastest_engine(network)
+    if reason is not None:
+        print(f"note: generating with the {name} engine: {reason}", file=sys.stderr)
+    return name
+
+
+def _joined(pieces: list[Generated]) -> tuple[Tensor, Tensor]:
+    return torch.cat([p.audio for p in pieces], dim=1), torch.cat([p.log_probs for p in pieces], dim=1)
+
+
+class _LiveWav:
+    """16-bit WAV on standard output, piece by piece; the header says the whole length at once."""
+
+    def __init__(self, rate: int, samples: int, beginning: Tensor | None) -> None:
+        self.pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+        self.file: wave.Wave_write = wave.open(self.pipe, "wb")  # noqa: SIM115 (closing would want to seek)
+        self.file.setparams((1, 2, rate, samples + (0 if beginning is None else len(beginning)), "NONE", ""))
+        self.beginning = beginning
+
+    def __enter__(self) -> "_LiveWav":
+        if self.beginning is not None:
+            self.write(self.beginning)
+        return self
+
+    def write(self, waveform: Tensor) -> None:
+        self.file.writeframesraw(to_int16(waveform).numpy().astype("<i2").tobytes())
+
+    def __exit__(self, *_: object) -> None:
+        self.pipe.close()
 
 
 def _outputs(output: Path, count: int, files: int) -> list[Path]:
     """Where each stream goes: OUTPUT, or OUTPUT-1, OUTPUT-2, ... of several."""
+    if str(output) == "-":
+        if count > 1 or files > 1:
+            raise ValueError("-o - streams one recording; give a file name for several")
+        return [Path("standard output")]
     if output.suffix.lower() not in (".wav", ".flac"):
         raise ValueError(f"{output}: audio is written as .wav or .flac, not as {output.suffix!r}")
     if not 1 <= count <= 1000 or files > 1000:

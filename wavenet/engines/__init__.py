@@ -1,5 +1,6 @@
 """Engines run a model sample by sample. They own state, never randomness: uniforms come from the caller."""
 
+import warnings
 from typing import ClassVar, Protocol
 
 from torch import Tensor
@@ -7,18 +8,30 @@ from torch import Tensor
 from wavenet.conditioning import Conditioning
 from wavenet.engines.incremental import IncrementalEngine
 from wavenet.engines.naive import NaiveEngine
+from wavenet.engines.native import WEIGHT_TYPES, NativeEngine, WeightType
+from wavenet.engines.resumable import EngineState, ResumableEngine
 from wavenet.model import WaveNet
 from wavenet.sampling import SamplingOptions
 
-__all__ = ["ENGINES", "Engine", "IncrementalEngine", "NaiveEngine", "choose_engine"]
+__all__ = [
+    "ENGINES",
+    "WEIGHT_TYPES",
+    "Engine",
+    "EngineState",
+    "IncrementalEngine",
+    "NaiveEngine",
+    "NativeEngine",
+    "ResumableEngine",
+    "WeightType",
+    "fastest_engine",
+    "make_engine",
+]
 
 
 class Engine(Protocol):
     """What generation asks of an engine. A new one stands at the end of endless silence."""
 
     name: ClassVar[str]
-
-    def __init__(self, model: WaveNet, batch: int, conditioning: Conditioning | None = None) -> None: ...
 
     def prime(self, symbols: Tensor) -> None:
         """Take in existing audio as symbols `(B, T)`; what follows continues it."""
@@ -30,13 +43,39 @@ class Engine(Protocol):
         """
 
 
-ENGINES: dict[str, type[Engine]] = {engine.name: engine for engine in (NaiveEngine, IncrementalEngine)}
+ENGINES = (NaiveEngine.name, IncrementalEngine.name, NativeEngine.name)
 
 
-def choose_engine(name: str = "auto") -> type[Engine]:
-    """The engine of that name; `auto` is the fastest there is. Raises `ValueError` for an unknown name."""
+def fastest_engine(model: WaveNet) -> tuple[str, str | None]:
+    """The name of the fastest engine for a model where it lies; and why that is not the native one, if it is not."""
+    refusal = NativeEngine.refusal(model)
+    return (NativeEngine.name, None) if refusal is None else (IncrementalEngine.name, refusal)
+
+
+def make_engine(
+    name: str,
+    model: WaveNet,
+    batch: int,
+    conditioning: Conditioning | None = None,
+    *,
+    weights: WeightType = "float32",
+    threads: int = 1,
+) -> Engine:
+    """The engine of that name; `auto` is the fastest, and says so in a warning where that is for want of a compiler.
+
+    Raises `ValueError` for an unknown name, and where the engine cannot run the model or has no such `weights`.
+    """
     if name == "auto":
-        return IncrementalEngine
-    if name not in ENGINES:
-        raise ValueError(f"engine is {name!r}; expected auto or one of {', '.join(ENGINES)}")
-    return ENGINES[name]
+        name, reason = fastest_engine(model)
+        if reason is not None and "not built" in reason:
+            warnings.warn(f"generating with the {name} engine: {reason}", stacklevel=4)
+    if name == NativeEngine.name:
+        return NativeEngine(model, batch, conditioning, weights=weights, threads=threads)
+    for option, value, default in (("weights", weights, "float32"), ("threads", threads, 1)):
+        if value != default:
+            raise ValueError(f"{option} is {value!r}; only the native engine has a choice, and this is {name!r}")
+    if name == IncrementalEngine.name:
+        return IncrementalEngine(model, batch, conditioning)
+    if name == NaiveEngine.name:
+        return NaiveEngine(model, batch, conditioning)
+    raise ValueError(f"engine is {name!r}; expected auto or one of {', '.join(ENGINES)}")

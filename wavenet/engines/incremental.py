@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wavenet.conditioning import Conditioning
 from wavenet.distributions import Prediction
+from wavenet.engines.resumable import EngineState, ResumableEngine
 from wavenet.model import ResidualBlock, State, WaveNet, input_signals
 from wavenet.prediction import Predictor
 from wavenet.quantize import compand
@@ -23,32 +24,28 @@ from wavenet.sampling import SamplingOptions
 __all__ = ["IncrementalEngine"]
 
 
-class IncrementalEngine:
+class IncrementalEngine(ResumableEngine):
     """Works on every device torch has, in the model's own precision."""
 
     name: ClassVar[str] = "incremental"
 
     def __init__(self, model: WaveNet, batch: int, conditioning: Conditioning | None = None) -> None:
-        self.model = model
-        self.conditioning = conditioning or model.condition(batch)
-        self.latest = torch.full((batch,), model.distribution.silence, device=model.device)
-        self._stepper = _Stepper(model, batch, self.conditioning)
-        self._stepper.load(model.initial_state(batch, self.conditioning))
+        super().__init__(model, batch, conditioning)
+        self._stepper = _Stepper(self, batch)
+        self.start(batch)
 
-    @torch.no_grad()
-    def prime(self, symbols: Tensor) -> None:
-        """One parallel pass, in chunks of bounded memory. The newest symbol waits to be the next step's input."""
-        unseen = torch.cat([self.latest[:, None], symbols], dim=1)
-        state = self._stepper.state()
-        for chunk in torch.split(unseen[:, :-1], self.model.samples_at_once(len(unseen)), dim=1):
-            _, state = self.model.advance(chunk, state, self.conditioning)
-        self._stepper.load(state)
-        self.latest = unseen[:, -1]
+    def state(self) -> EngineState:
+        return EngineState(self.latest.clone(), self._stepper.state())
+
+    def load(self, state: EngineState) -> None:
+        self.latest, self.time = state.latest.clone(), state.network.time
+        self._stepper.load(state.network)
 
     @torch.inference_mode()
     def run(self, uniforms: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
         pieces = torch.split(uniforms, self.model.samples_at_once(len(uniforms)), dim=1)
         symbols, log_probs = zip(*(self._run(piece, options) for piece in pieces), strict=True)
+        self.time += uniforms.shape[1]
         return torch.cat(symbols, dim=1), torch.cat(log_probs, dim=1)
 
     def _run(self, uniforms: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
@@ -64,13 +61,13 @@ class IncrementalEngine:
 class _Predictions:
     """Linear prediction one sample at a time; `known` and `following` are about the newest sample and the next."""
 
-    def __init__(self, predictor: Predictor, conditioning: Conditioning) -> None:
-        self.predictor, self.conditioning = predictor, conditioning
+    def __init__(self, predictor: Predictor, engine: ResumableEngine) -> None:
+        self.predictor, self.engine = predictor, engine
 
     def load(self, time: int, samples: Tensor) -> None:
         """`samples` `(B, context)` end before `time`."""
         self.time, self.samples = time, samples
-        known = self.predictor(samples, time, self.conditioning)
+        known = self.predictor(samples, time, self.engine.conditioning)
         self.known = Prediction(known.mean[:, 0], known.scale[:, 0])
         self.first = self.blocks = 0
 
@@ -101,16 +98,17 @@ class _Predictions:
         self.blocks = 1 if self.predictor.fits_past else self.last - block + 1
         known = self.samples[:, : self.end]
         start = self.time - self.end
-        self.coefficients, self.scales = self.predictor.fit(known, start, block, self.blocks, self.conditioning)
+        self.coefficients, self.scales = self.predictor.fit(known, start, block, self.blocks, self.engine.conditioning)
 
 
 class _Stepper:
     """The network for one sample per stream, over rings of past inputs. Layers L, batch B, taps before the newest P."""
 
     @torch.no_grad()
-    def __init__(self, model: WaveNet, batch: int, conditioning: Conditioning) -> None:
-        self.model, self.conditioning = model, conditioning
-        self.predictions = None if model.predictor is None else _Predictions(model.predictor, conditioning)
+    def __init__(self, engine: ResumableEngine, batch: int) -> None:
+        self.engine, self.model = engine, engine.model
+        model = self.model
+        self.predictions = None if model.predictor is None else _Predictions(model.predictor, engine)
         blocks = [block for block in model.blocks if isinstance(block, ResidualBlock)]
         config, weight = model.config, model.output.weight
         residual, half = config.residual_channels, config.gate_channels // 2
@@ -176,7 +174,7 @@ class _Stepper:
         layers, _, gate = self.gates.shape
         if self.model.conditioner is None:
             return self.biases[None]
-        biases = self.model.conditioner(self.conditioning, self.time + 1, self.time + 1 + count)
+        biases = self.model.conditioner(self.engine.conditioning, self.time + 1, self.time + 1 + count)
         by_step = biases.view(*biases.shape[:2], layers, gate).permute(1, 2, 0, 3)
         summed: Tensor = (by_step + self.biases).contiguous()
         return summed

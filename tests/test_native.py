@@ -1,0 +1,249 @@
+"""The native engine against the network in torch: the same parameters, the same symbols, whatever the shape."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import KINDS, conditioning_of, kind_name, model_of_kind, needs_native
+from wavenet import SamplingOptions, WaveNet, WaveNetConfig, generate
+from wavenet.distributions import Categorical, GaussianMixture, LogisticMixture
+from wavenet.engines import IncrementalEngine, NativeEngine, fastest_engine, make_engine
+from wavenet.engines.native import WEIGHT_TYPES, native_module
+from wavenet.prediction import PredictionConfig
+
+pytestmark = needs_native
+
+ROOT = Path(__file__).parent.parent
+DRAW = SamplingOptions()
+
+
+def uniforms(batch: int, samples: int) -> torch.Tensor:
+    return torch.rand(batch, samples, generator=torch.Generator().manual_seed(5))
+
+
+def teacher_forced(model: WaveNet, symbols: torch.Tensor, conditioning: object) -> torch.Tensor:
+    """The network's own parameters for each symbol, from one pass over the whole."""
+    state = model.initial_state(len(symbols), conditioning)
+    latest = torch.full((len(symbols), 1), model.distribution.silence)
+    with torch.no_grad():
+        return model.advance(torch.cat([latest, symbols[:, :-1]], dim=1), state, conditioning)[0]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("kind", KINDS, ids=kind_name)
+def test_parameters_are_those_of_the_network_in_torch(kind: tuple[object, ...], threads: int) -> None:
+    """To within what float32 costs the network in torch: these weights are wild, and rounding counts for some kinds."""
+    model = model_of_kind(kind)
+    conditioning = conditioning_of(model)
+    symbols, _ = IncrementalEngine(model, 2, conditioning).run(uniforms(2, 70), DRAW)
+    exact = teacher_forced(model, symbols, conditioning)
+    single = model.float()
+    conditioning = conditioning_of(single)
+    in_torch = teacher_forced(single, symbols, conditioning)
+    native = NativeEngine(single, 2, conditioning, threads=threads).follow(symbols)
+    assert (native - exact).abs().max() < 2 * (in_torch - exact).abs().max() + 1e-4
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind[0] == Categorical()], ids=kind_name)
+def test_the_same_seed_gives_the_same_classes(kind: tuple[object, ...]) -> None:
+    model = model_of_kind(kind)
+    expected, expected_log_probs = IncrementalEngine(model, 2, conditioning_of(model)).run(uniforms(2, 70), DRAW)
+    single = model.float()
+    symbols, log_probs = NativeEngine(single, 2, conditioning_of(single)).run(uniforms(2, 70), DRAW)
+    assert torch.equal(symbols, expected)
+    torch.testing.assert_close(log_probs.double(), expected_log_probs, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("distribution", [Categorical(), LogisticMixture(), GaussianMixture()], ids=lambda d: d.kind)
+@pytest.mark.parametrize(
+    "options",
+    [
+        SamplingOptions(),
+        SamplingOptions(temperature=0.0),
+        SamplingOptions(temperature=0.6, top_k=2),
+        SamplingOptions(temperature=1.3, top_p=0.7),
+        SamplingOptions(top_k=1),
+    ],
+    ids=str,
+)
+def test_symbols_are_drawn_as_the_distribution_draws_them(distribution: object, options: SamplingOptions) -> None:
+    """Given the engine's own parameters, so that not one symbol may differ."""
+    torch.manual_seed(1)
+    model = WaveNet(WaveNetConfig(dilations=(1, 2), residual_channels=8, gate_channels=8, distribution=distribution))
+    torch.nn.init.normal_(model.output.weight, std=1.0)
+    engine, drawn = NativeEngine(model.eval(), 4), uniforms(4, 500)
+    symbols, _ = engine.run(drawn, options)
+    parameters = NativeEngine(model, 4).follow(symbols)
+    expected = [
+        model.distribution.sample(parameters[:, :, step], drawn[:, step], options) for step in range(drawn.shape[1])
+    ]
+    assert torch.equal(symbols, torch.stack(expected, dim=1))
+
+
+SHAPES = st.fixed_dictionaries(
+    {
+        "kernel_size": st.integers(2, 5),
+        "dilations": st.lists(st.integers(1, 40), min_size=1, max_size=4).map(tuple),
+        "residual_channels": st.integers(1, 70),
+        "gate_channels": st.integers(1, 70).map(lambda half: 2 * half),
+        "skip_channels": st.integers(1, 70),
+        "head_channels": st.integers(1, 70),
+        "distribution": st.one_of(
+            st.sampled_from([4, 16, 256]).map(lambda n: Categorical(classes=n)),
+            st.integers(1, 5).map(lambda n: LogisticMixture(components=n, levels=256)),
+        ),
+        "prediction": st.one_of(
+            st.none(),
+            st.builds(
+                lambda order, block: PredictionConfig(source="past", order=order, block=block, window=order + 9),
+                st.integers(1, 40),
+                st.integers(1, 30),
+            ),
+        ),
+    }
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(shape=SHAPES, batch=st.integers(1, 9), threads=st.integers(1, 3), steps=st.integers(1, 50))
+def test_every_shape_equals_the_network_in_torch(
+    shape: dict[str, object], batch: int, threads: int, steps: int
+) -> None:
+    torch.manual_seed(0)
+    model = WaveNet(WaveNetConfig(**shape)).eval()
+    torch.nn.init.normal_(model.output.weight, std=0.2)
+    symbols = torch.randint(0, model.distribution.decode(torch.arange(4)).numel(), (batch, steps))
+    expected = teacher_forced(model.double(), symbols, model.condition(batch))
+    engine = NativeEngine(model.float(), batch, threads=threads)
+    torch.testing.assert_close(engine.follow(symbols).double(), expected, atol=2e-4, rtol=2e-4)
+
+
+@pytest.mark.parametrize(("weights", "share"), [("float32", 1e-5), ("bfloat16", 0.02), ("int8", 0.03)])
+def test_narrow_weights_stay_close(weights: str, share: float) -> None:
+    torch.manual_seed(3)
+    model = WaveNet(WaveNetConfig(cycles=1, layers_per_cycle=6)).eval()
+    torch.nn.init.normal_(model.output.weight, std=0.2)
+    symbols = torch.randint(0, 256, (2, 200))
+    expected = teacher_forced(model, symbols, model.condition(2))
+    found = NativeEngine(model, 2, weights=weights).follow(symbols)
+    assert (found - expected).std() < share * expected.std(), "the error is a small share of the signal"
+
+
+@pytest.mark.parametrize("weights", WEIGHT_TYPES)
+@pytest.mark.parametrize(("batch", "threads"), [(1, 2), (5, 2), (5, 16)])
+def test_threads_and_batches_change_nothing(weights: str, batch: int, threads: int) -> None:
+    torch.manual_seed(4)
+    model = WaveNet(WaveNetConfig(cycles=1, layers_per_cycle=5, kernel_size=3)).eval()
+    alone = [NativeEngine(model, 1, weights=weights).run(row[None], DRAW)[0] for row in uniforms(batch, 300)]
+    together, _ = NativeEngine(model, batch, weights=weights, threads=threads).run(uniforms(batch, 300), DRAW)
+    assert torch.equal(together, torch.cat(alone))
+
+
+def test_state_goes_from_engine_to_engine() -> None:
+    model = model_of_kind((Categorical(), True, True, "past", "transposed"))
+    reference = IncrementalEngine(model, 2, conditioning_of(model))
+    whole, _ = reference.run(uniforms(2, 80), DRAW)
+    single = model.float()
+    conditioning = conditioning_of(single)
+    native, incremental = NativeEngine(single, 2, conditioning), IncrementalEngine(single, 2, conditioning)
+    first, _ = native.run(uniforms(2, 80)[:, :33], DRAW)
+    incremental.load(native.state())
+    second, _ = incremental.run(uniforms(2, 80)[:, 33:50], DRAW)
+    native.load(incremental.state())
+    third, _ = native.run(uniforms(2, 80)[:, 50:], DRAW)
+    assert torch.equal(torch.cat([first, second, third], dim=1), whole)
+
+
+def test_several_generators_run_side_by_side() -> None:
+    model = WaveNet(WaveNetConfig(cycles=1, layers_per_cycle=6)).eval()
+    expected = [generate(model, 2000, seed=seed, engine="native") for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda seed: generate(model, 2000, seed=seed, engine="native"), range(4)))
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_what_the_engine_cannot_run_is_refused() -> None:
+    model = WaveNet(WaveNetConfig(dilations=(1,)))
+    assert fastest_engine(model) == ("native", None)
+    name, reason = fastest_engine(WaveNet(WaveNetConfig(dilations=(1,))).double())
+    assert name == "incremental"
+    assert reason is not None
+    assert "computes in float32 on the CPU" in reason
+    with pytest.raises(ValueError, match="cannot run this model: it computes in float32"):
+        NativeEngine(WaveNet(WaveNetConfig(dilations=(1,))).double(), 1)
+    with pytest.raises(ValueError, match="weights is 'int4'; expected one of float32, bfloat16, int8"):
+        NativeEngine(model, 1, weights="int4")
+    with pytest.raises(ValueError, match="threads is 0"):
+        NativeEngine(model, 1, threads=0)
+    with pytest.raises(ValueError, match="weights is 'int8'; only the native engine has a choice"):
+        make_engine("incremental", model, 1, weights="int8")
+
+
+def test_weights_that_are_not_finite_are_told_not_crashed_on() -> None:
+    model = WaveNet(WaveNetConfig(dilations=(1, 2), prediction=PredictionConfig(source="past"))).eval()
+    torch.nn.init.constant_(model.embedding.weight, float("nan"))
+    for weights in WEIGHT_TYPES:
+        with pytest.raises(ValueError, match="no finite likelihood"):
+            generate(model, 50, engine="native", weights=weights)
+
+
+@pytest.mark.parametrize("instruction_set", native_module().instruction_sets() if not pytestmark.args[0] else ())
+def test_every_instruction_set_draws_the_same(instruction_set: str) -> None:
+    program = """
+import torch
+from wavenet import WaveNet, WaveNetConfig, generate
+torch.manual_seed(0)
+model = WaveNet(WaveNetConfig(cycles=1, layers_per_cycle=4, residual_channels=20)).eval()
+for weights in ("float32", "bfloat16", "int8"):
+    print(*generate(model, 300, engine="native", weights=weights).mul(32768).long().tolist())
+"""
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "WAVENET_NATIVE": name},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for name in (instruction_set, "baseline")
+    ]
+    assert outputs[0] == outputs[1]
+
+
+def test_native_can_be_switched_off() -> None:
+    program = (
+        "from wavenet import *; from wavenet.engines import fastest_engine; "
+        "print(*fastest_engine(WaveNet(WaveNetConfig(dilations=(1,)))))"
+    )
+    for value, said in (("0", "incremental WAVENET_NATIVE=0"), ("sse9", "incremental WAVENET_NATIVE is 'sse9'; this")):
+        environment = {**os.environ, "WAVENET_NATIVE": value}
+        result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+        assert result.stdout.startswith(said), result.stderr
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc")
+def test_memory_stays_flat_however_long_a_stream() -> None:
+    model = WaveNet(WaveNetConfig(cycles=1, layers_per_cycle=3, residual_channels=8, gate_channels=16)).eval()
+    engine = NativeEngine(model, 1)
+
+    def grown(turns: int) -> Iterator[int]:
+        for _ in range(turns):
+            engine.run(torch.rand(1, 4000), DRAW)
+            yield resident_bytes()
+
+    *_, settled = grown(5)
+    *_, after = grown(40)
+    assert after - settled < 2 * 2**20

@@ -1,0 +1,5 @@
+"""`python -m wavenet` is the `wavenet` command."""
+
+from wavenet.cli import main
+
+main()

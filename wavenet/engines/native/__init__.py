@@ -1,0 +1,206 @@
+"""The native engine: one sample at a time in C++, faster than real time on one core.
+
+`engine.h` is the way in. Read `matrix.h` for how weights are stored and multiplied, `network.h` for the step and its
+two threads, `sampling.h` and `prediction.h` for the twins of their Python namesakes.
+"""
+
+import importlib
+import os
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from wavenet.conditioning import Conditioning
+from wavenet.distributions import Categorical, GaussianMixture, LogisticMixture
+from wavenet.engines.resumable import EngineState, FramePieces, ResumableEngine
+from wavenet.model import ResidualBlock, State, WaveNet
+from wavenet.prediction import QUIETEST, FeaturePredictor, PastPredictor
+from wavenet.sampling import SamplingOptions
+
+__all__ = ["WEIGHT_TYPES", "NativeEngine", "WeightType", "native_module"]
+
+WeightType = Literal["float32", "bfloat16", "int8"]
+WEIGHT_TYPES: tuple[WeightType, ...] = ("float32", "bfloat16", "int8")
+
+
+def native_module() -> Any:
+    """The compiled module for this processor; `_native_baseline.pyi` says what it offers.
+
+    `WAVENET_NATIVE` in the environment chooses an instruction set (`avx512`, `avx2`, `baseline`); `0` is for none.
+    Raises `ImportError` that says why there is no module.
+    """
+    wanted = os.environ.get("WAVENET_NATIVE", "")
+    if wanted == "0":
+        raise ImportError("WAVENET_NATIVE=0 switches the native engine off")
+    try:
+        found = importlib.import_module("wavenet.engines.native._native_baseline").instruction_sets()
+    except ImportError as error:
+        raise ImportError(
+            "the native engine is not built; install the package again where there is a C++ compiler (GCC or Clang)"
+        ) from error
+    if wanted and wanted not in found:
+        raise ImportError(f"WAVENET_NATIVE is {wanted!r}; this processor has {', '.join(found)}")
+    return importlib.import_module(f"wavenet.engines.native._native_{wanted or found[0]}")
+
+
+class NativeEngine(ResumableEngine):
+    """Runs float32 models of this package's kinds on the CPU.
+
+    `weights` is how they are stored: int8 has a scale for each output channel; sums are in float32, int8's products
+    in integers. `threads` share a batch; a single stream uses two at most, the second taking the work that the next
+    layer does not wait for. The lock of the Python interpreter is not held while it runs.
+    """
+
+    name: ClassVar[str] = "native"
+
+    def __init__(
+        self,
+        model: WaveNet,
+        batch: int,
+        conditioning: Conditioning | None = None,
+        *,
+        weights: WeightType = "float32",
+        threads: int = 1,
+    ) -> None:
+        super().__init__(model, batch, conditioning)
+        refusal = self.refusal(model)
+        if refusal is not None:
+            raise ValueError(f"the native engine cannot run this model: {refusal}")
+        if not 1 <= threads <= 1024:
+            raise ValueError(f"threads is {threads}; expected 1 to 1024")
+        if weights not in WEIGHT_TYPES:
+            raise ValueError(f"weights is {weights!r}; expected one of {', '.join(WEIGHT_TYPES)}")
+        self.native = native_module()
+        self.packed = _pack(self.native, model, weights)
+        self.generator = self.native.Generator(self.packed, batch, threads)
+        hop = 1 if model.config.features is None else model.config.features.hop
+        self._biases = FramePieces(self._bias_piece, hop)
+        self._correlations = FramePieces(
+            self._correlation_piece, 1 if model.predictor is None else hop // model.predictor.block
+        )
+        self._constant: Tensor | None = None
+        self.start(batch)
+
+    @staticmethod
+    def refusal(model: WaveNet) -> str | None:
+        """Why the engine cannot run a model; `None` if it can."""
+        if type(model.distribution) not in (Categorical, LogisticMixture, GaussianMixture):
+            return f"it does not know the distribution {model.distribution.kind!r}"
+        weight = model.output.weight
+        if weight.device.type != "cpu" or weight.dtype != torch.float32:
+            return f"it computes in float32 on the CPU, and the model is in {weight.dtype} on {weight.device}"
+        try:
+            native_module()
+        except ImportError as error:
+            return str(error)
+        return None
+
+    def state(self) -> EngineState:
+        config, batch = self.model.config, self.batch
+        samples = torch.empty(batch, self.model.history)
+        queues = [
+            torch.empty(batch, (config.kernel_size - 1) * dilation, config.residual_channels)
+            for dilation in config.dilations
+        ]
+        latest = torch.empty(batch, dtype=torch.long)
+        self.time = self.generator.save(latest, samples, queues)
+        return EngineState(latest, State(self.time, samples, queues))
+
+    def load(self, state: EngineState) -> None:
+        network = state.network
+        self.batch, self.time = len(state.latest), network.time
+        queues = [queue.contiguous() for queue in network.queues]
+        self.generator.load(self.time, state.latest.contiguous(), network.samples.contiguous(), queues)
+
+    @torch.inference_mode()
+    def run(self, uniforms: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
+        symbols, log_probs = [], []
+        for piece in torch.split(uniforms, self.model.samples_at_once(self.batch), dim=1):
+            symbols.append(torch.empty(piece.shape, dtype=torch.long))
+            parameters = self._run(symbols[-1], piece.contiguous(), options)
+            log_probs.append(self.model.distribution.log_prob(parameters, symbols[-1]))
+        return torch.cat(symbols, dim=1), torch.cat(log_probs, dim=1)
+
+    @torch.inference_mode()
+    def follow(self, symbols: Tensor) -> Tensor:
+        """Take in symbols `(B, T)`, step by step; the parameters of each one's distribution, `(B, parameters, T)`."""
+        pieces = torch.split(symbols, self.model.samples_at_once(self.batch), dim=1)
+        return torch.cat([self._run(piece.contiguous(), None, SamplingOptions()) for piece in pieces], dim=2)
+
+    def _run(self, symbols: Tensor, uniforms: Tensor | None, options: SamplingOptions) -> Tensor:
+        batch, steps = symbols.shape
+        width = self.model.distribution.outputs(False)
+        parameters = torch.empty(batch, steps, width)
+        correlation, first_block = self._correlation(steps)
+        self.generator.run(
+            uniforms=uniforms,
+            symbols=symbols,
+            parameters=parameters,
+            biases=self._bias(steps),
+            correlation=correlation,
+            first_block=first_block,
+            temperature=options.temperature,
+            top_k=options.top_k or 0,
+            top_p=options.top_p or 0.0,
+        )
+        self.time += steps
+        return parameters.transpose(1, 2)
+
+    def _bias(self, steps: int) -> Tensor | None:
+        """What conditioning adds to all layers' gates for the samples to be made, `(B, steps or 1, layers * gate)`."""
+        conditioner = self.model.conditioner
+        if conditioner is None:
+            return None
+        if conditioner.has_features:
+            return self._biases(self.time + 1, self.time + 1 + steps).contiguous()
+        if self._constant is None:
+            self._constant = conditioner(self.conditioning, 0, 1).contiguous()
+        return self._constant
+
+    def _bias_piece(self, start: int, stop: int) -> Tensor:
+        assert self.model.conditioner is not None
+        piece: Tensor = self.model.conditioner(self.conditioning, start, stop)
+        return piece
+
+    def _correlation(self, steps: int) -> tuple[Tensor | None, int]:
+        """The autocorrelations `(B, blocks, order + 1)` that features give for the stretch, and the first block."""
+        predictor = self.model.predictor
+        if not isinstance(predictor, FeaturePredictor):
+            return None, 0
+        first, last = self.time // predictor.block, (self.time + steps) // predictor.block
+        return self._correlations(first, last + 1).contiguous(), first
+
+    def _correlation_piece(self, first: int, last: int) -> Tensor:
+        assert isinstance(self.model.predictor, FeaturePredictor)
+        return self.model.predictor.correlation(first, last - first, self.conditioning)
+
+
+def _pack(native: Any, model: WaveNet, weights: WeightType) -> Any:
+    config, distribution, predictor = model.config, model.distribution, model.predictor
+    blocks = [block for block in model.blocks if isinstance(block, ResidualBlock)]
+    symbols = distribution.levels if not isinstance(distribution, Categorical) else distribution.classes
+    return native.model(
+        weights=weights,
+        kernel_size=config.kernel_size,
+        dilations=list(config.dilations),
+        convolutions=[block.conv.weight.detach() for block in blocks],
+        convolution_biases=torch.stack([block.conv.bias.detach() for block in blocks]),
+        residuals=[block.residual.weight.detach() for block in blocks if block.residual is not None],
+        skip=model.skip.weight.detach(),
+        skip_bias=model.skip.bias.detach(),
+        head=model.head.weight.detach(),
+        head_bias=model.head.bias.detach(),
+        output=model.output.weight.detach(),
+        output_bias=model.output.bias.detach(),
+        table=model.embedding.weight.detach(),
+        rows=model.embedding.rows,
+        decoded=distribution.decode(torch.arange(symbols)),
+        distribution=distribution.kind,
+        components=0 if isinstance(distribution, Categorical) else distribution.components,
+        order=0 if predictor is None else predictor.order,
+        block=1 if predictor is None else predictor.block,
+        noise_floor=0.0 if predictor is None else predictor.config.noise_floor,
+        quietest=QUIETEST,
+        window=predictor.weights.tolist() if isinstance(predictor, PastPredictor) else [],
+    )

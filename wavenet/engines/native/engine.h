@@ -1,0 +1,80 @@
+// What the Python module sees of the engine.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace wavenet {
+
+// A model as Python hands it over: row-major float32 matrices (outputs x inputs) that are copied and packed.
+struct Description {
+    int kernel_size = 0;
+    std::vector<int> dilations;
+    int residual = 0, gate = 0, skip = 0, head = 0, outputs = 0;
+    std::vector<const float*> convolutions;  // each gate x (kernel_size * residual), the oldest tap first
+    std::vector<const float*> residuals;     // each residual x gate / 2; none for the last layer
+    const float *convolution_biases = nullptr, *skip_weight = nullptr, *skip_bias = nullptr;
+    const float *head_weight = nullptr, *head_bias = nullptr, *output_weight = nullptr, *output_bias = nullptr;
+
+    const float* table = nullptr;  // the embedding, (signals * rows) x residual
+    int signals = 1, rows = 0;
+
+    std::string distribution;    // "categorical", "logistic_mixture" or "gaussian_mixture"
+    int components = 0;          // of a mixture
+    std::vector<float> decoded;  // the waveform value of each symbol
+
+    int order = 0, block = 1;            // linear prediction; order 0 is none
+    double noise_floor = 0, quietest = 0;
+    std::vector<double> window;          // of past samples; empty where the features give the autocorrelation
+};
+
+struct SamplingOptions {
+    double temperature = 1.0;
+    int top_k = 0;       // 0 is off
+    double top_p = 0.0;  // 0 is off
+};
+
+// One stretch of samples for all streams: T steps, row-major arrays, one row per stream.
+struct Stretch {
+    int steps = 0;
+    const float* uniforms = nullptr;      // B x T, or null: then `symbols` are given and only scored
+    const float* biases = nullptr;        // B x (T or 1) x (layers * gate), or null
+    int bias_steps = 0;                   // T or 1
+    const double* correlation = nullptr;  // B x blocks x (order + 1), lag 0 first, or null
+    int64_t first_block = 0;
+    int blocks = 0;
+    int64_t* symbols = nullptr;    // B x T
+    float* parameters = nullptr;   // B x T x parameters
+};
+
+// The newest symbol of each stream waits to be the next step's input; `time` is its time.
+struct StateView {
+    int64_t time = 0;
+    int64_t* latest = nullptr;    // B
+    float* samples = nullptr;     // B x history, those before `time`
+    std::vector<float*> queues;   // for each layer B x context x residual, oldest first
+};
+
+class Streams {
+public:
+    virtual ~Streams() = default;
+    virtual void load(const StateView& state) = 0;
+    virtual void save(StateView& state) const = 0;
+    virtual void run(const Stretch& stretch, const SamplingOptions& options) = 0;
+};
+
+class Network {
+public:
+    virtual ~Network() = default;
+    virtual std::unique_ptr<Streams> streams(int batch, int threads) const = 0;
+    virtual int64_t weight_bytes() const = 0;
+};
+
+std::shared_ptr<const Network> make_network(const Description& model, const std::string& weights);
+
+double read_rate(int64_t bytes);  // bytes per second, reading a buffer of this size over and over
+double multiply_add_rate();       // multiply-adds per second, in float32
+
+}  // namespace wavenet

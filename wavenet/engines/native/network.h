@@ -1,0 +1,357 @@
+// The network, one sample at a time: packed weights that all streams share, and the streams' own state.
+//
+// A step of a layer falls into what is known before its newest input (the past taps: `prepare`), what the next layer
+// waits for (the newest tap, the gate, the residual: `advance`), and what nobody waits for (the skip projection:
+// `collect`). One thread does them in turn; with two, the second takes the first part and the last.
+#pragma once
+
+#include <atomic>
+#include <cstring>
+#include <functional>
+#include <thread>
+
+#include "engine.h"
+#include "matrix.h"
+#include "prediction.h"
+#include "sampling.h"
+
+namespace wavenet {
+
+template <class Format>
+struct Layer {
+    int dilation, context;
+    std::vector<Matrix<Format>> past;      // a matrix for each tap before the newest, the oldest first
+    Matrix<Format> newest, residual, skip;  // the last layer's residual is not used
+    Buffer<float> bias;
+};
+
+// Gates are kept as [filter | gate], each padded to whole units so that they meet lane by lane.
+template <class Format>
+class PackedNetwork : public Network, public std::enable_shared_from_this<PackedNetwork<Format>> {
+public:
+    explicit PackedNetwork(const Description& model)
+        : residual(model.residual), half(model.gate / 2), skip(model.skip), head(model.head), outputs(model.outputs),
+          history(model.order == 0 ? 0 : Predictor(model).history()), description(model), distribution(Distribution::of(model)),
+          head_matrix(head, skip, [&](int o, int i) { return model.head_weight[o * skip + i]; }),
+          output_matrix(outputs, head, [&](int o, int i) { return model.output_weight[o * head + i]; }),
+          table(static_cast<size_t>(model.signals) * model.rows * padded(residual)),
+          skip_bias(padded_copy(model.skip_bias, skip)), head_bias(padded_copy(model.head_bias, head)),
+          output_bias(padded_copy(model.output_bias, outputs)) {
+        const int layer_count = static_cast<int>(model.dilations.size()), taps = model.kernel_size;
+        const int gates = 2 * padded(half);
+        for (int l = 0; l < layer_count; ++l) {
+            const auto tap = [&](int index) {
+                return Matrix<Format>(gates, residual, [&](int o, int i) {
+                    const int row = gate_row(o);
+                    return row < 0 ? 0.0f : model.convolutions[l][(row * taps + index) * residual + i];
+                });
+            };
+            Layer<Format> layer{
+                model.dilations[l], (taps - 1) * model.dilations[l], {}, tap(taps - 1),
+                Matrix<Format>(residual, half, [&](int o, int i) { return l + 1 < layer_count ? model.residuals[l][o * half + i] : 0.0f; }),
+                Matrix<Format>(skip, half, [&](int o, int i) { return model.skip_weight[(o * layer_count + l) * half + i]; }),
+                Buffer<float>(gates)};
+            for (int index = 0; index + 1 < taps; ++index) layer.past.push_back(tap(index));
+            add_gates(model.convolution_biases + static_cast<size_t>(l) * 2 * half, layer.bias.data());
+            layers.push_back(std::move(layer));
+        }
+        for (int row = 0; row < model.signals * model.rows; ++row)
+            std::copy_n(model.table + static_cast<size_t>(row) * residual, residual, table.begin() + static_cast<size_t>(row) * padded(residual));
+    }
+
+    std::unique_ptr<Streams> streams(int batch, int threads) const override;
+
+    int64_t weight_bytes() const override {
+        int64_t bytes = head_matrix.bytes() + output_matrix.bytes();
+        for (const auto& layer : layers) {
+            bytes += layer.newest.bytes() + layer.skip.bytes() + (&layer == &layers.back() ? 0 : layer.residual.bytes());
+            for (const auto& tap : layer.past) bytes += tap.bytes();
+        }
+        return bytes;
+    }
+
+    // gates += `unpadded` (filter, then gate, each `half`).
+    void add_gates(const float* unpadded, float* gates) const {
+        for (int i = 0; i < half; ++i) gates[i] += unpadded[i];
+        for (int i = 0; i < half; ++i) gates[padded(half) + i] += unpadded[half + i];
+    }
+
+    int residual, half, skip, head, outputs, history;
+    Description description;
+    std::unique_ptr<Distribution> distribution;
+    std::vector<Layer<Format>> layers;
+    Matrix<Format> head_matrix, output_matrix;
+    Buffer<float> table, skip_bias, head_bias, output_bias;
+
+private:
+    int gate_row(int padded_row) const {
+        const int side = padded_row / padded(half), row = padded_row % padded(half);
+        return row < half ? side * half + row : -1;
+    }
+
+    static Buffer<float> padded_copy(const float* values, int count) {
+        Buffer<float> copy(padded(count));
+        std::copy_n(values, count, copy.begin());
+        return copy;
+    }
+};
+
+inline void pause() {
+#if defined(__SSE2__)
+    _mm_pause();
+#endif
+}
+
+// Waits until `counter` has reached `target`: briefly by spinning, then giving way to other threads.
+inline void await(const std::atomic<int64_t>& counter, int64_t target) {
+    for (int turn = 0; counter.load(std::memory_order_acquire) < target; ++turn)
+        if (turn < 4000)
+            pause();
+        else
+            std::this_thread::yield();
+}
+
+// Some streams that go through the network together, each weight that is read serving all of them.
+template <class Format>
+class Group {
+public:
+    Group(const PackedNetwork<Format>& network, int batch, bool two_threads)
+        : network_(network), batch_(batch), two_threads_(two_threads), layers_(static_cast<int>(network.layers.size())),
+          gate_width_(2 * padded(network.half)), half_width_(padded(network.half)), x_width_(padded(network.residual)),
+          x_(batch * x_width_), gates_(static_cast<size_t>(layers_) * batch * gate_width_),
+          gated_(static_cast<size_t>(layers_) * batch * half_width_), skip_(batch * padded(network.skip)),
+          head_(batch * padded(network.head)), output_(batch * padded(network.outputs)), latest_(batch) {
+        for (const auto& layer : network.layers) rings_.emplace_back(static_cast<size_t>(layer.context) * batch * x_width_);
+        if (network.description.order) predictors_.assign(batch, Predictor(network.description));
+    }
+
+    // Row `first` of the arrays is this group's first stream.
+    void load(const StateView& state, int first) {
+        time_ = state.time;
+        turn_ = 0;
+        std::copy_n(state.latest + first, batch_, latest_.begin());
+        for (int b = 0; b < batch_; ++b) {
+            if (!predictors_.empty()) predictors_[b].load(time_, state.samples + static_cast<size_t>(first + b) * network_.history);
+            for (int l = 0; l < layers_; ++l)
+                for (int slot = 0, context = network_.layers[l].context; slot < context; ++slot)
+                    std::copy_n(state.queues[l] + (static_cast<size_t>(first + b) * context + slot) * network_.residual,
+                                network_.residual, ring(l, slot) + b * x_width_);
+        }
+    }
+
+    void save(StateView& state, int first) const {
+        state.time = time_;
+        std::copy_n(latest_.begin(), batch_, state.latest + first);
+        for (int b = 0; b < batch_; ++b) {
+            if (!predictors_.empty()) predictors_[b].save(state.samples + static_cast<size_t>(first + b) * network_.history);
+            for (int l = 0; l < layers_; ++l)
+                for (int slot = 0, context = network_.layers[l].context; slot < context; ++slot)
+                    std::copy_n(ring(l, (turn_ + slot) % context) + b * x_width_, network_.residual,
+                                state.queues[l] + (static_cast<size_t>(first + b) * context + slot) * network_.residual);
+        }
+    }
+
+    void run(const Stretch& stretch, const SamplingOptions& options, int first) {
+        for (int b = 0; b < static_cast<int>(predictors_.size()); ++b) predictors_[b].begin(stretch, first + b);
+        if (!two_threads_) {
+            for (int step = 0; step < stretch.steps; ++step) {
+                embed(stretch, first);
+                begin_skip();
+                for (int l = 0; l < layers_; ++l) {
+                    prepare(l, stretch, first, step, turn_, scratch_);
+                    advance(l);
+                    collect(l, scratch_);
+                }
+                finish(stretch, options, first, step);
+            }
+            return;
+        }
+        prepared_ = advanced_ = collected_ = 0;
+        std::thread second([&] { assist(stretch, first); });
+        for (int step = 0; step < stretch.steps; ++step) {
+            embed(stretch, first);
+            const int64_t done = static_cast<int64_t>(step) * layers_;
+            for (int l = 0; l < layers_; ++l) {
+                await(prepared_, done + l + 1);
+                advance(l);
+                advanced_.store(done + l + 1, std::memory_order_release);
+            }
+            await(collected_, done + layers_);
+            finish(stretch, options, first, step);
+        }
+        second.join();
+    }
+
+private:
+    // The second thread's part of a run: past taps of a step, then its skip projections as the layers come.
+    void assist(const Stretch& stretch, int first) {
+        const int64_t turn = turn_;
+        for (int step = 0; step < stretch.steps; ++step) {
+            const int64_t done = static_cast<int64_t>(step) * layers_;
+            for (int l = 0; l < layers_; ++l) {
+                prepare(l, stretch, first, step, turn + step, assistant_scratch_);
+                prepared_.store(done + l + 1, std::memory_order_release);
+            }
+            for (int l = 0; l < layers_; ++l) {
+                await(advanced_, done + l + 1);
+                if (l == 0) begin_skip();  // not before: the step before may still be read
+                collect(l, assistant_scratch_);
+            }
+            collected_.store(done + layers_, std::memory_order_release);
+        }
+    }
+
+    float* ring(int l, int64_t slot) { return rings_[l].data() + slot * batch_ * x_width_; }
+    const float* ring(int l, int64_t slot) const { return rings_[l].data() + slot * batch_ * x_width_; }
+    float* gates(int l) { return gates_.data() + static_cast<size_t>(l) * batch_ * gate_width_; }
+    float* gated(int l) { return gated_.data() + static_cast<size_t>(l) * batch_ * half_width_; }
+
+    // Feeds the stack the newest samples: the sum of a table row, read between rows, for each signal.
+    void embed(const Stretch& stretch, int first) {
+        const auto& model = network_.description;
+        for (int b = 0; b < batch_; ++b) {
+            const float newest = model.decoded[latest_[b]];
+            float signals[4] = {compand(newest, model.rows)};
+            if (!predictors_.empty()) {
+                const float error = predictors_[b].take(newest, stretch, first + b);
+                signals[1] = compand(predictors_[b].known().mean, model.rows);
+                signals[2] = compand(error / kLargestError, model.rows);
+                signals[3] = compand(predictors_[b].known().scale, 65536);
+            }
+            float* x = x_.data() + b * x_width_;
+            std::fill_n(x, x_width_, 0.0f);
+            for (int signal = 0; signal < model.signals; ++signal) {
+                const float place = (signals[signal] + 1) / 2 * static_cast<float>(model.rows - 1);
+                const int below = place > 0 ? std::min(static_cast<int>(place), model.rows - 2) : 0;
+                const float share = place - static_cast<float>(below);
+                const float* row = network_.table.data() + (static_cast<size_t>(signal) * model.rows + below) * x_width_;
+                for (int i = 0; i < x_width_; ++i) x[i] += row[i] * (1 - share) + row[x_width_ + i] * share;
+            }
+        }
+    }
+
+    // Gates of layer l as far as they are known before its newest input.
+    void prepare(int l, const Stretch& stretch, int first, int step, int64_t turn, Buffer<int32_t>& scratch) {
+        const auto& layer = network_.layers[l];
+        for (int b = 0; b < batch_; ++b) {
+            float* to = gates(l) + b * gate_width_;
+            std::copy(layer.bias.begin(), layer.bias.end(), to);
+            if (stretch.biases) {
+                const size_t row = static_cast<size_t>(first + b) * stretch.bias_steps + (stretch.bias_steps > 1 ? step : 0);
+                network_.add_gates(stretch.biases + (row * layers_ + l) * 2 * network_.half, to);
+            }
+        }
+        for (int tap = 0; tap < static_cast<int>(layer.past.size()); ++tap) {
+            const int64_t slot = (turn + static_cast<int64_t>(tap) * layer.dilation) % layer.context;
+            layer.past[tap].multiply_add(ring(l, slot), x_width_, gates(l), gate_width_, batch_, scratch);
+        }
+    }
+
+    // From layer l's newest input to the next layer's.
+    void advance(int l) {
+        const auto& layer = network_.layers[l];
+        layer.newest.multiply_add(x_.data(), x_width_, gates(l), gate_width_, batch_, scratch_);
+        for (int b = 0; b < batch_; ++b) {
+            const float *filter = gates(l) + b * gate_width_, *gate = filter + half_width_;
+            float* to = gated(l) + b * half_width_;
+            for (int i = 0; i < half_width_; i += kLanes)
+                store(to + i, wavenet::gated(wavenet::load<Floats>(filter + i), wavenet::load<Floats>(gate + i)));
+        }
+        std::copy(x_.begin(), x_.end(), ring(l, turn_ % layer.context));
+        if (l + 1 < layers_) layer.residual.multiply_add(gated(l), half_width_, x_.data(), x_width_, batch_, scratch_);
+    }
+
+    void begin_skip() {
+        for (int b = 0; b < batch_; ++b)
+            std::copy(network_.skip_bias.begin(), network_.skip_bias.end(), skip_.begin() + b * network_.skip_bias.size());
+    }
+
+    void collect(int l, Buffer<int32_t>& scratch) {
+        const int width = static_cast<int>(network_.skip_bias.size());
+        network_.layers[l].skip.multiply_add(gated(l), half_width_, skip_.data(), width, batch_, scratch);
+    }
+
+    // The layers after the stack, and a symbol for each stream: drawn, or the one that is given.
+    void finish(const Stretch& stretch, const SamplingOptions& options, int first, int step) {
+        project(network_.head_matrix, network_.head_bias, skip_, head_);
+        project(network_.output_matrix, network_.output_bias, head_, output_);
+        const int width = network_.distribution->parameters();
+        for (int b = 0; b < batch_; ++b) {
+            const size_t row = static_cast<size_t>(first + b) * stretch.steps + step;
+            float* parameters = stretch.parameters + row * width;
+            const Prediction* prediction = predictors_.empty() ? nullptr : &predictors_[b].known();
+            network_.distribution->place(output_.data() + b * network_.output_bias.size(), prediction, parameters);
+            if (stretch.uniforms)
+                stretch.symbols[row] = network_.distribution->sample(parameters, stretch.uniforms[row], options, choose_);
+            latest_[b] = stretch.symbols[row];
+        }
+        ++time_;
+        ++turn_;
+    }
+
+    // y = W relu(x) + bias
+    void project(const Matrix<Format>& matrix, const Buffer<float>& bias, Buffer<float>& x, Buffer<float>& y) {
+        for (size_t i = 0; i < x.size(); i += kLanes)
+            store(x.data() + i, larger(Floats{}, wavenet::load<Floats>(x.data() + i)));
+        for (int b = 0; b < batch_; ++b) std::copy(bias.begin(), bias.end(), y.begin() + b * bias.size());
+        matrix.multiply_add(x.data(), static_cast<int>(x.size()) / batch_, y.data(), static_cast<int>(bias.size()), batch_, scratch_);
+    }
+
+    static constexpr float kLargestError = 16.0f;
+
+    const PackedNetwork<Format>& network_;
+    const int batch_;
+    const bool two_threads_;
+    const int layers_, gate_width_, half_width_, x_width_;
+    int64_t time_ = 0, turn_ = 0;  // of the newest sample; steps since `load`
+    Buffer<float> x_, gates_, gated_, skip_, head_, output_;
+    std::vector<int64_t> latest_;
+    std::vector<Buffer<float>> rings_;  // for each layer (context, batch, residual), slot turn % context the oldest
+    std::vector<Predictor> predictors_;
+    Chooser choose_;
+    Buffer<int32_t> scratch_, assistant_scratch_;
+    alignas(64) std::atomic<int64_t> prepared_{0};
+    alignas(64) std::atomic<int64_t> advanced_{0};
+    alignas(64) std::atomic<int64_t> collected_{0};
+};
+
+template <class Format>
+class GroupedStreams : public Streams {
+public:
+    GroupedStreams(std::shared_ptr<const PackedNetwork<Format>> network, int batch, int threads) : network_(std::move(network)) {
+        const int groups = std::min(batch, threads);
+        for (int group = 0; group < groups; ++group) {
+            firsts_.push_back(group * batch / groups);
+            const int size = (group + 1) * batch / groups - firsts_.back();
+            groups_.push_back(std::make_unique<Group<Format>>(*network_, size, threads >= 2 * groups));
+        }
+    }
+
+    void load(const StateView& state) override {
+        for (size_t i = 0; i < groups_.size(); ++i) groups_[i]->load(state, firsts_[i]);
+    }
+
+    void save(StateView& state) const override {
+        for (size_t i = 0; i < groups_.size(); ++i) groups_[i]->save(state, firsts_[i]);
+    }
+
+    void run(const Stretch& stretch, const SamplingOptions& options) override {
+        std::vector<std::thread> others;
+        for (size_t i = 1; i < groups_.size(); ++i)
+            others.emplace_back([&, i] { groups_[i]->run(stretch, options, firsts_[i]); });
+        groups_[0]->run(stretch, options, firsts_[0]);
+        for (auto& thread : others) thread.join();
+    }
+
+private:
+    std::shared_ptr<const PackedNetwork<Format>> network_;
+    std::vector<int> firsts_;
+    std::vector<std::unique_ptr<Group<Format>>> groups_;
+};
+
+template <class Format>
+std::unique_ptr<Streams> PackedNetwork<Format>::streams(int batch, int threads) const {
+    return std::make_unique<GroupedStreams<Format>>(this->shared_from_this(), batch, threads);
+}
+
+}  // namespace wavenet

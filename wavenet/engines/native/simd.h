@@ -1,0 +1,110 @@
+// Vectors of the target's own width, through the compiler's vector extensions; exp, and the gate made of it.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+namespace wavenet {
+
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float Floats __attribute__((vector_size(4 * kLanes)));
+typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
+typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
+typedef int16_t Shorts __attribute__((vector_size(4 * kLanes)));
+typedef int16_t HalfShorts __attribute__((vector_size(2 * kLanes)));
+
+template <class Vector, class Scalar>
+inline Vector load(const Scalar* from) {
+    Vector vector;
+    std::memcpy(&vector, from, sizeof vector);
+    return vector;
+}
+
+template <class Vector, class Scalar>
+inline void store(Scalar* to, Vector vector) {
+    std::memcpy(to, &vector, sizeof vector);
+}
+
+template <class To, class From>
+inline To reinterpret(From from) {
+    static_assert(sizeof(To) == sizeof(From), "only between vectors of one size");
+    To to;
+    std::memcpy(&to, &from, sizeof to);
+    return to;
+}
+
+inline Floats splat(float value) { return Floats{} + value; }
+
+// Of a NaN and a number, the second.
+inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
+inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+
+inline HalfShorts narrow(Floats whole) { return __builtin_convertvector(__builtin_convertvector(whole, Ints), HalfShorts); }
+
+// sum + a[2i] b[2i] + a[2i + 1] b[2i + 1] in each lane i.
+inline Ints multiply_pairs(Ints sum, Shorts a, Shorts b) {
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+    return sum + reinterpret<Ints>(_mm512_madd_epi16(reinterpret<__m512i>(a), reinterpret<__m512i>(b)));
+#elif defined(__AVX2__)
+    return sum + reinterpret<Ints>(_mm256_madd_epi16(reinterpret<__m256i>(a), reinterpret<__m256i>(b)));
+#elif defined(__SSE2__)
+    return sum + reinterpret<Ints>(_mm_madd_epi16(reinterpret<__m128i>(a), reinterpret<__m128i>(b)));
+#else
+    const Ints a_even = (reinterpret<Ints>(a) << 16) >> 16, a_odd = reinterpret<Ints>(a) >> 16;
+    const Ints b_even = (reinterpret<Ints>(b) << 16) >> 16, b_odd = reinterpret<Ints>(b) >> 16;
+    return sum + a_even * b_even + a_odd * b_odd;
+#endif
+}
+
+// The dot product, a lane's sums first; so it does not depend on where the numbers lie.
+template <class Scalar>
+inline Scalar dot(const Scalar* a, const Scalar* b, int count) {
+    typedef Scalar Lanes __attribute__((vector_size(4 * kLanes)));
+    constexpr int width = 4 * kLanes / sizeof(Scalar);
+    Lanes even = {}, odd = {};
+    int i = 0;
+    for (; i + 2 * width <= count; i += 2 * width) {
+        even += load<Lanes>(a + i) * load<Lanes>(b + i);
+        odd += load<Lanes>(a + i + width) * load<Lanes>(b + i + width);
+    }
+    even += odd;
+    Scalar sum = 0;
+    for (int lane = 0; lane < width; ++lane) sum += even[lane];
+    for (; i < count; ++i) sum += a[i] * b[i];
+    return sum;
+}
+
+// e^x for |x| up to 87, to 2e-7: x = n ln 2 + r, and a polynomial for e^r (Cephes' coefficients).
+inline Floats exp(Floats x) {
+    const Floats rounder = splat(12582912.0f);  // 1.5 * 2^23: what is added to it loses its fraction
+    const Floats n = (x * 1.44269504f + rounder) - rounder;
+    const Floats r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    Floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    const Ints exponent = (__builtin_convertvector(n, Ints) + 127) << 23;
+    return p * reinterpret<Floats>(exponent);
+}
+
+// tanh(filter) * sigmoid(gate) = (1 - a) / ((1 + a) (1 + b)) with a = e^(-2 filter), b = e^-gate: one division.
+inline Floats gated(Floats filter, Floats gate) {
+    const Floats limit = splat(40.0f);  // both saturate long before; the product of two e^40 is still finite
+    const Floats a = exp(larger(-limit, smaller(limit, filter * -2.0f)));
+    const Floats b = exp(larger(-limit, smaller(limit, -gate)));
+    return (1.0f - a) / ((1.0f + a) * (1.0f + b));
+}
+
+}  // namespace wavenet

@@ -1,0 +1,79 @@
+"""What engines with queues share: a state that can be saved and restored, priming, and conditioning piece by piece."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wavenet.conditioning import Conditioning
+from wavenet.model import State, WaveNet
+
+__all__ = ["EngineState", "FramePieces", "ResumableEngine"]
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """Where a batch of streams stands: the network's state, and the newest symbols `(B,)`, which it has yet to see."""
+
+    latest: Tensor
+    network: State
+
+
+class ResumableEngine(ABC):
+    """An engine whose streams can pause. `conditioning` may be replaced at any time by one that knows more frames.
+
+    `time` is that of the newest sample, which is the next step's input; before a clip's first sample it is -1.
+    """
+
+    time: int
+
+    def __init__(self, model: WaveNet, batch: int, conditioning: Conditioning | None = None) -> None:
+        self.model = model
+        self.conditioning = conditioning or model.condition(batch)
+
+    def start(self, batch: int) -> None:
+        """Stand at the end of endless silence."""
+        latest = torch.full((batch,), self.model.distribution.silence, device=self.model.device)
+        self.load(EngineState(latest, self.model.initial_state(batch, self.conditioning)))
+
+    @abstractmethod
+    def state(self) -> EngineState:
+        """A copy of where the streams stand."""
+
+    @abstractmethod
+    def load(self, state: EngineState) -> None:
+        """Go on from there. The state is copied."""
+
+    @torch.no_grad()
+    def prime(self, symbols: Tensor) -> None:
+        """One parallel pass, in chunks of bounded memory."""
+        before = self.state()
+        unseen, state = torch.cat([before.latest[:, None], symbols], dim=1), before.network
+        for chunk in torch.split(unseen[:, :-1], self.model.samples_at_once(len(unseen)), dim=1):
+            _, state = self.model.advance(chunk, state, self.conditioning)
+        self.load(EngineState(unseen[:, -1], state))
+
+
+class FramePieces:
+    """Cuts a function of time, `(B, T, ...)` for times `start` to `stop - 1`, from pieces of whole frames.
+
+    A matrix product's rounding depends on its size. Of pieces that always have the same size every sample gets the
+    same bits, however the stretches lie that it is asked for in.
+    """
+
+    def __init__(self, piece: Callable[[int, int], Tensor], length: int) -> None:
+        self._piece, self._length = piece, length
+        self._known: tuple[int, Tensor] | None = None
+
+    def __call__(self, start: int, stop: int) -> Tensor:
+        length = self._length
+        pieces = [self._at(index) for index in range(start // length, (stop - 1) // length + 1)]
+        skipped = start - start // length * length
+        return torch.cat(pieces, dim=1)[:, skipped : skipped + stop - start]
+
+    def _at(self, index: int) -> Tensor:
+        if self._known is None or self._known[0] != index:
+            self._known = index, self._piece(index * self._length, (index + 1) * self._length)
+        return self._known[1]
