@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: test lint demo format clean
+.PHONY: test lint demo format sanitize bench clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -31,5 +31,19 @@ demo: $(READY)
 	$(BIN)/wavenet generate demo/run/model.safetensors -o demo/babble.wav --seconds 2 --force
 	@echo "Listen to demo/babble.wav; samples/audio/ has what a longer training gives."
 
+# The native engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer: a build of its own, beside the other.
+sanitize: $(READY)
+	rm -rf build/sanitized
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target build/sanitized . \
+		--config-settings=cmake.define.WAVENET_SANITIZE=ON --config-settings=install.strip=false
+	cp -r tests build/sanitized/
+	cd build/sanitized && LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1 \
+		PYTHONPATH=. ../../$(BIN)/python -m pytest -q -p no:cacheprovider tests/test_native.py tests/test_streaming.py -k "not memory"
+
+bench: $(READY)
+	$(BIN)/wavenet bench
+	$(BIN)/wavenet bench --curves
+
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo build

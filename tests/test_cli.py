@@ -1,5 +1,6 @@
 """The command as a user meets it: what it writes, what it says, its exit status."""
 
+import io
 import json
 import os
 import signal
@@ -181,7 +182,7 @@ def test_every_error_of_conditioned_generation(wavenet, vocoder_file: Path, mode
     os.mkfifo(tmp_path / "pipe.npy")
     wavenet(*say, *ann, "--features", tmp_path / "pipe.npy").fails_with("is a folder or device")
     (tmp_path / "loop.wav").symlink_to("loop.wav")
-    wavenet("generate", vocoder_file, "-o", tmp_path / "loop.wav", *ann).fails_with("loop.wav")
+    wavenet("generate", vocoder_file, "-o", tmp_path / "loop.wav", *ann).fails_with("loop.wav exists")
     plain = ("generate", model_file, "-o", out)
     wavenet(*plain, "--features-from", clip).fails_with("not conditioned on features")
     wavenet(*plain, "--speaker", "ann").fails_with("knows no speakers")
@@ -431,3 +432,33 @@ def test_full_disk_keeps_the_last_checkpoint(recipe: Path, tmp_path: Path) -> No
         torch.load(disk / "run" / "checkpoint.pt", weights_only=True)
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_audio_is_streamed_to_standard_output(model_file: Path, tmp_path: Path) -> None:
+    """Run as a process of its own: the output is bytes, and nothing else may be among them."""
+    command = [sys.executable, "-m", "wavenet", "generate", str(model_file), "--seconds", "0.2", "-o"]
+    piped = subprocess.run([*command, "-"], capture_output=True)
+    assert piped.returncode == 0, piped.stderr
+    assert b"samples/s" in piped.stderr
+    assert subprocess.run([*command, str(tmp_path / "file.wav")], capture_output=True).returncode == 0
+    streamed, rate = soundfile.read(io.BytesIO(piped.stdout), dtype="int16")
+    written, _ = soundfile.read(tmp_path / "file.wav", dtype="int16")
+    assert rate == 16000
+    assert np.array_equal(streamed, written)
+
+
+def test_errors_of_streaming_and_of_the_native_engine(wavenet, model_file: Path) -> None:
+    wavenet("generate", model_file, "-o", "-", "--count", 2).fails_with("-o - streams one recording")
+    plain = ("generate", model_file, "-o", "x.wav", "--seconds", 0.01)
+    wavenet(*plain, "--weights", "int4").fails_with("--weights is 'int4'; expected one of float32, bfloat16, int8")
+    wavenet(*plain, "--engine", "incremental", "--threads", 2).fails_with("threads is 2; only the native engine")
+    wavenet(*plain, "--engine", "fast").fails_with("expected auto or one of naive, incremental, native")
+    wavenet("bench", "--shape", "huge").fails_with("--shape is 'huge'; expected one of standard, small")
+    wavenet("bench", "--batch", 0).fails_with("--batch is 0; expected 1 to 1024")
+
+
+@pytest.mark.parametrize("arguments", [(), ("--curves",)], ids=["table", "curves"])
+def test_bench_prints_a_table_and_json(wavenet, model_file: Path, arguments: tuple[str, ...]) -> None:
+    quick = ("bench", model_file, "--seconds", 0.01, "--batch", 2, "--threads", 1, *arguments)
+    assert "incremental" in wavenet(*quick).out
+    assert json.loads(wavenet(*quick, "--json").out)

@@ -5,6 +5,7 @@ import sys
 
 import typer
 
+from wavenet.cli.bench import bench
 from wavenet.cli.evaluate import evaluate
 from wavenet.cli.generate import generate
 from wavenet.cli.inspect import inspect
@@ -19,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (prepare, train, generate, evaluate, inspect):
+for command in (prepare, train, generate, evaluate, inspect, bench):
     app.command()(command)
 
 

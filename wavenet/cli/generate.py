@@ -184,7 +184,7 @@ def _check_outputs(outputs: list[Path], sources: list[Path], force: bool) -> Non
     for path in outputs:
         if path.is_dir():
             raise ValueError(f"{path} is a folder; expected a file to write")
-        if path.exists() and not force:
+        if os.path.lexists(path) and not force:
             raise ValueError(f"{path} exists; choose another path or pass --force to replace it")
         if not path.parent.is_dir():
             raise ValueError(f"{path.parent}: no such folder to write {path.name} to")

@@ -11,6 +11,7 @@
 #include <limits>
 #include <memory>
 #include <new>
+#include <stdexcept>
 #include <vector>
 
 #include "simd.h"
@@ -32,8 +33,33 @@ struct CacheAligned {
 template <class T>
 using Buffer = std::vector<T, CacheAligned<T>>;
 
+// One stretch of memory for all weights, in the order in which they are read, so that reading ahead is always right.
+class Arena {
+public:
+    explicit Arena(size_t bytes) : memory_(bytes) {}
+
+    template <class T>
+    T* take(size_t count) {
+        T* taken = reinterpret_cast<T*>(memory_.data() + used_);
+        used_ += (count * sizeof(T) + 63) / 64 * 64;
+        if (used_ > memory_.size()) throw std::logic_error("the weights are larger than was reckoned");
+        return taken;
+    }
+
+private:
+    Buffer<char> memory_;
+    size_t used_ = 0;
+};
+
+// What rounding the inputs to integers needs; each thread has its own.
+struct Scratch {
+    Buffer<int32_t> inputs;
+    std::vector<float> scales;
+};
+
 constexpr int kUnit = 2 * kLanes;  // outputs that a format handles together
 constexpr int kUnits = 4;          // units of a full tile: eight sums in registers hide the latency of multiply-adds
+constexpr int kAhead = 1024;       // bytes ahead that one stream's weights are asked for: the cache's delay at its rate
 constexpr int kStreams = 4;        // streams that share a unit's weights in registers
 
 inline int padded(int channels) { return (channels + kUnit - 1) / kUnit * kUnit; }
@@ -93,9 +119,9 @@ class Matrix {
 public:
     // `weight(output, input)` gives the entries; the outputs are padded with zeros to whole units.
     template <class Weight>
-    Matrix(int outputs, int inputs, Weight weight)
-        : outputs_(padded(outputs)), inputs_(inputs), steps_((inputs + Format::kInputs - 1) / Format::kInputs) {
-        words_.resize(static_cast<size_t>(outputs_ / kUnit) * steps_ * Format::kWords);
+    Matrix(Arena& arena, int outputs, int inputs, Weight weight)
+        : outputs_(padded(outputs)), inputs_(inputs), steps_((inputs + Format::kInputs - 1) / Format::kInputs),
+          words_(arena.take<Word>(count(outputs, inputs))) {
         scales_.assign(kScaled ? outputs_ : 0, 0.0f);
         auto entry = [&](int output, int input) {
             return output < outputs && input < inputs ? weight(output, input) : 0.0f;
@@ -106,30 +132,33 @@ public:
                 for (int input = 0; input < inputs; ++input) largest = std::max(largest, std::fabs(entry(output, input)));
                 scales_[output] = largest / 127;
             }
-        Word* word = words_.data();
+        Word* word = words_;
         for (int tile = 0; tile < outputs_ / kUnit; tile += kUnits)
             for (int step = 0; step < steps_; ++step)
                 for (int unit = tile; unit < std::min(tile + kUnits, outputs_ / kUnit); ++unit)
                     for (int index = 0; index < Format::kWords; ++index) *word++ = pack(entry, unit * kUnit, index, step);
     }
 
-    int64_t bytes() const { return words_.size() * sizeof(Word) + scales_.size() * sizeof(float); }
+    int64_t bytes() const { return static_cast<int64_t>(outputs_) * steps_ / kUnit * Format::kWords * sizeof(Word) + scales_.size() * sizeof(float); }
+
+    // Bytes of the arena that a matrix takes, at most.
+    static size_t room(int outputs, int inputs) { return count(outputs, inputs) * sizeof(Word) + 64; }
 
     // y += W x for each stream: rows of x are `x_stride` apart, rows of y (padded to units) `y_stride`.
-    void multiply_add(const float* x, int x_stride, float* y, int y_stride, int streams, Buffer<int32_t>& scratch) const {
-        std::vector<float>& scales = input_scales(streams);
-        const Input* inputs = prepare(x, x_stride, streams, scratch, scales.data());
+    void multiply_add(const float* x, int x_stride, float* y, int y_stride, int streams, Scratch& scratch) const {
+        const Input* inputs = prepare(x, x_stride, streams, scratch);
+        const float* scales = scratch.scales.data();
         const int stride = kScaled ? steps_ : x_stride;
-        const Word* weights = words_.data();
+        const Word* weights = words_;
         for (int tile = 0; tile < outputs_; tile += kUnits * kUnit) {
             const int units = std::min(kUnits, (outputs_ - tile) / kUnit);
             int stream = 0;
             for (; stream + kStreams <= streams && streams >= kStreams; stream += kStreams)
                 for (int unit = 0; unit < units; ++unit)
                     apply<1, kStreams>(weights + unit * Format::kWords, units, inputs + stream * stride, stride,
-                                       tile + unit * kUnit, y + stream * y_stride, y_stride, scales.data() + stream);
+                                       tile + unit * kUnit, y + stream * y_stride, y_stride, kScaled ? scales + stream : nullptr);
             for (; stream < streams; ++stream)
-                whole_tile(units, weights, inputs + stream * stride, tile, y + stream * y_stride, scales.data() + stream);
+                whole_tile(units, weights, inputs + stream * stride, tile, y + stream * y_stride, kScaled ? scales + stream : nullptr);
             weights += static_cast<size_t>(steps_) * units * Format::kWords;
         }
     }
@@ -160,21 +189,20 @@ private:
         return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
     }
 
-    static std::vector<float>& input_scales(int streams) {
-        thread_local std::vector<float> scales;
-        if (scales.size() < static_cast<size_t>(streams)) scales.resize(streams);
-        return scales;
+    static size_t count(int outputs, int inputs) {
+        return static_cast<size_t>(padded(outputs) / kUnit) * ((inputs + Format::kInputs - 1) / Format::kInputs) * Format::kWords;
     }
 
     // Float formats take the inputs as they are; int8 rounds them so finely that no sum of products overflows.
-    const Input* prepare(const float* x, int stride, int streams, Buffer<int32_t>& scratch, float* scales) const {
+    const Input* prepare(const float* x, int stride, int streams, Scratch& scratch) const {
         if constexpr (kScaled) {
-            scratch.resize(std::max(scratch.size(), static_cast<size_t>(streams) * steps_ + kLanes));
+            scratch.scales.resize(std::max(scratch.scales.size(), static_cast<size_t>(streams)));
+            scratch.inputs.resize(std::max(scratch.inputs.size(), static_cast<size_t>(streams) * steps_ + kLanes));
             const float finest = std::min(32767.0f, 2147483647.0f / 127 / (2 * steps_) - 1);
             for (int stream = 0; stream < streams; ++stream)
-                scales[stream] = round_inputs(x + static_cast<size_t>(stream) * stride, finest,
-                                              reinterpret_cast<int16_t*>(scratch.data() + static_cast<size_t>(stream) * steps_));
-            return scratch.data();
+                scratch.scales[stream] = round_inputs(x + static_cast<size_t>(stream) * stride, finest,
+                                              reinterpret_cast<int16_t*>(scratch.inputs.data() + static_cast<size_t>(stream) * steps_));
+            return scratch.inputs.data();
         } else {
             return x;
         }
@@ -212,11 +240,16 @@ private:
     void apply(const Word* weights, int tile_units, const Input* inputs, int stride, int output, float* y, int y_stride,
                const float* scales) const {
         Sum sums[Count][2 * Units] = {};
+        constexpr int ahead = kAhead / sizeof(Word);
+        const int next = Count == 1 ? ahead : steps_ * tile_units * Format::kWords;  // several streams: the next tile
         for (int step = 0; step < steps_; ++step, weights += tile_units * Format::kWords)
-            for (int unit = 0; unit < Units; ++unit)
+            for (int unit = 0; unit < Units; ++unit) {
+                if (unit * Format::kWords * sizeof(Word) % 64 == 0)  // once for each cache line
+                    __builtin_prefetch(weights + unit * Format::kWords + next);
                 for (int s = 0; s < Count; ++s)
                     Format::multiply_add(weights + unit * Format::kWords, inputs[s * stride + step], sums[s][2 * unit],
                                          sums[s][2 * unit + 1]);
+            }
         for (int s = 0; s < Count; ++s)
             for (int vector = 0; vector < 2 * Units; ++vector) {
                 float* to = y + s * y_stride + output + vector * kLanes;
@@ -230,7 +263,7 @@ private:
     static Floats as_floats(Ints sum) { return __builtin_convertvector(sum, Floats); }
 
     int outputs_, inputs_, steps_;
-    Buffer<Word> words_;
+    Word* words_;
     Buffer<float> scales_;
 };
 

@@ -32,8 +32,9 @@ public:
     explicit PackedNetwork(const Description& model)
         : residual(model.residual), half(model.gate / 2), skip(model.skip), head(model.head), outputs(model.outputs),
           history(model.order == 0 ? 0 : Predictor(model).history()), description(model), distribution(Distribution::of(model)),
-          head_matrix(head, skip, [&](int o, int i) { return model.head_weight[o * skip + i]; }),
-          output_matrix(outputs, head, [&](int o, int i) { return model.output_weight[o * head + i]; }),
+          arena(room(model)),
+          head_matrix(arena, head, skip, [&](int o, int i) { return model.head_weight[o * skip + i]; }),
+          output_matrix(arena, outputs, head, [&](int o, int i) { return model.output_weight[o * head + i]; }),
           table(static_cast<size_t>(model.signals) * model.rows * padded(residual)),
           skip_bias(padded_copy(model.skip_bias, skip)), head_bias(padded_copy(model.head_bias, head)),
           output_bias(padded_copy(model.output_bias, outputs)) {
@@ -41,17 +42,18 @@ public:
         const int gates = 2 * padded(half);
         for (int l = 0; l < layer_count; ++l) {
             const auto tap = [&](int index) {
-                return Matrix<Format>(gates, residual, [&](int o, int i) {
+                return Matrix<Format>(arena, gates, residual, [&](int o, int i) {
                     const int row = gate_row(o);
                     return row < 0 ? 0.0f : model.convolutions[l][(row * taps + index) * residual + i];
                 });
             };
+            std::vector<Matrix<Format>> past;
+            for (int index = 0; index + 1 < taps; ++index) past.push_back(tap(index));
             Layer<Format> layer{
-                model.dilations[l], (taps - 1) * model.dilations[l], {}, tap(taps - 1),
-                Matrix<Format>(residual, half, [&](int o, int i) { return l + 1 < layer_count ? model.residuals[l][o * half + i] : 0.0f; }),
-                Matrix<Format>(skip, half, [&](int o, int i) { return model.skip_weight[(o * layer_count + l) * half + i]; }),
+                model.dilations[l], (taps - 1) * model.dilations[l], std::move(past), tap(taps - 1),
+                Matrix<Format>(arena, residual, half, [&](int o, int i) { return l + 1 < layer_count ? model.residuals[l][o * half + i] : 0.0f; }),
+                Matrix<Format>(arena, skip, half, [&](int o, int i) { return model.skip_weight[(o * layer_count + l) * half + i]; }),
                 Buffer<float>(gates)};
-            for (int index = 0; index + 1 < taps; ++index) layer.past.push_back(tap(index));
             add_gates(model.convolution_biases + static_cast<size_t>(l) * 2 * half, layer.bias.data());
             layers.push_back(std::move(layer));
         }
@@ -79,11 +81,19 @@ public:
     int residual, half, skip, head, outputs, history;
     Description description;
     std::unique_ptr<Distribution> distribution;
+    Arena arena;
     std::vector<Layer<Format>> layers;
     Matrix<Format> head_matrix, output_matrix;
     Buffer<float> table, skip_bias, head_bias, output_bias;
 
 private:
+    static size_t room(const Description& model) {
+        const auto of = Matrix<Format>::room;
+        const int half = model.gate / 2;
+        const size_t layer = model.kernel_size * of(2 * padded(half), model.residual) + of(model.residual, half) + of(model.skip, half);
+        return model.dilations.size() * layer + of(model.head, model.skip) + of(model.outputs, model.head);
+    }
+
     int gate_row(int padded_row) const {
         const int side = padded_row / padded(half), row = padded_row % padded(half);
         return row < half ? side * half + row : -1;
@@ -231,7 +241,7 @@ private:
     }
 
     // Gates of layer l as far as they are known before its newest input.
-    void prepare(int l, const Stretch& stretch, int first, int step, int64_t turn, Buffer<int32_t>& scratch) {
+    void prepare(int l, const Stretch& stretch, int first, int step, int64_t turn, Scratch& scratch) {
         const auto& layer = network_.layers[l];
         for (int b = 0; b < batch_; ++b) {
             float* to = gates(l) + b * gate_width_;
@@ -266,7 +276,7 @@ private:
             std::copy(network_.skip_bias.begin(), network_.skip_bias.end(), skip_.begin() + b * network_.skip_bias.size());
     }
 
-    void collect(int l, Buffer<int32_t>& scratch) {
+    void collect(int l, Scratch& scratch) {
         const int width = static_cast<int>(network_.skip_bias.size());
         network_.layers[l].skip.multiply_add(gated(l), half_width_, skip_.data(), width, batch_, scratch);
     }
@@ -309,7 +319,7 @@ private:
     std::vector<Buffer<float>> rings_;  // for each layer (context, batch, residual), slot turn % context the oldest
     std::vector<Predictor> predictors_;
     Chooser choose_;
-    Buffer<int32_t> scratch_, assistant_scratch_;
+    Scratch scratch_, assistant_scratch_;
     alignas(64) std::atomic<int64_t> prepared_{0};
     alignas(64) std::atomic<int64_t> advanced_{0};
     alignas(64) std::atomic<int64_t> collected_{0};

@@ -1,0 +1,84 @@
+"""`wavenet bench`: how fast each engine generates here, beside what the machine allows."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from wavenet.benchmark import SHAPES, Limit, Row, cases, cost_curves, measure
+from wavenet.cli.options import AsJson
+from wavenet.engines import IncrementalEngine, NativeEngine, WeightType
+from wavenet.model import WaveNet
+
+__all__ = ["bench"]
+
+
+def bench(
+    model: Annotated[Path | None, typer.Argument(help="Model file; without one, a fresh model of --shape.")] = None,
+    shape: Annotated[str, typer.Option(help=f"Model shape: {' or '.join(SHAPES)}.")] = "standard",
+    batch: Annotated[list[int] | None, typer.Option(help="Streams at once; repeatable; 1 and 16 if not given.")] = None,
+    threads: Annotated[list[int] | None, typer.Option(help="Repeatable; 1 and 2 if not given.")] = None,
+    seconds: Annotated[float, typer.Option(help="Time for each case in each of five rounds.")] = 0.3,
+    curves: Annotated[bool, typer.Option("--curves", help="Time per sample against the model's size instead.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure engines side by side: samples per second, and the share of what one core could reach."""
+    if shape not in SHAPES:
+        raise ValueError(f"--shape is {shape!r}; expected one of {', '.join(SHAPES)}")
+    if not 0.01 <= seconds <= 60:
+        raise ValueError(f"--seconds is {seconds}; expected 0.01 to 60")
+    for name, counts in (("--batch", batch or []), ("--threads", threads or [])):
+        if not all(1 <= count <= 1024 for count in counts):
+            raise ValueError(f"{name} is {min(counts)}; expected 1 to 1024")
+    torch.set_num_threads(1)  # one core for each engine, unless its own threads are counted
+    torch.manual_seed(0)
+    network = WaveNet(SHAPES[shape]).eval() if model is None else WaveNet.from_pretrained(model)
+    refusal = NativeEngine.refusal(network)
+    engines = [IncrementalEngine.name, *([] if refusal else [NativeEngine.name])]
+    if curves:
+        found = {name: cost_curves(name, network.config, seconds) for name in engines}
+        print(json.dumps(found, indent=2) if as_json else _curve_table(found))
+        return
+    rows, limits = measure(network, cases(engines, threads or [1, 2], batch or [1, 16]), seconds)
+    if as_json:
+        values = {name: asdict(limit) for name, limit in limits.items()}
+        print(json.dumps({"rows": [asdict(row) for row in rows], "limits": values}, indent=2))
+        return
+    print(_table(rows, limits))
+    if refusal:
+        print(f"no native engine: {refusal}")
+    print(f"{os.cpu_count()} cores; {network.multiply_adds:,} multiply-adds a sample; medians of rounds in turn")
+
+
+def _table(rows: list[Row], limits: dict[WeightType, Limit]) -> str:
+    """A line for each case; the share of the limit for one stream on one thread, which is what the limit is for."""
+    base = rows[0].rate
+    lines = [
+        f"{'engine':12}{'weights':>10}{'threads':>9}{'batch':>7}{'samples/s':>12}{'x real time':>13}{'ratio':>8}  limit"
+    ]
+    for row in rows:
+        case, limit = row.case, limits.get(row.case.weights)
+        note = ""
+        if limit is not None and case.engine == NativeEngine.name and case.threads == case.batch == 1:
+            note = (
+                f"  reading {limit.weight_bytes / 1e6:.2f} MB {limit.read:,.0f} ({row.rate / limit.read:.0%}), "
+                f"products {limit.multiply_add:,.0f} ({row.rate / limit.multiply_add:.0%})"
+            )
+        lines.append(
+            f"{case.engine:12}{case.weights:>10}{case.threads:9}{case.batch:7}{row.rate:12,.0f}"
+            f"{row.real_time:13.2f}{row.rate / base:8.1f}{note}"
+        )
+    return "\n".join(lines)
+
+
+def _curve_table(curves: dict[str, dict[str, list[tuple[int, float]]]]) -> str:
+    lines = ["microseconds a sample, one stream, one thread"]
+    for engine, by_name in curves.items():
+        for name, points in by_name.items():
+            cells = "  ".join(f"{place:,}: {value:,.1f}" for place, value in points)
+            lines.append(f"{engine:12}{name:18}{cells}")
+    return "\n".join(lines)
