@@ -449,16 +449,20 @@ def test_audio_is_streamed_to_standard_output(model_file: Path, tmp_path: Path) 
 
 def test_errors_of_streaming_and_of_the_native_engine(wavenet, model_file: Path) -> None:
     wavenet("generate", model_file, "-o", "-", "--count", 2).fails_with("-o - streams one recording")
+    wavenet("generate", model_file, "-o", "-", "--log-probs", "p.npy").fails_with("--log-probs does not go with -o -")
     plain = ("generate", model_file, "-o", "x.wav", "--seconds", 0.01)
     wavenet(*plain, "--weights", "int4").fails_with("--weights is 'int4'; expected one of float32, bfloat16, int8")
     wavenet(*plain, "--engine", "incremental", "--threads", 2).fails_with("threads is 2; only the native engine")
     wavenet(*plain, "--engine", "fast").fails_with("expected auto or one of naive, incremental, native")
     wavenet("bench", "--shape", "huge").fails_with("--shape is 'huge'; expected one of standard, small")
     wavenet("bench", "--batch", 0).fails_with("--batch is 0; expected 1 to 1024")
+    wavenet("bench", "--curves", "--batch", 2).fails_with("--curves is for one stream on one thread")
+    wavenet("bench", model_file, "--shape", "small").fails_with("or a model file instead")
+    wavenet("bench", "none.safetensors").fails_with("none.safetensors: no such model file")
 
 
 @pytest.mark.parametrize("arguments", [(), ("--curves",)], ids=["table", "curves"])
 def test_bench_prints_a_table_and_json(wavenet, model_file: Path, arguments: tuple[str, ...]) -> None:
-    quick = ("bench", model_file, "--seconds", 0.01, "--batch", 2, "--threads", 1, *arguments)
+    quick = ("bench", model_file, "--seconds", 0.01, *(arguments or ("--batch", 2, "--threads", 1)))
     assert "incremental" in wavenet(*quick).out
     assert json.loads(wavenet(*quick, "--json").out)

@@ -179,6 +179,8 @@ def test_what_the_engine_cannot_run_is_refused() -> None:
     assert "computes in float32 on the CPU" in reason
     with pytest.raises(ValueError, match="cannot run this model: it computes in float32"):
         NativeEngine(WaveNet(WaveNetConfig(dilations=(1,))).double(), 1)
+    kind = type("Deeper", (WaveNet,), {})
+    assert "not what Deeper makes of it" in str(NativeEngine.refusal(kind(WaveNetConfig(dilations=(1,)))))
     with pytest.raises(ValueError, match="weights is 'int4'; expected one of float32, bfloat16, int8"):
         NativeEngine(model, 1, weights="int4")
     with pytest.raises(ValueError, match="threads is 0"):

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,39 @@ np.save(folder + "/audio.npy", torch.cat([rest, stream.finish()]).numpy())
     subprocess.run([sys.executable, "-c", program, tmp_path, engine], check=True, env=os.environ)
     rest = torch.from_numpy(np.load(tmp_path / "audio.npy"))
     assert torch.equal(torch.cat([beginning, rest]), whole)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_used_stream_forgets_what_it_was_told_when_it_takes_up_another(engine: str) -> None:
+    model = vocoder((Categorical(), True, True, "features", "transposed"))
+    used, other = (FeatureStream(model, speaker="ann", seed=seed, engine=engine) for seed in (1, 2))
+    used.push(frames() + 1)
+    beginning = other.push(frames()[:, :6])
+    used.load(other.state())
+    rest = torch.cat([used.push(frames()[:, 6:]), used.finish()])
+    assert torch.equal(torch.cat([beginning, rest]), generate(model, features=frames(), speaker="ann", seed=2)[0])
+
+
+def test_a_damaged_state_is_refused_and_changes_nothing() -> None:
+    model = small_model().float()
+    stream_ = Stream(model, engine="incremental", seed=5)
+    stream_.take(10)
+    state = stream_.state()
+    expected = stream_.take(20).audio
+    stream_.load(state)
+    engine = state.engine
+    damaged = [
+        replace(state, engine=replace(engine, latest=engine.latest + 999)),
+        replace(state, engine=replace(engine, latest=engine.latest.float())),
+        replace(state, engine=replace(engine, network=replace(engine.network, queues=engine.network.queues[1:]))),
+        replace(state, previous=torch.zeros(3)),
+        replace(state, randomness=(state.randomness[0][:7],)),
+        replace(state, randomness=(torch.zeros(3),)),
+    ]
+    for broken in damaged:
+        with pytest.raises(ValueError, match=r"the state (does not fit|is damaged)"):
+            stream_.load(broken)
+    assert torch.equal(stream_.take(20).audio, expected)
 
 
 def test_a_copied_stream_goes_its_own_way() -> None:

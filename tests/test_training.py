@@ -24,7 +24,8 @@ from wavenet.evaluation import condition_on, score_symbols
 from wavenet.features import LogMelConfig
 from wavenet.prediction import PredictionConfig
 from wavenet.recipe import Recipe, TrainConfig
-from wavenet.training import Trainer, train
+from wavenet.trainer import Trainer
+from wavenet.training import train
 
 Prepare = Callable[..., PreparedDataset]
 

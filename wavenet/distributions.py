@@ -60,6 +60,10 @@ class Distribution(Protocol):
         """The symbol of a sample of value 0.0."""
 
     @property
+    def symbols(self) -> int:
+        """How many there are; they count from 0."""
+
+    @property
     def input_rows(self) -> int:
         """How finely the network's input table resolves the amplitude."""
 
@@ -110,6 +114,10 @@ class Categorical:
     @property
     def silence(self) -> int:
         return silence_class(self.classes)
+
+    @property
+    def symbols(self) -> int:
+        return self.classes
 
     @property
     def input_rows(self) -> int:
@@ -180,6 +188,10 @@ class _Mixture(ABC):
     @property
     def silence(self) -> int:
         return self.levels // 2
+
+    @property
+    def symbols(self) -> int:
+        return self.levels
 
     @property
     def input_rows(self) -> int:

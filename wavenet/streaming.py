@@ -131,8 +131,9 @@ class Stream:
 
     def load(self, state: StreamState) -> None:
         """Go on from a state of a stream of the same model. Raises `ValueError` where it does not fit."""
-        _check_state(state, self.model, len(self.generators))
-        _resumable(self.engine).load(state.engine)
+        engine = _resumable(self.engine)
+        check_state(state, self.model, len(self.generators))
+        engine.load(state.engine)
         self.previous = state.previous.clone()
         for generator, randomness in zip(self.generators, state.randomness, strict=True):
             generator.set_state(randomness)
@@ -164,6 +165,7 @@ class FeatureStream:
         nothing = torch.full((model.config.features.bins, 1), model.config.features.silence)
         self._frames = model.condition(speaker=speaker, features=nothing)
         self._stream = Stream(model, self._frames, options, seed=seed, engine=engine, weights=weights, threads=threads)
+        _resumable(self._stream.engine)
         assert self._frames.features is not None
         self._frames = replace(self._frames, features=self._frames.features[:, :, :0])
 
@@ -227,8 +229,9 @@ class FeatureStream:
     def load(self, state: StreamState) -> None:
         """Go on from a state of a stream of the same model. Raises `ValueError` where it does not fit."""
         bins = self._frames.features.shape[1] if self._frames.features is not None else 0
-        if state.features is None or state.features.shape[:2] != (1, bins):
+        if state.features is None or state.features.dim() != 3 or state.features.shape[:2] != (1, bins):
             raise ValueError("the state is not one of a stream of features for this model")
+        check_state(state, self.model, 1)
         self._frames = replace(self._frames, features=state.features, first_frame=state.first_frame)
         self._resumable.conditioning = self._frames
         self._stream.load(state)
@@ -295,9 +298,29 @@ def _resumable(engine: object) -> ResumableEngine:
     return engine
 
 
-def _check_state(state: StreamState, model: WaveNet, batch: int) -> None:
-    config, network = model.config, state.engine.network
-    expected = [(batch, (config.kernel_size - 1) * dilation, config.residual_channels) for dilation in config.dilations]
-    found = [tuple(queue.shape) for queue in network.queues]
-    if found != expected or network.samples.shape != (batch, model.history) or len(state.randomness) != batch:
+def check_state(state: StreamState, model: WaveNet, batch: int) -> None:
+    """Raise `ValueError` unless the state is one of `batch` streams of such a model."""
+    config, network, like = model.config, state.engine.network, model.output.weight
+    expected = {
+        "samples": (batch, model.history),
+        "previous": (batch,),
+        **{
+            f"queue {layer}": (batch, (config.kernel_size - 1) * dilation, config.residual_channels)
+            for layer, dilation in enumerate(config.dilations)
+        },
+    }
+    queues = {f"queue {layer}": queue for layer, queue in enumerate(network.queues)}
+    found = {"samples": network.samples, "previous": state.previous, **queues}
+    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
+    if shapes != expected or len(state.randomness) != batch or state.engine.latest.shape != (batch,):
         raise ValueError(f"the state does not fit: it is of another model, or of another batch than {batch}")
+    if any(tensor.dtype != like.dtype for name, tensor in found.items() if name != "previous"):
+        raise ValueError(f"the state does not fit: the model is in {like.dtype}, and the state is not")
+    latest = state.engine.latest
+    if latest.dtype != torch.long or int(latest.min()) < 0 or int(latest.max()) >= model.distribution.symbols:
+        raise ValueError("the state is damaged: its newest samples are no symbols of the model")
+    try:
+        for randomness in state.randomness:
+            torch.Generator().set_state(randomness)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"the state is damaged: {str(error).splitlines()[0]}") from error

@@ -19,7 +19,9 @@ __all__ = ["bench"]
 
 def bench(
     model: Annotated[Path | None, typer.Argument(help="Model file; without one, a fresh model of --shape.")] = None,
-    shape: Annotated[str, typer.Option(help=f"Model shape: {' or '.join(SHAPES)}.")] = "standard",
+    shape: Annotated[
+        str | None, typer.Option(help=f"Model shape: {' or '.join(SHAPES)}; the first if not given.")
+    ] = None,
     batch: Annotated[list[int] | None, typer.Option(help="Streams at once; repeatable; 1 and 16 if not given.")] = None,
     threads: Annotated[list[int] | None, typer.Option(help="Repeatable; 1 and 2 if not given.")] = None,
     seconds: Annotated[float, typer.Option(help="Time for each case in each of five rounds.")] = 0.3,
@@ -27,8 +29,10 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure engines side by side: samples per second, and the share of what one core could reach."""
-    if shape not in SHAPES:
-        raise ValueError(f"--shape is {shape!r}; expected one of {', '.join(SHAPES)}")
+    if shape is not None and (model is not None or shape not in SHAPES):
+        raise ValueError(f"--shape is {shape!r}; expected one of {', '.join(SHAPES)}, or a model file instead")
+    if curves and (batch or threads):
+        raise ValueError("--curves is for one stream on one thread; leave --batch and --threads out")
     if not 0.01 <= seconds <= 60:
         raise ValueError(f"--seconds is {seconds}; expected 0.01 to 60")
     for name, counts in (("--batch", batch or []), ("--threads", threads or [])):
@@ -36,7 +40,7 @@ def bench(
             raise ValueError(f"{name} is {min(counts)}; expected 1 to 1024")
     torch.set_num_threads(1)  # one core for each engine, unless its own threads are counted
     torch.manual_seed(0)
-    network = WaveNet(SHAPES[shape]).eval() if model is None else WaveNet.from_pretrained(model)
+    network = WaveNet(SHAPES[shape or "standard"]).eval() if model is None else WaveNet.from_pretrained(model)
     refusal = NativeEngine.refusal(network)
     engines = [IncrementalEngine.name, *([] if refusal else [NativeEngine.name])]
     if curves:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import wave
-from contextlib import nullcontext
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -70,6 +70,8 @@ def generate(
         raise ValueError(f"--seconds is {seconds}; expected up to 86400 (a day)")
     feature_files = [*(features_from or []), *(features or [])]
     to_pipe = str(output) == "-"
+    if to_pipe:
+        _check_pipe(log_probs)
     names = _outputs(output, count, len(feature_files))
     others = [path for path in (model, prime, *feature_files) if path is not None]
     _check_outputs([*(names if not to_pipe else []), *([log_probs] if log_probs else [])], others, force)
@@ -84,6 +86,8 @@ def generate(
     hop = 1 if network.log_mel is None else network.log_mel.config.hop
     lengths = _lengths(seconds, rate, hop, spoken, len(names), beginning)
     samples = max(lengths)
+    if to_pipe and 2 * samples >= 2**32 - 2**24:
+        raise ValueError(f"{samples} samples are more than a WAV file holds; take fewer --seconds")
     engine = _engine(engine, network)
     begun = time.perf_counter()
     conditioning = network.condition(len(names), speaker=speaker, features=[clip for clip, _ in spoken] or None)
@@ -98,35 +102,65 @@ def generate(
         threads=threads,
     )
     pieces = generate_chunks(stream, conditioning, samples, beginning)
-    with (
-        tqdm(total=samples, unit="sample", desc="generate", disable=None) as bar,
-        _LiveWav(rate, samples, beginning) if to_pipe else nullcontext() as live,
-    ):
-        made = []
-        for piece in pieces:
-            made.append(piece)
-            if live is not None:
-                live.write(piece.audio[0])
-            bar.update(piece.audio.shape[1])
-            bar.set_postfix_str(f"{len(names) * bar.n / rate / (time.perf_counter() - begun):.3f} x real time")
-    elapsed = time.perf_counter() - begun
-    audio, made_log_probs = _joined(made)
-    for path, waveform, length in zip(names if not to_pipe else [], audio, lengths, strict=not to_pipe):
+    with tqdm(total=samples, unit="sample", desc="generate", disable=None) as bar:
+
+        def watched() -> Iterator[Generated]:
+            for piece in pieces:
+                yield piece
+                bar.update(piece.audio.shape[1])
+                bar.set_postfix_str(f"{len(names) * bar.n / rate / (time.perf_counter() - begun):.3f} x real time")
+
+        if to_pipe:
+            nats = _stream_wav(watched(), rate, samples, beginning)
+        else:
+            nats = _write_files(watched(), names, lengths, beginning, rate, log_probs)
+    speed = len(names) * samples / (time.perf_counter() - begun)
+    print(
+        f"wrote {', '.join(map(str, names))} (seed {seed}, {engine} engine): "
+        f"{-nats / math.log(2):.2f} bits/sample, {speed:,.0f} samples/s, {speed / rate:.3f} x real time",
+        file=sys.stderr if to_pipe else sys.stdout,
+    )
+
+
+def _write_files(
+    pieces: Iterator[Generated],
+    names: list[Path],
+    lengths: list[int],
+    beginning: Tensor | None,
+    rate: int,
+    log_probs: Path | None,
+) -> float:
+    """Write each stream to its length, once all is made; the mean log-probability of a sample, in nats."""
+    made = list(pieces)
+    scores = torch.cat([piece.log_probs for piece in made], dim=1)
+    for path, waveform, length in zip(names, torch.cat([piece.audio for piece in made], dim=1), lengths, strict=True):
         whole = waveform[:length] if beginning is None else torch.cat([beginning, waveform[:length]])
         write_audio(path, whole, rate)
     if log_probs is not None:
-        within = torch.arange(samples) < torch.tensor(lengths)[:, None]
+        within = torch.arange(scores.shape[1]) < torch.tensor(lengths)[:, None]
         encoded = io.BytesIO()
-        np.save(encoded, made_log_probs.where(within, torch.nan).numpy())
+        np.save(encoded, scores.where(within, torch.nan).numpy())
         write_atomically(log_probs, encoded.getvalue())
-    scored = torch.cat([row[:length] for row, length in zip(made_log_probs, lengths, strict=True)])
-    bits = -float(scored.double().mean()) / math.log(2)
-    speed = len(names) * samples / elapsed
-    print(
-        f"wrote {', '.join(map(str, names))} (seed {seed}, {engine} engine): "
-        f"{bits:.2f} bits/sample, {speed:,.0f} samples/s, {speed / rate:.3f} x real time",
-        file=sys.stderr if to_pipe else sys.stdout,
-    )
+    scored = torch.cat([row[:length] for row, length in zip(scores, lengths, strict=True)])
+    return float(scored.double().mean())
+
+
+def _stream_wav(pieces: Iterator[Generated], rate: int, samples: int, beginning: Tensor | None) -> float:
+    """16-bit WAV on standard output, piece by piece, nothing kept; the mean log-probability of a sample, in nats."""
+    total, nats = samples + (0 if beginning is None else len(beginning)), 0.0
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0) as pipe:
+        file = wave.open(pipe, "wb")  # noqa: SIM115 (closing it would want to seek)
+        file.setparams((1, 2, rate, total, "NONE", ""))  # the header says the whole length at once
+        if beginning is not None:
+            file.writeframesraw(_pcm(beginning))
+        for piece in pieces:
+            file.writeframesraw(_pcm(piece.audio[0]))
+            nats += float(piece.log_probs.double().sum())
+    return nats / samples
+
+
+def _pcm(waveform: Tensor) -> bytes:
+    return to_int16(waveform).numpy().astype("<i2").tobytes()
 
 
 def _engine(name: str, network: WaveNet) -> str:
@@ -139,29 +173,11 @@ def _engine(name: str, network: WaveNet) -> str:
     return name
 
 
-def _joined(pieces: list[Generated]) -> tuple[Tensor, Tensor]:
-    return torch.cat([p.audio for p in pieces], dim=1), torch.cat([p.log_probs for p in pieces], dim=1)
-
-
-class _LiveWav:
-    """16-bit WAV on standard output, piece by piece; the header says the whole length at once."""
-
-    def __init__(self, rate: int, samples: int, beginning: Tensor | None) -> None:
-        self.pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
-        self.file: wave.Wave_write = wave.open(self.pipe, "wb")  # noqa: SIM115 (closing would want to seek)
-        self.file.setparams((1, 2, rate, samples + (0 if beginning is None else len(beginning)), "NONE", ""))
-        self.beginning = beginning
-
-    def __enter__(self) -> "_LiveWav":
-        if self.beginning is not None:
-            self.write(self.beginning)
-        return self
-
-    def write(self, waveform: Tensor) -> None:
-        self.file.writeframesraw(to_int16(waveform).numpy().astype("<i2").tobytes())
-
-    def __exit__(self, *_: object) -> None:
-        self.pipe.close()
+def _check_pipe(log_probs: Path | None) -> None:
+    if sys.stdout.isatty():
+        raise ValueError("-o - writes audio to standard output, which is a terminal; pipe it, or give a file name")
+    if log_probs is not None:
+        raise ValueError("--log-probs does not go with -o -, which keeps nothing; give a file name")
 
 
 def _outputs(output: Path, count: int, files: int) -> list[Path]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from wavenet.conditioning import Conditioning
 from wavenet.engines.incremental import IncrementalEngine
 from wavenet.engines.naive import NaiveEngine
-from wavenet.engines.native import WEIGHT_TYPES, NativeEngine, WeightType
+from wavenet.engines.native import NOT_BUILT, WEIGHT_TYPES, NativeEngine, WeightType
 from wavenet.engines.resumable import EngineState, ResumableEngine
 from wavenet.model import WaveNet
 from wavenet.sampling import SamplingOptions
@@ -67,7 +67,7 @@ def make_engine(
     """
     if name == "auto":
         name, reason = fastest_engine(model)
-        if reason is not None and "not built" in reason:
+        if reason == NOT_BUILT:
             warnings.warn(f"generating with the {name} engine: {reason}", stacklevel=4)
     if name == NativeEngine.name:
         return NativeEngine(model, batch, conditioning, weights=weights, threads=threads)

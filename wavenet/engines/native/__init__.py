@@ -18,10 +18,11 @@ from wavenet.model import ResidualBlock, State, WaveNet
 from wavenet.prediction import QUIETEST, FeaturePredictor, PastPredictor
 from wavenet.sampling import SamplingOptions
 
-__all__ = ["WEIGHT_TYPES", "NativeEngine", "WeightType", "native_module"]
+__all__ = ["NOT_BUILT", "WEIGHT_TYPES", "NativeEngine", "WeightType", "native_module"]
 
 WeightType = Literal["float32", "bfloat16", "int8"]
 WEIGHT_TYPES: tuple[WeightType, ...] = ("float32", "bfloat16", "int8")
+NOT_BUILT = "the native engine is not built; install the package again where there is a C++ compiler (GCC or Clang)"
 
 
 def native_module() -> Any:
@@ -36,9 +37,7 @@ def native_module() -> Any:
     try:
         found = importlib.import_module("wavenet.engines.native._native_baseline").instruction_sets()
     except ImportError as error:
-        raise ImportError(
-            "the native engine is not built; install the package again where there is a C++ compiler (GCC or Clang)"
-        ) from error
+        raise ImportError(NOT_BUILT) from error
     if wanted and wanted not in found:
         raise ImportError(f"WAVENET_NATIVE is {wanted!r}; this processor has {', '.join(found)}")
     return importlib.import_module(f"wavenet.engines.native._native_{wanted or found[0]}")
@@ -74,17 +73,13 @@ class NativeEngine(ResumableEngine):
         self.native = native_module()
         self.packed = _pack(self.native, model, weights)
         self.generator = self.native.Generator(self.packed, batch, threads)
-        hop = 1 if model.config.features is None else model.config.features.hop
-        self._biases = FramePieces(self._bias_piece, hop)
-        self._correlations = FramePieces(
-            self._correlation_piece, 1 if model.predictor is None else hop // model.predictor.block
-        )
-        self._constant: Tensor | None = None
         self.start(batch)
 
     @staticmethod
     def refusal(model: WaveNet) -> str | None:
         """Why the engine cannot run a model; `None` if it can."""
+        if type(model) is not WaveNet:
+            return f"it knows what WaveNet computes, and not what {type(model).__name__} makes of it"
         if type(model.distribution) not in (Categorical, LogisticMixture, GaussianMixture):
             return f"it does not know the distribution {model.distribution.kind!r}"
         weight = model.output.weight
@@ -110,6 +105,11 @@ class NativeEngine(ResumableEngine):
     def load(self, state: EngineState) -> None:
         network = state.network
         self.batch, self.time = len(state.latest), network.time
+        hop = 1 if self.model.config.features is None else self.model.config.features.hop
+        blocks = 1 if self.model.predictor is None else max(1, hop // self.model.predictor.block)
+        self._biases = FramePieces(self._bias_piece, hop)  # what another conditioning gave is forgotten
+        self._correlations = FramePieces(self._correlation_piece, blocks)
+        self._constant: Tensor | None = None
         queues = [queue.contiguous() for queue in network.queues]
         self.generator.load(self.time, state.latest.contiguous(), network.samples.contiguous(), queues)
 
@@ -179,7 +179,6 @@ class NativeEngine(ResumableEngine):
 def _pack(native: Any, model: WaveNet, weights: WeightType) -> Any:
     config, distribution, predictor = model.config, model.distribution, model.predictor
     blocks = [block for block in model.blocks if isinstance(block, ResidualBlock)]
-    symbols = distribution.levels if not isinstance(distribution, Categorical) else distribution.classes
     return native.model(
         weights=weights,
         kernel_size=config.kernel_size,
@@ -195,9 +194,9 @@ def _pack(native: Any, model: WaveNet, weights: WeightType) -> Any:
         output_bias=model.output.bias.detach(),
         table=model.embedding.weight.detach(),
         rows=model.embedding.rows,
-        decoded=distribution.decode(torch.arange(symbols)),
+        decoded=distribution.decode(torch.arange(distribution.symbols)),
         distribution=distribution.kind,
-        components=0 if isinstance(distribution, Categorical) else distribution.components,
+        components=getattr(distribution, "components", 0),
         order=0 if predictor is None else predictor.order,
         block=1 if predictor is None else predictor.block,
         noise_floor=0.0 if predictor is None else predictor.config.noise_floor,
