@@ -31,15 +31,18 @@ demo: $(READY)
 	$(BIN)/wavenet generate demo/run/model.safetensors -o demo/babble.wav --seconds 2 --force
 	@echo "Listen to demo/babble.wav; samples/audio/ has what a longer training gives."
 
-# The native engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer: a build of its own, beside the other.
+# The native engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer: a build of its own. `-S` keeps the
+# editable installation from being found first.
 sanitize: $(READY)
 	rm -rf build/sanitized
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target build/sanitized . \
 		--config-settings=cmake.define.WAVENET_SANITIZE=ON --config-settings=install.strip=false
 	cp -r tests build/sanitized/
-	cd build/sanitized && LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
-		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1 \
-		PYTHONPATH=. ../../$(BIN)/python -m pytest -q -p no:cacheprovider tests/test_native.py tests/test_streaming.py -k "not memory"
+	cd build/sanitized && export PYTHONPATH=.:$$(../../$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))") \
+		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1 && \
+		../../$(BIN)/python -S -c "from wavenet.engines.native import native_module; assert 'sanitized' in native_module().__file__" && \
+		../../$(BIN)/python -S -m pytest -q -p no:cacheprovider tests/test_native.py tests/test_streaming.py -k "not memory"
 
 bench: $(READY)
 	$(BIN)/wavenet bench
