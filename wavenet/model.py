@@ -266,26 +266,32 @@ class WaveNet(nn.Module):
         return outputs.transpose(1, 2)
 
     @torch.no_grad()
-    def initial_state(self, batch: int = 1, conditioning: Conditioning | None = None) -> State:
-        """The state after endless silence, the sample before the clip's first still to come in.
+    def silent_state(self, batch: int = 1, conditioning: Conditioning | None = None) -> State:
+        """The state after endless silence, before any input that the clip's first frames reach.
 
-        While the conditioning is silent too, all is constant, and each queue repeats one vector; the stretch before
-        the clip that its first frames reach into is run through.
+        So far the conditioning is silent too: all is constant, and each queue repeats one vector.
         """
         conditioning = conditioning or self.condition(batch)
         reach = 0 if self.conditioner is None else (self.conditioner.look_ahead + 1) * self.conditioner.hop
-        silence = torch.full((batch, self.history + 1 + reach), self.distribution.silence, device=self.device)
+        silence = torch.full((batch, self.history + 1), self.distribution.silence, device=self.device)
         samples = self.distribution.decode(silence).to(self.output.weight.dtype)
         time = -1 - reach
-        x, _ = self._inputs(samples[:, : self.history + 1], time - 1, conditioning)
+        x, _ = self._inputs(samples, time - 1, conditioning)
         queues = []
         for block, biases in zip(self.blocks, self._by_block(self._biases(conditioning, time, time + 1)), strict=True):
             assert isinstance(block, ResidualBlock)
             x = x.expand(-1, block.conv.context + 1, -1)
             queues.append(x[:, 1:].clone())
             x, _ = block(x, biases)
-        state = State(time, samples[:, : self.history].clone(), queues)
-        return self.advance(silence[:, :reach], state, conditioning)[1] if reach else state
+        return State(time, samples[:, : self.history].clone(), queues)
+
+    @torch.no_grad()
+    def initial_state(self, batch: int = 1, conditioning: Conditioning | None = None) -> State:
+        """The state after endless silence, the sample before the clip's first still to come in."""
+        conditioning = conditioning or self.condition(batch)
+        state = self.silent_state(batch, conditioning)
+        silence = torch.full((batch, -1 - state.time), self.distribution.silence, device=self.device)
+        return self.advance(silence, state, conditioning)[1] if silence.shape[1] else state
 
     def encode(self, waveform: Tensor) -> Tensor:
         """A waveform in [-1, 1] `(B, T)`, pre-emphasised if the model says so, to symbols `(B, T)`."""

@@ -58,14 +58,16 @@ def levinson(correlation: Tensor) -> tuple[Tensor, Tensor]:
     sample first, and powers `(...,)`.
     """
     order = correlation.shape[-1] - 1
-    coefficients, error = torch.zeros_like(correlation[..., 1:]), correlation[..., 0]
+    coefficients, error = torch.zeros_like(correlation[..., 1:]), correlation[..., :1]
+    backwards = correlation.flip(-1)
     for lag in range(1, order + 1):
         known = coefficients[..., : lag - 1]
-        reflection = (correlation[..., lag] - (known * correlation[..., 1:lag].flip(-1)).sum(-1)) / error
-        coefficients[..., : lag - 1] = known - reflection[..., None] * known.flip(-1)
-        coefficients[..., lag - 1] = reflection
-        error = error * (1 - reflection.square())
-    return coefficients, error
+        explained = (known * backwards[..., order + 1 - lag : order]).sum(-1, keepdim=True)
+        reflection = (correlation[..., lag : lag + 1] - explained) / error
+        coefficients[..., : lag - 1] = torch.addcmul(known, reflection, known.flip(-1), value=-1)
+        coefficients[..., lag - 1 : lag] = reflection
+        error = torch.addcmul(error, error * reflection, reflection, value=-1)
+    return coefficients, error[..., 0]
 
 
 def predict(samples: Tensor, coefficients: Tensor) -> Tensor:

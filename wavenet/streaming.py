@@ -161,11 +161,11 @@ class FeatureStream:
             raise ValueError("the model is not conditioned on features; take Stream")
         self.model, self.hop = model, model.config.features.hop
         self.look_ahead, self._reach = model.conditioner.look_ahead, model.conditioner.reach
-        self._speaker, self._ended, self._begun = speaker, False, False
+        self._speaker, self._ended = speaker, False
         nothing = torch.full((model.config.features.bins, 1), model.config.features.silence)
         self._frames = model.condition(speaker=speaker, features=nothing)
         self._stream = Stream(model, self._frames, options, seed=seed, engine=engine, weights=weights, threads=threads)
-        _resumable(self._stream.engine)
+        self._resumable.be_silent(1)
         assert self._frames.features is not None
         self._frames = replace(self._frames, features=self._frames.features[:, :, :0])
 
@@ -178,7 +178,7 @@ class FeatureStream:
     @property
     def made(self) -> int:
         """Samples given so far."""
-        return self._resumable.time + 1 if self._begun else 0
+        return max(0, self._resumable.time + 1)
 
     def push(self, frames: Tensor) -> Tensor:
         """Take in frames `(bins, F)`; gives what can now be made, float32 in [-1, 1], `(T,)`, T often 0."""
@@ -198,13 +198,12 @@ class FeatureStream:
         return self._make(self.arrived * self.hop)
 
     def _make(self, until: int) -> Tensor:
-        if until <= self.made:
-            return torch.zeros(0)
+        """Go on to that sample. The silence before the clip is run through as its frames come, so audio is not late."""
         self._resumable.conditioning = self._frames
-        if not self._begun:
-            self._resumable.start(1)
-            self._begun = True
-        audio = self._stream.take(until - self.made).audio[0].clamp(-1, 1)
+        self._resumable.run_up(max(0, min(until, 0) - self._resumable.time - 1))
+        audio = torch.zeros(0)
+        if until > self.made:
+            audio = self._stream.take(until - self.made).audio[0].clamp(-1, 1)
         self._forget()
         return audio
 
@@ -235,7 +234,7 @@ class FeatureStream:
         self._frames = replace(self._frames, features=state.features, first_frame=state.first_frame)
         self._resumable.conditioning = self._frames
         self._stream.load(state)
-        self._begun, self._ended = state.engine.network.time >= 0, state.ended
+        self._ended = state.ended
 
 
 def stream(

@@ -34,9 +34,20 @@ class ResumableEngine(ABC):
         self.conditioning = conditioning or model.condition(batch)
 
     def start(self, batch: int) -> None:
-        """Stand at the end of endless silence."""
+        """Stand before a clip's first sample, at the end of endless silence."""
+        self.be_silent(batch)
+        self.run_up(-1 - self.time)
+
+    def be_silent(self, batch: int) -> None:
+        """Stand so far before the clip that its frames do not reach there yet."""
         latest = torch.full((batch,), self.model.distribution.silence, device=self.model.device)
-        self.load(EngineState(latest, self.model.initial_state(batch, self.conditioning)))
+        self.load(EngineState(latest, self.model.silent_state(batch, self.conditioning)))
+
+    def run_up(self, samples: int) -> None:
+        """Take in this much more of the silence before the clip; the conditioning has to know the frames."""
+        if samples:
+            silence = self.model.distribution.silence
+            self.prime(torch.full((len(self.state().latest), samples), silence, device=self.model.device))
 
     @abstractmethod
     def state(self) -> EngineState:

@@ -128,6 +128,10 @@ class NativeEngine(ResumableEngine):
         pieces = torch.split(symbols, self.model.samples_at_once(self.batch), dim=1)
         return torch.cat([self._run(piece.contiguous(), None, SamplingOptions()) for piece in pieces], dim=2)
 
+    def run_up(self, samples: int) -> None:
+        if samples:  # step by step, so that it makes no difference to a bit in which pieces the frames came
+            self.follow(torch.full((self.batch, samples), self.model.distribution.silence))
+
     def _run(self, symbols: Tensor, uniforms: Tensor | None, options: SamplingOptions) -> Tensor:
         batch, steps = symbols.shape
         width = self.model.distribution.outputs(False)
