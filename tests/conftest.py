@@ -1,5 +1,7 @@
 """Small models and sounds that the tests share."""
 
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import soundfile
 import torch
 
 from wavenet import Categorical, WaveNet, WaveNetConfig
+from wavenet.cli import main
 from wavenet.conditioning import Conditioning, ConditioningConfig
 from wavenet.corpus import find_clips
 from wavenet.dataset import PreparedDataset
@@ -122,5 +125,40 @@ def prepare(tmp_path: Path) -> Callable[..., PreparedDataset]:
         clips = find_clips(source, "folder", held_out=0.3, speakers=True)
         prepare_dataset(clips, tmp_path / name, PrepareConfig(**settings))
         return PreparedDataset(tmp_path / name)
+
+    return run
+
+
+class Result:
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+    def fails_with(self, *parts: str) -> None:
+        assert self.status == 2, self.err or self.out
+        error = self.err.strip().splitlines()[-1]
+        assert error.startswith("wavenet: error: "), self.err
+        assert sum(line.startswith("wavenet: error") for line in self.err.splitlines()) == 1
+        assert "Traceback" not in self.err
+        for part in parts:
+            assert part in error
+
+
+@pytest.fixture
+def wavenet(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """Run the command in this process."""
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["wavenet", *map(str, arguments)])
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            main()
+            status = 0
+        except SystemExit as stop:
+            status = stop.code if isinstance(stop.code, int) else 0
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        captured = capsys.readouterr()
+        return Result(status, captured.out, captured.err)
 
     return run

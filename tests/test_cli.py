@@ -17,7 +17,6 @@ import torchaudio
 
 from tests.conftest import small_config, tone
 from wavenet import WaveNet
-from wavenet.cli import main
 from wavenet.conditioning import ConditioningConfig
 from wavenet.distributions import GaussianMixture
 from wavenet.features import LogMelConfig
@@ -26,41 +25,6 @@ from wavenet.prediction import PredictionConfig
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-c", "from wavenet.cli import main; main()"]
-
-
-class Result:
-    def __init__(self, status: int, out: str, err: str) -> None:
-        self.status, self.out, self.err = status, out, err
-
-    def fails_with(self, *parts: str) -> None:
-        assert self.status == 2, self.err or self.out
-        error = self.err.strip().splitlines()[-1]
-        assert error.startswith("wavenet: error: "), self.err
-        assert sum(line.startswith("wavenet: error") for line in self.err.splitlines()) == 1
-        assert "Traceback" not in self.err
-        for part in parts:
-            assert part in error
-
-
-@pytest.fixture
-def wavenet(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    """Run the command in this process."""
-
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["wavenet", *map(str, arguments)])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            main()
-            status = 0
-        except SystemExit as stop:
-            status = stop.code if isinstance(stop.code, int) else 0
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-        captured = capsys.readouterr()
-        return Result(status, captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture

@@ -178,7 +178,7 @@ def test_training_loss_on_a_clip_is_its_teacher_forced_log_probability(
     trainer = Trainer(replace(recipe(window=6000, batch_size=1), model=model), Watcher())
     batch = trainer.sampler.batch(0)
     (clip,) = batch.clips
-    waveform = from_int16(trainer.dataset.read(clip))
+    waveform = from_int16(trainer.datasets[0].read(clip))
     scores = score_symbols(
         trainer.model, trainer.model.encode(waveform[None]), condition_on(trainer.model, waveform, clip.speaker)
     )
@@ -329,12 +329,15 @@ def test_bfloat16_trains_and_a_failing_compiler_is_said_once(
 def test_tensorboard_gets_curves_audio_and_pictures(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+    from wavenet.listening import Listener
     from wavenet.tensorboard import TensorBoardWriter
 
-    writer = TensorBoardWriter(tmp_path / "board", audio_seconds=0.1)
+    writer = TensorBoardWriter(tmp_path / "board")
     model = WaveNet(small_config())
     writer.logged({"step": 1, "train_bits": 3.0, "seconds": 1.0})
-    writer.evaluated(1, model, model.condition())
+    listener = Listener(0.1, [writer.heard])
+    listener.evaluated(1, model, model.condition())
+    listener.close()
     writer.writer.close()
     events = EventAccumulator(str(tmp_path / "board"))
     events.Reload()

@@ -1,4 +1,4 @@
-"""A prepared dataset on disk, read through a memory map, and random windows of it for training."""
+"""A prepared dataset on disk, larger than memory or not, and random windows of it for training."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
-__all__ = ["Batch", "PreparedClip", "PreparedDataset", "WindowSampler"]
+__all__ = ["Batch", "PreparedClip", "PreparedDataset", "Source", "WindowSampler"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +54,11 @@ class PreparedDataset:
         self.path = Path(path)
         self.manifest = self._read_manifest()
         self.sample_rate = self.manifest.sample_rate
-        audio = self.path / "audio.pcm"
+        self._audio = audio = self.path / "audio.pcm"
         expected = self.manifest.samples * 2
         if not audio.is_file() or audio.stat().st_size != expected:
             found = f"{audio.stat().st_size} bytes" if audio.is_file() else "nothing"
             raise ValueError(f"{audio}: found {found}, its manifest says {expected} bytes; prepare the dataset again")
-        self._pcm: NDArray[np.int16] = np.memmap(audio, dtype="<i2", mode="r")
         self.clips = tuple(self._read_index())
 
     def _read_manifest(self) -> Manifest:
@@ -80,7 +79,7 @@ class PreparedDataset:
         try:
             for line in file.read_bytes().splitlines():
                 clip = reader.validate_json(line)
-                if clip.offset < 0 or clip.samples < 1 or clip.offset + clip.samples > len(self._pcm):
+                if clip.offset < 0 or clip.samples < 1 or clip.offset + clip.samples > self.manifest.samples:
                     raise ValueError(f"clip {clip.name!r} lies outside the audio")
                 yield clip
         except ValidationError as error:
@@ -110,9 +109,24 @@ class PreparedDataset:
         return "validation" if any(clip.split == "validation" for clip in self.clips) else "test"
 
     def read(self, clip: PreparedClip, start: int = 0, stop: int | None = None) -> Tensor:
-        """Samples `start` to `stop` of a clip, int16, `(T,)`."""
+        """Samples `start` to `stop` of a clip, int16, `(T,)`. `OSError` or `ValueError` where the file is gone or cut.
+
+        (A memory map would count what was ever read as the process's memory, and end it where the file is cut short.)
+        """
         stop = clip.samples if stop is None else stop
-        return torch.from_numpy(self._pcm[clip.offset + start : clip.offset + stop].astype(np.int16))
+        samples = np.fromfile(self._audio, "<i2", stop - start, offset=2 * (clip.offset + start))
+        if len(samples) < stop - start:
+            raise ValueError(f"{self._audio} was cut short since it was opened; prepare the dataset again")
+        return torch.from_numpy(samples.astype(np.int16))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Clips of a dataset to train on. Of several sources each gives a share of the windows by its `weight`."""
+
+    dataset: PreparedDataset
+    clips: tuple[PreparedClip, ...]
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -121,12 +135,14 @@ class Batch:
 
     `samples` int16 `(B, margin + context + window + margin)`, zeros beyond a clip's ends; `scored` `(B, window)`, false
     beyond them; `times` `(B,)`, where in its clip each row's context begins (negative before the clip).
+    `scored_in_all` counts the scored samples of the whole batch, of which this may be a part.
     """
 
     samples: Tensor
     scored: Tensor
     times: Tensor
     clips: tuple[PreparedClip, ...]
+    scored_in_all: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,11 +154,11 @@ class WindowSampler:
     zeros, which are not scored.
     `margin` more samples come along at both ends, for features. Windows begin at multiples of `grid`, and context
     and margin are multiples of it: so the frames of all rows lie at the same places.
-    The batch is a function of `seed` and the step alone, so a resumed run sees what it would have seen.
+    The batch is a function of `seed` and the step alone, so a resumed run sees what it would have seen, and several
+    processes can each read their rows of it.
     """
 
-    dataset: PreparedDataset
-    clips: tuple[PreparedClip, ...]
+    sources: tuple[Source, ...]
     context: int
     window: int
     batch_size: int
@@ -159,31 +175,47 @@ class WindowSampler:
             )
 
     @cached_property
-    def _ends(self) -> NDArray[np.int64]:
-        """The running number of windows, clip by clip."""
-        return np.cumsum([(clip.samples - 1) // self.grid + 1 - self._first for clip in self.clips])
+    def _ends(self) -> list[NDArray[np.int64]]:
+        """The running number of windows, clip by clip, of each source."""
+        return [
+            np.cumsum([(clip.samples - 1) // self.grid + 1 - self._first for clip in source.clips])
+            for source in self.sources
+        ]
 
     @property
     def _first(self) -> int:
         """Where a clip's first window begins, in steps of the grid: it holds the clip's first sample alone."""
         return -((self.window - 1) // self.grid)
 
-    def batch(self, step: int) -> Batch:
-        random = np.random.default_rng([self.seed, step])
+    def batch(self, step: int, rows: slice = slice(None)) -> Batch:
+        """The batch of a step, or some rows of it."""
+        drawn = self._draw(step)
+        scored_in_all = sum(min(clip.samples, start + self.window) - max(0, start) for _, clip, start in drawn)
+        drawn = drawn[rows]
         length = self.context + self.window + 2 * self.margin
-        samples = torch.zeros(self.batch_size, length, dtype=torch.int16)
-        scored = torch.zeros(self.batch_size, self.window, dtype=torch.bool)
-        times = torch.zeros(self.batch_size, dtype=torch.long)
-        clips = []
-        for row, number in enumerate(random.integers(self._ends[-1], size=self.batch_size)):
-            place = int(np.searchsorted(self._ends, number, side="right"))
-            clip = self.clips[place]
-            number_in_clip = int(number) - (int(self._ends[place - 1]) if place else 0)
-            start = (number_in_clip + self._first) * self.grid
+        samples = torch.zeros(len(drawn), length, dtype=torch.int16)
+        scored = torch.zeros(len(drawn), self.window, dtype=torch.bool)
+        for row, (dataset, clip, start) in enumerate(drawn):
             begin = start - self.context - self.margin
             first, stop = max(0, begin), min(begin + length, clip.samples)
-            samples[row, first - begin : stop - begin] = self.dataset.read(clip, first, stop)
+            samples[row, first - begin : stop - begin] = dataset.read(clip, first, stop)
             scored[row, max(0, -start) : clip.samples - start] = True
-            times[row] = start - self.context
-            clips.append(clip)
-        return Batch(samples, scored, times, tuple(clips))
+        times = torch.tensor([start - self.context for _, _, start in drawn])
+        return Batch(samples, scored, times, tuple(clip for _, clip, _ in drawn), scored_in_all)
+
+    def _draw(self, step: int) -> list[tuple[PreparedDataset, PreparedClip, int]]:
+        """Of each row the dataset, the clip, and where in it the window begins."""
+        random = np.random.default_rng([self.seed, step])
+        if len(self.sources) == 1:
+            numbers = [(0, number) for number in random.integers(self._ends[0][-1], size=self.batch_size)]
+        else:
+            weights = np.array([source.weight for source in self.sources])
+            chosen = random.choice(len(weights), self.batch_size, p=weights / weights.sum())
+            numbers = [(index, random.integers(self._ends[index][-1])) for index in chosen]
+        drawn = []
+        for index, number in numbers:
+            source, ends = self.sources[index], self._ends[index]
+            place = int(np.searchsorted(ends, number, side="right"))
+            number_in_clip = int(number) - (int(ends[place - 1]) if place else 0)
+            drawn.append((source.dataset, source.clips[place], (number_in_clip + self._first) * self.grid))
+        return drawn

@@ -11,6 +11,7 @@ import torchaudio
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from wavenet.conditioning import Conditioner, Conditioning, check_features, check_speaker
 from wavenet.config import WaveNetConfig
@@ -68,13 +69,15 @@ class WaveNet(nn.Module):
     `model(symbols)` gives the outputs whose whole context lies in `symbols`, as training wants them.
     `model.advance(symbols, state)` goes on where `state` left off, by a chunk of any length, down to one sample.
     Both run the same layers. (`IncrementalEngine` rearranges the one-sample case for speed, and is tested
-    against this.) Both take the conditioning that `model.condition` makes. A clip is taken to be preceded by
+    against this.) With `recompute` training holds no block's inner activations, and computes them once more.
+    Both take the conditioning that `model.condition` makes. A clip is taken to be preceded by
     endless silence, which is what `initial_state` has seen.
     """
 
     def __init__(self, config: WaveNetConfig) -> None:
         super().__init__()
         self.config = config
+        self.recompute = False
         self.distribution = config.distribution
         with torch.device("cpu"):  # they have no parameters, and buffers that a model on the meta device needs
             self.log_mel = None if config.features is None else LogMel(config.features, config.sample_rate)
@@ -216,7 +219,7 @@ class WaveNet(nn.Module):
             length = x.shape[1] - block.conv.context
             if block_biases is not None and block_biases.shape[1] > 1:
                 block_biases = block_biases[:, block_biases.shape[1] - length :]
-            x, activations = block(x, block_biases)
+            x, activations = self._run(block, x, block_biases)
             gated.append(activations)
         length = x.shape[1]
         return self._project([activations[:, activations.shape[1] - length :] for activations in gated])
@@ -231,10 +234,18 @@ class WaveNet(nn.Module):
         for block, block_biases, queue in zip(self.blocks, self._by_block(biases), state.queues, strict=True):
             x = torch.cat([queue, x], dim=1)
             queues.append(x[:, x.shape[1] - queue.shape[1] :].clone())
-            x, activations = block(x, block_biases)
+            x, activations = self._run(block, x, block_biases)
             gated.append(activations)
         after = State(state.time + length, samples[:, length:].clone(), queues)
         return self.distribution.place(self._project(gated), prediction), after
+
+    def _run(self, block: nn.Module, x: Tensor, biases: Tensor | None) -> tuple[Tensor, Tensor]:
+        result: tuple[Tensor, Tensor]
+        if self.recompute and torch.is_grad_enabled():
+            result = checkpoint(block, x, biases, use_reentrant=False)
+        else:
+            result = block(x, biases)
+        return result
 
     def _inputs(self, samples: Tensor, start: int, conditioning: Conditioning) -> tuple[Tensor, Prediction | None]:
         """What the stack is fed: samples `(B, history + T)`, of which the last T begin at time `start`.

@@ -26,9 +26,13 @@ class TrainConfig:
     The learning rates rise linearly over `warmup_steps` and fall linearly to zero over the last `decay_share` of
     the run. With `optimizer = "muon"` the matrices take `muon_learning_rate`, the rest `learning_rate` with Adam;
     `weight_decay` is Muon's.
-    `precision = "auto"` is bfloat16 where the hardware multiplies it, else float32; `compile = "auto"` compiles
-    where the precision is bfloat16, which is where it pays. `evaluation_seconds` bounds the held-out audio scored
-    at each evaluation, `audio_seconds` what TensorBoard gets to hear. `voices` restricts training to these
+    `batch_size` windows make a step, however many processes share them; with `accumulate` each takes its part of them
+    in that many turns, which costs time and saves memory, as does `checkpoint_activations` (computing them again for
+    the gradient). `precision = "auto"` is bfloat16 where the hardware multiplies it, else float32; `compile = "auto"`
+    compiles where the precision is bfloat16, which is where it pays. `evaluation_seconds` bounds the held-out audio
+    scored at each evaluation; at each the last `keep_models` models are kept, beside the best and the newest. With
+    `audio` each leaves `audio_seconds` of generated sound in the run's folder, made beside the training; TensorBoard
+    gets as much to hear. `voices` restricts training to these
     speakers of the dataset. `init_from` is a model file to start from; what of it does not fit is named and left out.
     """
 
@@ -38,6 +42,8 @@ class TrainConfig:
     init_from: Path | None = None
     voices: tuple[str, ...] = ()
     batch_size: int = 2
+    accumulate: int = 1
+    checkpoint_activations: bool = False
     window: int = 4000
     optimizer: Literal["muon", "adam"] = "muon"
     learning_rate: float = 1e-3
@@ -54,39 +60,69 @@ class TrainConfig:
     evaluate_every: int = 1000
     checkpoint_every: int = 500
     evaluation_seconds: float = 30.0
+    keep_models: int = 0
     tensorboard: bool = False
+    audio: bool = False
     audio_seconds: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "window", "log_every", "evaluate_every", "checkpoint_every"):
+        for name in ("steps", "batch_size", "accumulate", "window", "log_every", "evaluate_every", "checkpoint_every"):
             if not 1 <= getattr(self, name) <= 2**31:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 1 to 2^31")
         for name in ("learning_rate", "muon_learning_rate", "gradient_clip", "evaluation_seconds", "audio_seconds"):
             if not 0 < getattr(self, name) < 1e38:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a positive number below 1e38")
-        for name in ("warmup_steps", "seed", "weight_decay"):
+        for name in ("warmup_steps", "seed", "weight_decay", "keep_models"):
             if not 0 <= getattr(self, name) < 2**63:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more, below 2^63")
         for name, below in (("decay_share", 1.0000001), ("ema_decay", 1.0)):
             if not 0 <= getattr(self, name) < below:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a share from 0 to 1")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size is {self.batch_size}; expected a multiple of accumulate, {self.accumulate}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetShare:
+    """One of several prepared datasets: its share of the windows is its `weight` over the sum of all."""
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = _STRICT
+
+    path: Path
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < 1e38:
+            raise ValueError(f"weight is {self.weight}; expected a positive number")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """`dataset` is a prepared dataset, `run` the folder that training writes; both relative to where it is run."""
+    """`dataset` is a prepared dataset, or several with weights; `run` the folder that training writes.
+
+    Both are relative to where it is run.
+    """
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = _STRICT
 
-    dataset: Path
+    dataset: Path | tuple[DatasetShare, ...]
     run: Path
     train: TrainConfig
     model: WaveNetConfig
 
+    def __post_init__(self) -> None:
+        if not self.datasets:
+            raise ValueError("dataset is an empty list; expected a prepared dataset, or several with path and weight")
+
+    @property
+    def datasets(self) -> tuple[DatasetShare, ...]:
+        return self.dataset if isinstance(self.dataset, tuple) else (DatasetShare(path=self.dataset),)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in `recipe.json` and in checkpoints."""
+        several = [{"path": str(share.path), "weight": share.weight} for share in self.datasets]
         return {
-            "dataset": str(self.dataset),
+            "dataset": several if isinstance(self.dataset, tuple) else str(self.dataset),
             "run": str(self.run),
             "model": self.model.to_dict(),
             "train": {
@@ -115,7 +151,10 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     try:
         return TypeAdapter(Recipe).validate_json(json.dumps(values, default=str))
     except ValidationError as error:
-        raise ValueError(f"{path}: {_explain(error.errors()[0])}") from error
+        errors = error.errors()
+        alike = [one for one in errors if one["loc"][:1] == errors[0]["loc"][:1]]  # a choice fails in each of its ways
+        closest = max(alike, key=lambda one: len(one["loc"]))
+        raise ValueError(f"{path}: {_explain(closest)}") from error
 
 
 def _apply(values: dict[str, Any], setting: str) -> None:
@@ -139,7 +178,7 @@ _KINDS = {kind.kind for kind in (Categorical, LogisticMixture, GaussianMixture)}
 
 
 def _explain(error: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in error["loc"] if part not in _KINDS)
+    key = ".".join(str(part) for part in error["loc"] if part not in _KINDS and "[" not in str(part))
     if error["type"] == "unexpected_keyword_argument":
         close = difflib.get_close_matches(key, list(_keys(Recipe)), n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_keys(Recipe))}"

@@ -4,23 +4,26 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from wavenet.audio import from_int16
 from wavenet.conditioning import Conditioning
 from wavenet.config import WaveNetConfig
-from wavenet.dataset import Batch, PreparedClip, PreparedDataset, WindowSampler
+from wavenet.dataset import Batch, PreparedClip, PreparedDataset, Source, WindowSampler
+from wavenet.distributed import ALONE, Processes
 from wavenet.evaluation import Score, about, condition_on, evaluate, speaker_of
 from wavenet.model import WaveNet
 from wavenet.optimizer import optimizers_for, rate_share
 from wavenet.recipe import Recipe, TrainConfig
 
-__all__ = ["Observer", "Progress", "Trainer"]
+__all__ = ["Objective", "Observer", "Progress", "Silence", "Trainer", "multiplies_bfloat16"]
 
 
 class Observer(Protocol):
@@ -39,40 +42,100 @@ class Observer(Protocol):
         """Held-out bits per sample of the averaged model at this step; `example` is a held-out clip's conditioning."""
 
 
+class Silence:
+    """An observer that says nothing."""
+
+    def note(self, message: str) -> None:
+        pass
+
+    def stepped(self, step: int, bits: float) -> None:
+        pass
+
+    def logged(self, record: dict[str, float]) -> None:
+        pass
+
+    def evaluated(self, step: int, bits: float, model: WaveNet, example: Conditioning) -> None:
+        pass
+
+
 @dataclass
 class Progress:
-    """Where a run stands. `bits_sum` over `bits_count` is the training loss since the last log line."""
+    """Where a run stands. `bits_sum` over `bits_count` is the training loss since the last log line.
+
+    `best_bits` is the lowest held-out figure so far.
+    """
 
     step: int = 0
     bits_sum: float = 0.0
     bits_count: int = 0
     seconds: float = 0.0
     metrics_bytes: int = 0
+    best_bits: float = math.inf
+
+
+class Objective(nn.Module):
+    """What training makes small: the bits of a batch's samples, for a `WaveNet` and windows of a `WindowSampler`."""
+
+    def __init__(self, model: WaveNet, margin: int, autocast: bool) -> None:
+        super().__init__()
+        self.model, self.margin, self.autocast = model, margin, autocast
+
+    def forward(
+        self, samples: Tensor, scored: Tensor, times: Tensor, lengths: Tensor, speakers: Tensor | None
+    ) -> Tensor:
+        """Samples `(B, margin + context + window + margin)` int16, scored `(B, window)`, the rest `(B,)` -> `()`.
+
+        The sum over the scored samples.
+        """
+        model, margin, waveform = self.model, self.margin, from_int16(samples)
+        conditioning = Conditioning(speaker=speakers)
+        if model.log_mel is not None:
+            with torch.no_grad():
+                features, first = model.log_mel.around(waveform, margin, times, lengths)
+            conditioning = Conditioning(speakers, features, model.log_mel.config.silence, first)
+        symbols = model.encode(waveform)[:, margin : samples.shape[1] - margin]
+        with torch.autocast(samples.device.type, torch.bfloat16, enabled=self.autocast):
+            parameters = model(symbols[:, :-1], conditioning)[:, :, -scored.shape[1] :]
+        log_probs = model.distribution.log_prob(parameters, symbols[:, -scored.shape[1] :])
+        return -(log_probs * scored).sum() / math.log(2)
 
 
 class Trainer:
-    """Model, average, optimizers and progress of one run; `step` does one step, `state` is all of it."""
+    """Model, average, optimizers and progress of one run; `step` does one step, `state` is all of it.
 
-    def __init__(self, recipe: Recipe, observer: Observer) -> None:
-        self.config, self.observer = recipe.train, observer
-        self.dataset = PreparedDataset(recipe.dataset)
-        clips = self.dataset.split("train", recipe.train.voices)
+    Of several processes each takes its rows of every batch; they all hold the same model.
+    """
+
+    def __init__(self, recipe: Recipe, observer: Observer, processes: Processes = ALONE) -> None:
+        self.config, self.observer, self.processes = recipe.train, observer, processes
+        self.datasets = [PreparedDataset(share.path) for share in recipe.datasets]
+        sources = _sources(recipe, self.datasets, lambda dataset: "train")
+        clips = [clip for source in sources for clip in source.clips]
         self.recipe = recipe = replace(recipe, model=_with_speakers(recipe.model, clips))
-        if self.dataset.sample_rate != recipe.model.sample_rate:
+        for dataset in self.datasets:
+            if dataset.sample_rate != recipe.model.sample_rate:
+                raise ValueError(
+                    f"{dataset.path} has {dataset.sample_rate} Hz, the recipe's model.sample_rate is "
+                    f"{recipe.model.sample_rate}; prepare the dataset with --sample-rate {recipe.model.sample_rate}"
+                )
+        share, left = divmod(self.config.batch_size, processes.count * self.config.accumulate)
+        if left:
             raise ValueError(
-                f"{recipe.dataset} has {self.dataset.sample_rate} Hz, the recipe's model.sample_rate is "
-                f"{recipe.model.sample_rate}; prepare the dataset with --sample-rate {recipe.model.sample_rate}"
+                f"train.batch_size is {self.config.batch_size}; expected a multiple of {processes.count} processes "
+                f"times train.accumulate, {self.config.accumulate}"
             )
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        begin = processes.rank * share * self.config.accumulate
+        self.parts = [slice(begin + turn * share, begin + (turn + 1) * share) for turn in range(self.config.accumulate)]
+        self.device = torch.device("cuda", processes.local_rank) if torch.cuda.is_available() else torch.device("cpu")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             self.model = WaveNet(recipe.model)
+        self.model.recompute = self.config.checkpoint_activations
         self.model.to(self.device)
         self.average = copy.deepcopy(self.model)
         self.optimizers = optimizers_for(self.model, self.config)
         self.sampler = WindowSampler(
-            dataset=self.dataset,
-            clips=clips,
+            sources=sources,
             context=-(-self.model.context // self.model.grid) * self.model.grid,
             window=self.config.window,
             batch_size=self.config.batch_size,
@@ -80,23 +143,19 @@ class Trainer:
             margin=self.model.margin,
             grid=self.model.grid,
         )
-        held_out = self.dataset.split(self.dataset.held_out_split, recipe.train.voices)
-        if recipe.model.speakers:
-            held_out = tuple(clip for clip in held_out if clip.speaker in recipe.model.speakers)
-            if not held_out:
-                raise ValueError(f"{recipe.dataset}: no held-out clip is by a speaker that is trained on")
-        seconds = self.config.evaluation_seconds
-        self.held_out = about(held_out, int(seconds * self.dataset.sample_rate))
+        self.held_out = _held_out(recipe, self.datasets)
         self.progress = Progress()
         self.autocast = _wants_bfloat16(self.config, self.device)
-        self.loss: Callable[..., Tensor] = self._eager_loss
+        objective = Objective(self.model, self.sampler.margin, self.autocast)
+        self.objective = DistributedDataParallel(objective) if processes.count > 1 else objective
+        self.loss: Callable[..., Tensor] = self.objective
         self._compile()
 
     def _compile(self) -> None:
         """Compile the loss where asked to, and fall back to eager, saying so, where that fails."""
         if self.config.compile == "off" or (self.config.compile == "auto" and not self.autocast):
             return
-        compiled = torch.compile(self._eager_loss, dynamic=False)
+        compiled = torch.compile(self.objective, dynamic=False)
 
         def first_call(*batch: Any) -> Tensor:
             try:
@@ -104,49 +163,33 @@ class Trainer:
                 self.loss = compiled
             except RuntimeError as error:
                 self.observer.note(f"torch.compile does not work here ({str(error).splitlines()[0]}); training eagerly")
-                self.loss = self._eager_loss
-                loss = self._eager_loss(*batch)
+                self.loss = self.objective
+                loss = self.objective(*batch)
             return loss
 
         self.loss = first_call
 
     def batch_loss(self, batch: Batch) -> Tensor:
-        """Mean bits per scored sample of a batch, on the training device."""
+        """This part's share of the batch's mean bits per scored sample, on the training device."""
         names = self.recipe.model.speakers
         speakers = torch.tensor([names.index(clip.speaker or "") for clip in batch.clips]) if names else None
         lengths = torch.tensor([clip.samples for clip in batch.clips])
         tensors = (batch.samples, batch.scored, batch.times, lengths, speakers)
-        return self.loss(*(None if tensor is None else tensor.to(self.device) for tensor in tensors))
-
-    def _eager_loss(
-        self, samples: Tensor, scored: Tensor, times: Tensor, lengths: Tensor, speakers: Tensor | None
-    ) -> Tensor:
-        """Samples `(B, margin + context + window + margin)` int16, scored `(B, window)`, the rest `(B,)`."""
-        model, margin, waveform = self.model, self.sampler.margin, from_int16(samples)
-        conditioning = Conditioning(speaker=speakers)
-        if model.log_mel is not None:
-            with torch.no_grad():
-                features, first = model.log_mel.around(waveform, margin, times, lengths)
-            conditioning = Conditioning(speakers, features, model.log_mel.config.silence, first)
-        symbols = model.encode(waveform)[:, margin : samples.shape[1] - margin]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            parameters = model(symbols[:, :-1], conditioning)[:, :, -scored.shape[1] :]
-        log_probs = model.distribution.log_prob(parameters, symbols[:, -scored.shape[1] :])
-        return -(log_probs * scored).sum() / scored.sum() / math.log(2)
+        bits = self.loss(*(None if tensor is None else tensor.to(self.device) for tensor in tensors))
+        return bits / batch.scored_in_all
 
     def step(self) -> float:
         """One step of gradient descent; its loss in bits per sample. `FloatingPointError` if that is not finite."""
         begun = time.perf_counter()
-        batch = self.sampler.batch(self.progress.step)
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        loss = self.batch_loss(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
-        bits = loss.item()
-        if not math.isfinite(bits) or not math.isfinite(float(norm)):
+        bits = self._accumulate_gradient()
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip))
+        if not math.isfinite(bits) or not math.isfinite(norm):
+            step = self.progress.step
+            clips = ", ".join(clip.name for clip in self.sampler.batch(step).clips)
             raise FloatingPointError(
-                f"step {self.progress.step + 1}: the loss is {bits:.4g} and its gradient {float(norm):.4g}; "
+                f"step {step + 1}: the loss is {bits:.4g} and its gradient {norm:.4g}, on windows of {clips}; "
                 "training stopped, the last checkpoint (if there is one) is kept; try lower learning rates"
             )
         for optimizer in self.optimizers:
@@ -160,6 +203,18 @@ class Trainer:
         self.progress.seconds += time.perf_counter() - begun
         return bits
 
+    def _accumulate_gradient(self) -> float:
+        """The gradient of a whole batch, part by part; its bits per sample, over all processes."""
+        bits = torch.zeros((), device=self.device)
+        for turn, rows in enumerate(self.parts):
+            batch = self.sampler.batch(self.progress.step, rows)
+            waits = isinstance(self.objective, DistributedDataParallel) and turn + 1 < len(self.parts)
+            with self.objective.no_sync() if waits else nullcontext():  # type: ignore[operator]
+                loss = self.batch_loss(batch)
+                (loss * self.processes.count).backward()  # type: ignore[no-untyped-call]  # they are averaged
+            bits += loss.detach()
+        return float(self.processes.total(bits))
+
     @torch.no_grad()
     def _update_average(self) -> None:
         """Exponential moving average of the weights, with a shorter memory while the run is young."""
@@ -167,24 +222,32 @@ class Trainer:
         torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
 
     def evaluate(self) -> float:
-        """Bits per sample of the averaged model on the held-out clips."""
-        return Score.pooled(evaluate(self.average, self.dataset, self.held_out).values()).bits
+        """Bits per sample of the averaged model on the held-out clips, of which each process takes some."""
+        scores: list[Score] = []
+        for dataset, clips in self.held_out:
+            mine = clips[self.processes.rank :: self.processes.count]
+            scores += evaluate(self.average, dataset, mine).values()
+        return Score.pooled(self.processes.gather(scores)).bits
 
     def example(self) -> Conditioning:
         """The conditioning of the first held-out clip."""
-        clip = self.held_out[0]
-        waveform = from_int16(self.dataset.read(clip)).to(self.device)
+        dataset, (clip, *_) = self.held_out[0]
+        waveform = from_int16(dataset.read(clip)).to(self.device)
         return condition_on(self.average, waveform, speaker_of(self.average, clip))
 
     def state(self) -> dict[str, Any]:
         return {
             "recipe": self.recipe.to_dict(),
-            "dataset_sha256": self.dataset.manifest.sha256,
+            "dataset_sha256": self._checksums,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "progress": vars(self.progress).copy(),
         }
+
+    @property
+    def _checksums(self) -> str:
+        return " ".join(dataset.manifest.sha256 for dataset in self.datasets)
 
     @torch.no_grad()
     def begin_with(self, path: Path) -> None:
@@ -211,10 +274,9 @@ class Trainer:
         if not _is_recipe(state["recipe"]) or not isinstance(state["progress"], dict):
             raise ValueError(f"the checkpoint in {self.recipe.run} is damaged; begin another run with --set run=FOLDER")
         _refuse_changed_recipe(state["recipe"], self.recipe.to_dict())
-        if state["dataset_sha256"] != self.dataset.manifest.sha256:
-            raise ValueError(
-                f"{self.recipe.dataset} has changed since the run began; start a new run, with another `run`"
-            )
+        if state["dataset_sha256"] != self._checksums:
+            changed = ", ".join(str(dataset.path) for dataset in self.datasets)
+            raise ValueError(f"{changed} has changed since the run began; start a new run, with another `run`")
         try:
             self.model.load_state_dict(state["model"])
             self.average.load_state_dict(state["average"])
@@ -227,6 +289,40 @@ class Trainer:
                 raise ValueError("it has weights that are not finite")
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise ValueError(f"the checkpoint in {self.recipe.run} does not fit its recipe ({error})") from error
+
+
+def _sources(
+    recipe: Recipe, datasets: Sequence[PreparedDataset], split: Callable[[PreparedDataset], str]
+) -> tuple[Source, ...]:
+    """The clips of a split of each dataset that the recipe trains on, with the datasets' weights."""
+    sources = []
+    for dataset, share in zip(datasets, recipe.datasets, strict=True):
+        present = {clip.speaker for clip in dataset.clips}
+        voices = [voice for voice in recipe.train.voices if len(datasets) == 1 or voice in present]
+        if voices or not recipe.train.voices:
+            sources.append(Source(dataset, dataset.split(split(dataset), voices), share.weight))
+    found = {clip.speaker for source in sources for clip in source.dataset.clips}
+    for voice in recipe.train.voices:
+        if voice not in found:
+            raise ValueError(f"train.voices names {voice!r}, and none of the datasets has that speaker")
+    return tuple(sources)
+
+
+def _held_out(
+    recipe: Recipe, datasets: Sequence[PreparedDataset]
+) -> list[tuple[PreparedDataset, tuple[PreparedClip, ...]]]:
+    """What training is watched on: about `evaluation_seconds` of the held-out clips, each dataset giving its part."""
+    chosen = []
+    sources = _sources(recipe, datasets, lambda dataset: dataset.held_out_split)
+    for source in sources:
+        clips = source.clips
+        if recipe.model.speakers:
+            clips = tuple(clip for clip in clips if clip.speaker in recipe.model.speakers)
+            if not clips:
+                raise ValueError(f"{source.dataset.path}: no held-out clip is by a speaker that is trained on")
+        seconds = recipe.train.evaluation_seconds / len(sources)
+        chosen.append((source.dataset, about(clips, int(seconds * source.dataset.sample_rate))))
+    return chosen
 
 
 def _with_speakers(model: WaveNetConfig, clips: Sequence[PreparedClip]) -> WaveNetConfig:
@@ -244,8 +340,11 @@ def _with_speakers(model: WaveNetConfig, clips: Sequence[PreparedClip]) -> WaveN
 
 def _wants_bfloat16(config: TrainConfig, device: torch.device) -> bool:
     """`auto` takes bfloat16 where the hardware multiplies it: emulated, it is forty times slower than float32."""
-    if config.precision != "auto":
-        return config.precision == "bfloat16"
+    return multiplies_bfloat16(device) if config.precision == "auto" else config.precision == "bfloat16"
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware has units for bfloat16."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

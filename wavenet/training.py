@@ -4,8 +4,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from wavenet.atomic import write_atomically
+import torch
+
+from wavenet.atomic import remove_leftovers, write_atomically
 from wavenet.checkpoint import load_checkpoint, save_checkpoint
+from wavenet.distributed import ALONE, Processes
 from wavenet.optimizer import rate_share
 from wavenet.recipe import Recipe
 from wavenet.trainer import Observer, Trainer
@@ -19,10 +22,14 @@ def train(
     *,
     resume: bool = False,
     stop: Callable[[], bool] = lambda: False,
+    processes: Processes = ALONE,
 ) -> bool:
     """Train to the recipe's last step; `False` if `stop()` said to stop before. Either way a checkpoint is there.
 
-    Writes into `recipe.run`: `recipe.json`, `metrics.jsonl`, `checkpoint.pt`, `model.safetensors` (the average).
+    Writes into `recipe.run`: `recipe.json`, `metrics.jsonl`, `checkpoint.pt`, and the averaged model: the newest as
+    `model.safetensors`, that of the best evaluation as `best.safetensors`, and with `keep_models` those of the last
+    evaluations as `model-STEP.safetensors`.
+    Of several processes, which all call this, the first writes.
     Raises `FileExistsError` where a run is there and `resume` is off; `FloatingPointError` when training diverges.
     """
     present = [name for name in ("checkpoint.pt", "model.safetensors", "metrics.jsonl") if (recipe.run / name).exists()]
@@ -39,17 +46,21 @@ def train(
             f"{recipe.run} holds {', '.join(present)} but no checkpoint to go on from; "
             "begin another run with --set run=FOLDER"
         )
-    trainer = Trainer(recipe, observer)
-    observer.note(f"training on {trainer.device}, in {'bfloat16' if trainer.autocast else 'float32'}")
+    trainer = Trainer(recipe, observer, processes)
+    several = f", {processes.count} processes" if processes.count > 1 else ""
+    observer.note(f"training on {trainer.device.type}, in {'bfloat16' if trainer.autocast else 'float32'}{several}")
     if found is not None:
         trainer.restore(found)
         observer.note(f"resumed at step {trainer.progress.step}")
     elif recipe.train.init_from is not None:
         trainer.begin_with(recipe.train.init_from)
-    recipe.run.mkdir(parents=True, exist_ok=True)
-    write_atomically(recipe.run / "recipe.json", json.dumps(recipe.to_dict(), indent=2).encode())
-    if found is None:
-        save_checkpoint(recipe.run, trainer.state())
+    processes.wait()  # nobody writes before all have looked
+    if processes.first:
+        recipe.run.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(recipe.run)
+        write_atomically(recipe.run / "recipe.json", json.dumps(recipe.to_dict(), indent=2).encode())
+        if found is None:
+            save_checkpoint(recipe.run, trainer.state())
     metrics = _Metrics(recipe.run / "metrics.jsonl", trainer)
     if not trainer.progress.metrics_bytes:
         metrics.evaluate()
@@ -59,7 +70,9 @@ def train(
 
 
 def _save(trainer: Trainer) -> None:
-    """The model file and the checkpoint, of the same step."""
+    """The newest model file and the checkpoint, of the same step."""
+    if not trainer.processes.first:
+        return
     trainer.average.save_pretrained(trainer.recipe.run / "model.safetensors")
     save_checkpoint(trainer.recipe.run, trainer.state())
 
@@ -67,7 +80,7 @@ def _save(trainer: Trainer) -> None:
 def _loop(trainer: Trainer, metrics: "_Metrics", stop: Callable[[], bool]) -> bool:
     config, progress = trainer.config, trainer.progress
     while progress.step < config.steps:
-        if stop():
+        if trainer.processes.total(torch.tensor(float(stop()), device=trainer.device)):  # all, or none
             return False
         bits = trainer.step()
         trainer.observer.stepped(progress.step, bits)
@@ -86,6 +99,8 @@ class _Metrics:
 
     def __init__(self, path: Path, trainer: Trainer) -> None:
         self.path, self.trainer = path, trainer
+        if not trainer.processes.first:
+            return
         path.touch()
         with open(path, "r+b") as file:
             kept = min(path.stat().st_size, trainer.progress.metrics_bytes)
@@ -106,9 +121,24 @@ class _Metrics:
         trainer = self.trainer
         bits = trainer.evaluate()
         self._write(step=trainer.progress.step, held_out_bits=bits)
-        trainer.observer.evaluated(trainer.progress.step, bits, trainer.average, trainer.example())
+        if trainer.processes.first:
+            self._keep(bits)
+            trainer.observer.evaluated(trainer.progress.step, bits, trainer.average, trainer.example())
+
+    def _keep(self, bits: float) -> None:
+        """The models of this evaluation that the recipe asks to keep. A resumed run writes the same ones again."""
+        trainer, step = self.trainer, self.trainer.progress.step
+        if step and bits < trainer.progress.best_bits:
+            trainer.progress.best_bits = bits
+            trainer.average.save_pretrained(trainer.recipe.run / "best.safetensors")
+        if step and trainer.config.keep_models:
+            trainer.average.save_pretrained(trainer.recipe.run / f"model-{step:08}.safetensors")
+            for old in sorted(trainer.recipe.run.glob("model-????????.safetensors"))[: -trainer.config.keep_models]:
+                old.unlink()
 
     def _write(self, **record: float) -> None:
+        if not self.trainer.processes.first:
+            return
         record["seconds"] = round(self.trainer.progress.seconds, 3)
         line = (json.dumps(record) + "\n").encode()
         try:

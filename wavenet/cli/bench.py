@@ -11,8 +11,11 @@ import typer
 
 from wavenet.benchmark import SHAPES, Limit, Row, cases, cost_curves, measure
 from wavenet.cli.options import AsJson
+from wavenet.config import WaveNetConfig
 from wavenet.engines import IncrementalEngine, NativeEngine, WeightType
 from wavenet.model import WaveNet
+from wavenet.train_benchmark import measure_training, reading_seconds, train_cases
+from wavenet.trainer import multiplies_bfloat16
 
 __all__ = ["bench"]
 
@@ -25,10 +28,11 @@ def bench(
     batch: Annotated[list[int] | None, typer.Option(help="Streams at once; repeatable; 1 and 16 if not given.")] = None,
     threads: Annotated[list[int] | None, typer.Option(help="Repeatable; 1 and 2 if not given.")] = None,
     seconds: Annotated[float, typer.Option(help="Time for each case in each of five rounds.")] = 0.3,
+    train: Annotated[bool, typer.Option("--train", help="Measure training instead, on all cores.")] = False,
     curves: Annotated[bool, typer.Option("--curves", help="Time per sample against the model's size instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure engines side by side: samples per second, and the share of what one core could reach."""
+    """Measure engines side by side: samples per second, and the share of what one core could reach. Or training."""
     if shape is not None and (model is not None or shape not in SHAPES):
         raise ValueError(f"--shape is {shape!r}; expected one of {', '.join(SHAPES)}, or a model file instead")
     if curves and (batch or threads):
@@ -38,6 +42,11 @@ def bench(
     for name, counts in (("--batch", batch or []), ("--threads", threads or [])):
         if not all(1 <= count <= 1024 for count in counts):
             raise ValueError(f"{name} is {min(counts)}; expected 1 to 1024")
+    if train:
+        if model is not None or batch or threads or curves:
+            raise ValueError("--train measures a shape; leave MODEL, --batch, --threads and --curves out")
+        _bench_training(SHAPES[shape or "standard"], as_json)
+        return
     torch.set_num_threads(1)  # one core for each engine, unless its own threads are counted
     torch.manual_seed(0)
     network = WaveNet(SHAPES[shape or "standard"]).eval() if model is None else WaveNet.from_pretrained(model)
@@ -56,6 +65,29 @@ def bench(
     if refusal:
         print(f"no native engine: {refusal}")
     print(f"{os.cpu_count()} cores; {network.multiply_adds:,} multiply-adds a sample; medians of rounds in turn")
+
+
+def _bench_training(config: WaveNetConfig, as_json: bool) -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rows = measure_training(config, train_cases(device))
+    reading = reading_seconds(config, batch=2, window=4000)
+    (usual,) = (row for row in rows if (row.case.batch, row.case.window) == (2, 4000))
+    share = reading / (reading + 8000 / usual.rate)
+    if as_json:
+        print(json.dumps({"rows": [asdict(row) for row in rows], "reading_share": share}, indent=2))
+        return
+    print(f"{'network':9}{'precision':>10}{'':14}{'batch':>11}{'samples/s':>11}{'ratio':>7}{'memory':>10}  of products")
+    for row in rows:
+        case = row.case
+        how = "compiled" if case.compiled else "checkpointed" if case.recompute else "eager"
+        print(
+            f"{case.network:9}{case.precision:>10}{how:>14}{f'{case.batch} x {case.window:,}':>11}{row.rate:11,.0f}"
+            f"{row.rate / rows[0].rate:7.2f}{row.memory / 1e6:7,.0f} MB{row.share:8.0%}"
+        )
+    print(f"reading 2 x 4,000 samples and their context: {1000 * reading:.2f} ms, {share:.2%} of a step")
+    if not multiplies_bfloat16(device):
+        print("bfloat16 is left out: this processor has no units for it")
+    print(f"{device.type}, {torch.get_num_threads()} threads; medians of rounds in turn, each case in its own process")
 
 
 def _table(rows: list[Row], limits: dict[WeightType, Limit]) -> str:

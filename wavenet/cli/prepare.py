@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,7 @@ def prepare(
     config = PrepareConfig(sample_rate=sample_rate, trim_db=trim_db or None)
     clips = find_clips(source, corpus, held_out=held_out, speakers=speakers, download=download)
     jobs = jobs or os.cpu_count() or 1
+    begun, resumed = time.perf_counter(), dataset.with_name(dataset.name + ".partial").exists()
     try:
         with tqdm(total=len(clips), unit="clip", desc="prepare", disable=None) as bar:
             skipped = prepare_dataset(clips, dataset, config, jobs=jobs, force=force, progress=bar.update)
@@ -55,3 +57,6 @@ def prepare(
         minutes = sum(clip.samples for clip in members) / prepared.sample_rate / 60
         print(f"{split}: {len(members)} clips, {minutes:.1f} minutes")
     print(f"wrote {dataset}: {len(prepared.clips)} clips at {prepared.sample_rate} Hz, {len(skipped)} skipped")
+    if not resumed:
+        length, seconds = prepared.manifest.samples / prepared.sample_rate, time.perf_counter() - begun
+        print(f"{length / 60:.1f} minutes in {seconds:.1f} s, {length / seconds:,.0f} times real time, --jobs {jobs}")

@@ -5,16 +5,22 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from torch import Tensor
 from tqdm import tqdm
 
+from wavenet.audio import write_audio
 from wavenet.conditioning import Conditioning
+from wavenet.distributed import Processes, joined
+from wavenet.listening import Listener
 from wavenet.model import WaveNet
-from wavenet.recipe import load_recipe
+from wavenet.recipe import Recipe, load_recipe
 from wavenet.tensorboard import TensorBoardWriter
+from wavenet.trainer import Observer, Silence
 from wavenet.training import train as run_training
 
 __all__ = ["train"]
@@ -23,10 +29,14 @@ __all__ = ["train"]
 class _TrainingConsole:
     """Shows a run: a progress bar where there is a terminal, and a line for each evaluation."""
 
-    def __init__(self, steps: int, samples_per_step: int, tensorboard: TensorBoardWriter | None) -> None:
-        self.bar = tqdm(total=steps, unit="step", desc="train", disable=None)
-        self.samples_per_step = samples_per_step
-        self.tensorboard = tensorboard
+    def __init__(self, recipe: Recipe) -> None:
+        config, self.run = recipe.train, recipe.run
+        self.bar = tqdm(total=config.steps, unit="step", desc="train", disable=None)
+        self.samples_per_step = config.batch_size * config.window
+        self.tensorboard = TensorBoardWriter(recipe.run / "tensorboard") if config.tensorboard else None
+        hearers: list[Callable[[int, Tensor, int], None]] = [self.keep_audio] if config.audio else []
+        hearers += [self.tensorboard.heard] if self.tensorboard is not None else []
+        self.listener = Listener(config.audio_seconds, hearers) if hearers else None
         self.begun: tuple[int, float] | None = None
 
     def note(self, message: str) -> None:
@@ -48,8 +58,17 @@ class _TrainingConsole:
 
     def evaluated(self, step: int, bits: float, model: WaveNet, example: Conditioning) -> None:
         self.note(f"step {step:>6}: {bits:.3f} bits/sample held out")
-        if self.tensorboard is not None:
-            self.tensorboard.evaluated(step, model, example)
+        if self.listener is not None:
+            self.listener.evaluated(step, model, example)
+
+    def keep_audio(self, step: int, audio: Tensor, sample_rate: int) -> None:
+        (self.run / "audio").mkdir(exist_ok=True)
+        write_audio(self.run / "audio" / f"step-{step:08}.wav", audio, sample_rate)
+
+    def close(self) -> None:
+        self.bar.close()
+        if self.listener is not None:
+            self.listener.close()
 
 
 def train(
@@ -61,8 +80,11 @@ def train(
 ) -> None:
     """Train a model. Ctrl-C saves a checkpoint; --resume goes on as if nothing had happened."""
     loaded = load_recipe(recipe, set_ or [])
-    config = loaded.train
-    writer = TensorBoardWriter(loaded.run / "tensorboard", config.audio_seconds) if config.tensorboard else None
+    with joined() as processes:
+        _train(loaded, resume, processes)
+
+
+def _train(recipe: Recipe, resume: bool, processes: Processes) -> None:
     stopping = threading.Event()
 
     def stop(signum: int, frame: object) -> None:
@@ -74,10 +96,15 @@ def train(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    console = _TrainingConsole(config.steps, config.batch_size * config.window, writer)
-    finished = run_training(loaded, console, resume=resume, stop=stopping.is_set)
-    console.bar.close()
+    observer: Observer = Silence()
+    if processes.first:
+        observer = _TrainingConsole(recipe)
+    finished = run_training(recipe, observer, resume=resume, stop=stopping.is_set, processes=processes)
+    if isinstance(observer, _TrainingConsole):
+        observer.close()
+        if finished:
+            print(f"wrote {recipe.run / 'model.safetensors'}")
+        else:
+            print(f"checkpoint saved in {recipe.run}; the same command with --resume goes on", file=sys.stderr)
     if not finished:
-        print(f"checkpoint saved in {loaded.run}; the same command with --resume goes on", file=sys.stderr)
         raise typer.Exit(130)
-    print(f"wrote {loaded.run / 'model.safetensors'}")
