@@ -131,7 +131,7 @@ def test_every_error_of_conditioned_generation(wavenet, vocoder_file: Path, mode
     say, ann = ("generate", vocoder_file, "-o", out), ("--speaker", "ann")
     wavenet(*say).fails_with("needs a speaker by name; it knows ann, bob")
     wavenet(*say, "--speaker", "zoe", "--features-from", clip).fails_with("speaker 'zoe' is unknown")
-    wavenet(*say, *ann).fails_with("needs features, (20, frames); see --features and --features-from")
+    wavenet(*say, *ann).fails_with("needs features, (20, frames); --features or --features-from")
     wavenet(*say, *ann, "--features", tmp_path / "wrong.npy").fails_with("(21, 9); the model needs (20, frames)")
     wavenet(*say, *ann, "--features", tmp_path / "none.npy").fails_with("none.npy: no such feature file")
     wavenet(*say, *ann, "--features-from", tmp_path / "no.wav").fails_with("no.wav: no such audio file")
@@ -403,7 +403,10 @@ def test_audio_is_streamed_to_standard_output(model_file: Path, tmp_path: Path) 
     command = [sys.executable, "-m", "wavenet", "generate", str(model_file), "--seconds", "0.2", "-o"]
     piped = subprocess.run([*command, "-"], capture_output=True)
     assert piped.returncode == 0, piped.stderr
+    assert len(piped.stderr.splitlines()) == 1
     assert b"samples/s" in piped.stderr
+    closed = subprocess.run(f"{' '.join([*command, '-'])} | head -c 50 > /dev/null", shell=True, capture_output=True)
+    assert not closed.stderr.decode()
     assert subprocess.run([*command, str(tmp_path / "file.wav")], capture_output=True).returncode == 0
     streamed, rate = soundfile.read(io.BytesIO(piped.stdout), dtype="int16")
     written, _ = soundfile.read(tmp_path / "file.wav", dtype="int16")

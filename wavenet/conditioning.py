@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wavenet.features import LogMelConfig
+from wavenet.features import LogMelConfig, log_mel_refusal
 from wavenet.upsample import UPSAMPLERS
 
 __all__ = ["Conditioner", "Conditioning", "ConditioningConfig", "check_features", "check_speaker"]
@@ -112,17 +112,18 @@ def check_features(
             raise ValueError("the model is not conditioned on features; leave them out")
         return None
     if features is None:
-        raise ValueError(f"the model needs features, ({config.bins}, frames); see --features and --features-from")
+        raise ValueError(f"the model needs features, ({config.bins}, frames); --features or --features-from")
     if isinstance(features, Tensor) and features.dim() == 2:
         features = features.expand(batch, -1, -1)
     clips = list(features)
-    if len(clips) != batch:
+    if len(clips) != batch or not clips:
         raise ValueError(f"features of {len(clips)} clips given for a batch of {batch}")
     for clip in clips:
         if clip.dim() != 2 or clip.shape[0] != config.bins or clip.shape[1] == 0:
             raise ValueError(f"features have shape {tuple(clip.shape)}; the model needs ({config.bins}, frames)")
-        if not bool(clip.isfinite().all()):
-            raise ValueError("features have values that are not finite (NaN or infinity)")
+        wrong = log_mel_refusal(clip)
+        if wrong is not None:
+            raise ValueError(f"features have {wrong}")
     longest = max(clip.shape[1] for clip in clips)
     return torch.stack([functional.pad(clip, (0, longest - clip.shape[1]), value=config.silence) for clip in clips])
 

@@ -133,6 +133,18 @@ _QUIETEST, _LOUDEST = -70.0, 25.0
 """No log power of a waveform in [-1, 1] comes near the upper one, no usual floor below the lower; decibels may."""
 
 
+def log_mel_refusal(features: Tensor) -> str | None:
+    """What about these values shows that they are no log-mel features; `None` if nothing does."""
+    if not features.is_floating_point():
+        return f"values of {features.dtype}; expected floating-point numbers"
+    if not bool(features.isfinite().all()):
+        return "values that are not finite (NaN or infinity)"
+    for value, wild in ((features.min(), features.min() < _QUIETEST), (features.max(), features.max() > _LOUDEST)):
+        if wild:
+            return f"a value of {float(value):.4g}; expected natural logs of mel power, about -14 to 12"
+    return None
+
+
 def read_features(path: Path, config: LogMelConfig, sample_rate: int) -> Tensor:
     """Features made elsewhere, `(bins, frames)`: a `.npy` file, or a safetensors file with one tensor.
 
@@ -153,16 +165,16 @@ def read_features(path: Path, config: LogMelConfig, sample_rate: int) -> Tensor:
     if features.dim() != 2 or features.shape[0] != config.bins or features.shape[1] == 0:
         hint = "; transpose it" if features.dim() == 2 and features.shape[1] == config.bins else ""
         raise ValueError(f"{path}: its shape is {tuple(features.shape)}; the model needs ({config.bins}, frames){hint}")
-    if not bool(features.isfinite().all()):
-        raise ValueError(f"{path}: it has values that are not finite (NaN or infinity)")
-    smallest, largest = float(features.min()), float(features.max())
-    if smallest < _QUIETEST or largest > _LOUDEST:
-        which = f"smallest value is {smallest:.4g}" if smallest < _QUIETEST else f"largest value is {largest:.4g}"
-        raise ValueError(f"{path}: its {which}; expected natural logs of mel power, {config.silence:.1f} to about 12")
+    wrong = log_mel_refusal(features)
+    if wrong is not None:
+        raise ValueError(f"{path}: it has {wrong}")
     return features.clamp(min=config.silence)
 
 
 def _read_npy(path: Path) -> tuple[Tensor, dict[str, str]]:
+    with open(path, "rb") as file:
+        if file.read(6) != b"\x93NUMPY":
+            raise ValueError("it does not begin as an array of NumPy does")
     array = np.load(path, allow_pickle=False)
     if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.floating):
         found = array.dtype if isinstance(array, np.ndarray) else "an archive"

@@ -51,7 +51,7 @@ class StreamState:
         network = self.engine.network
         tensors = {"latest": self.engine.latest, "samples": network.samples, "previous": self.previous}
         tensors |= {f"queue.{layer:04}": queue for layer, queue in enumerate(network.queues)}
-        tensors |= {f"random.{row:04}": state for row, state in enumerate(self.randomness)}
+        tensors |= {f"random.{row:08}": state for row, state in enumerate(self.randomness)}
         tensors |= {} if self.features is None else {"features": self.features}
         header = {"format": _FORMAT, "time": network.time, "first_frame": self.first_frame, "ended": self.ended}
         contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
@@ -78,7 +78,7 @@ class StreamState:
                 first_frame=int(header["first_frame"]),
                 ended=bool(header["ended"]),
             )
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{path} is not a stream state, or not a whole one ({error})") from error
 
 
@@ -101,7 +101,11 @@ class Stream:
         weights: WeightType = "float32",
         threads: int = 1,
     ) -> None:
-        seeds = [seed + row for row in range(batch)] if isinstance(seed, int) else seed
+        if batch < 1:
+            raise ValueError(f"batch is {batch}; expected at least 1")
+        seeds = [seed + row for row in range(batch)] if isinstance(seed, int) else list(seed)
+        if len(seeds) != batch:
+            raise ValueError(f"seed has {len(seeds)} entries; batch is {batch}")
         if not all(-(2**63) <= row_seed < 2**64 for row_seed in seeds):
             raise ValueError(f"seed is {seed}; expected -2^63 to 2^64 - {batch}")
         self.model, self.options = model, options or SamplingOptions()
@@ -116,7 +120,10 @@ class Stream:
 
     def take(self, samples: int) -> Generated:
         """The next `samples` of each stream, not clipped. Raises `ValueError` where the model's weights are damaged."""
-        uniforms = torch.stack([torch.rand(samples, generator=generator) for generator in self.generators])
+        if samples < 1:
+            raise ValueError(f"samples is {samples}; expected at least 1")
+        rows = [torch.rand(samples, generator=generator, dtype=torch.float32) for generator in self.generators]
+        uniforms = torch.stack(rows)
         symbols, log_probs = self.engine.run(uniforms.to(self.model.device), self.options)
         if not bool(log_probs.isfinite().all()):
             raise ValueError("the model gives its own sample no finite likelihood; its weights are damaged or diverged")
@@ -132,6 +139,11 @@ class Stream:
     def load(self, state: StreamState) -> None:
         """Go on from a state of a stream of the same model. Raises `ValueError` where it does not fit."""
         engine = _resumable(self.engine)
+        if state.features is not None:
+            raise ValueError("the state is one of a stream of features; take FeatureStream")
+        self._load(state, engine)
+
+    def _load(self, state: StreamState, engine: ResumableEngine) -> None:
         check_state(state, self.model, len(self.generators))
         engine.load(state.engine)
         self.previous = state.previous.clone()
@@ -161,11 +173,11 @@ class FeatureStream:
             raise ValueError("the model is not conditioned on features; take Stream")
         self.model, self.hop = model, model.config.features.hop
         self.look_ahead, self._reach = model.conditioner.look_ahead, model.conditioner.reach
-        self._speaker, self._ended = speaker, False
+        self._speaker, self._ended, self._bins = speaker, False, model.config.features.bins
         nothing = torch.full((model.config.features.bins, 1), model.config.features.silence)
         self._frames = model.condition(speaker=speaker, features=nothing)
         self._stream = Stream(model, self._frames, options, seed=seed, engine=engine, weights=weights, threads=threads)
-        self._resumable.be_silent(1)
+        self._resumable.be_silent()
         assert self._frames.features is not None
         self._frames = replace(self._frames, features=self._frames.features[:, :, :0])
 
@@ -184,7 +196,10 @@ class FeatureStream:
         """Take in frames `(bins, F)`; gives what can now be made, float32 in [-1, 1], `(T,)`, T often 0."""
         if self._ended:
             raise ValueError("the stream was finished; start another one")
-        if frames.shape[-1] == 0:
+        if not isinstance(frames, Tensor) or frames.dim() != 2:
+            found = f"of shape {tuple(frames.shape)}" if isinstance(frames, Tensor) else type(frames).__name__
+            raise ValueError(f"frames are {found}; expected a tensor ({self._bins}, frames)")
+        if frames.shape[1] == 0:
             return torch.zeros(0)
         new = self.model.condition(speaker=self._speaker, features=frames).features
         assert new is not None
@@ -227,13 +242,17 @@ class FeatureStream:
 
     def load(self, state: StreamState) -> None:
         """Go on from a state of a stream of the same model. Raises `ValueError` where it does not fit."""
-        bins = self._frames.features.shape[1] if self._frames.features is not None else 0
-        if state.features is None or state.features.dim() != 3 or state.features.shape[:2] != (1, bins):
+        frames = state.features
+        if frames is None or frames.dim() != 3 or frames.shape[:2] != (1, self._bins) or frames.dtype != torch.float32:
             raise ValueError("the state is not one of a stream of features for this model")
         check_state(state, self.model, 1)
+        made = (state.engine.network.time + 1) / self.hop
+        forgotten = max(0, int(made) - self._reach - 1)
+        if not frames.isfinite().all() or state.first_frame != forgotten or made > state.first_frame + frames.shape[2]:
+            raise ValueError("the state is damaged: its frames are not those that its samples to come are made of")
         self._frames = replace(self._frames, features=state.features, first_frame=state.first_frame)
         self._resumable.conditioning = self._frames
-        self._stream.load(state)
+        self._stream._load(state, self._resumable)
         self._ended = state.ended
 
 
@@ -315,6 +334,9 @@ def check_state(state: StreamState, model: WaveNet, batch: int) -> None:
         raise ValueError(f"the state does not fit: it is of another model, or of another batch than {batch}")
     if any(tensor.dtype != like.dtype for name, tensor in found.items() if name != "previous"):
         raise ValueError(f"the state does not fit: the model is in {like.dtype}, and the state is not")
+    reach = 0 if model.conditioner is None else (model.conditioner.look_ahead + 1) * model.conditioner.hop
+    if not -1 - reach <= network.time < 2**62 or not all(bool(tensor.isfinite().all()) for tensor in found.values()):
+        raise ValueError("the state is damaged: it has numbers that are not finite, or an impossible time")
     latest = state.engine.latest
     if latest.dtype != torch.long or int(latest.min()) < 0 or int(latest.max()) >= model.distribution.symbols:
         raise ValueError("the state is damaged: its newest samples are no symbols of the model")

@@ -1,6 +1,7 @@
 """The `wavenet` command. Errors are one line on standard error and exit status 2."""
 
 import io
+import os
 import sys
 
 import typer
@@ -30,9 +31,15 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that has no µ is no reason to fail
     try:
-        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False))
+        status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        if status == 130:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(status)
     except typer.TyperException as error:
         _fail(f"{error.format_message()} See wavenet --help, or wavenet COMMAND --help.")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: no reason to complain
+        sys.exit(141)
     except OSError as error:
         _fail(str(error) if error.filename is None else f"{error.filename}: {error.strerror}")
     except (ValueError, FloatingPointError) as error:

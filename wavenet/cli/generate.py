@@ -3,9 +3,9 @@
 import io
 import math
 import os
+import struct
 import sys
 import time
-import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from wavenet.atomic import write_atomically
 from wavenet.audio import read_audio, resample, to_int16, write_audio
 from wavenet.cli.options import Force, ModelFile, Threads, Weights, weight_type
-from wavenet.engines import fastest_engine
+from wavenet.engines import NativeEngine, fastest_engine
 from wavenet.features import LogMel, read_features
 from wavenet.generation import generate_chunks
 from wavenet.model import WaveNet
@@ -67,7 +67,7 @@ def generate(
 ) -> None:
     """Generate audio from a model file."""
     if seconds is not None and not 0 < seconds <= 86400:
-        raise ValueError(f"--seconds is {seconds}; expected up to 86400 (a day)")
+        raise ValueError(f"--seconds is {seconds}; expected over 0, up to 86400 (a day)")
     feature_files = [*(features_from or []), *(features or [])]
     to_pipe = str(output) == "-"
     if to_pipe:
@@ -86,9 +86,9 @@ def generate(
     hop = 1 if network.log_mel is None else network.log_mel.config.hop
     lengths = _lengths(seconds, rate, hop, spoken, len(names), beginning)
     samples = max(lengths)
-    if to_pipe and 2 * samples >= 2**32 - 2**24:
+    if to_pipe and 2 * (samples + (0 if beginning is None else len(beginning))) >= 2**32 - 2**24:
         raise ValueError(f"{samples} samples are more than a WAV file holds; take fewer --seconds")
-    engine = _engine(engine, network)
+    engine = NativeEngine.name if engine == "auto" and (weights or threads != 1) else _engine(engine, network)
     begun = time.perf_counter()
     conditioning = network.condition(len(names), speaker=speaker, features=[clip for clip, _ in spoken] or None)
     stream = Stream(
@@ -148,15 +148,21 @@ def _write_files(
 def _stream_wav(pieces: Iterator[Generated], rate: int, samples: int, beginning: Tensor | None) -> float:
     """16-bit WAV on standard output, piece by piece, nothing kept; the mean log-probability of a sample, in nats."""
     total, nats = samples + (0 if beginning is None else len(beginning)), 0.0
-    with os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0) as pipe:
-        file = wave.open(pipe, "wb")  # noqa: SIM115 (closing it would want to seek)
-        file.setparams((1, 2, rate, total, "NONE", ""))  # the header says the whole length at once
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as pipe:
+        pipe.write(_wav_header(rate, total))  # it says the whole length at once
         if beginning is not None:
-            file.writeframesraw(_pcm(beginning))
+            pipe.write(_pcm(beginning))
         for piece in pieces:
-            file.writeframesraw(_pcm(piece.audio[0]))
+            pipe.write(_pcm(piece.audio[0]))
+            pipe.flush()
             nats += float(piece.log_probs.double().sum())
     return nats / samples
+
+
+def _wav_header(rate: int, samples: int) -> bytes:
+    """The header of a WAV file of 16-bit samples, mono. (The `wave` module writes one only where it can seek back.)"""
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
+    return struct.pack("<4sI4s", b"RIFF", 36 + 2 * samples, b"WAVE") + form + struct.pack("<4sI", b"data", 2 * samples)
 
 
 def _pcm(waveform: Tensor) -> bytes:

@@ -45,7 +45,7 @@ def prepare(
             skipped = prepare_dataset(clips, dataset, config, jobs=jobs, force=force, progress=bar.update)
     except KeyboardInterrupt:
         print(f"interrupted; the same command goes on from {dataset}.partial", file=sys.stderr)
-        raise typer.Exit(130) from None
+        raise SystemExit(130) from None
     for clip in skipped:
         print(f"skipped: {clip.reason}", file=sys.stderr)
     prepared = PreparedDataset(dataset)

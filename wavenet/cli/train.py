@@ -107,4 +107,4 @@ def _train(recipe: Recipe, resume: bool, processes: Processes) -> None:
         else:
             print(f"checkpoint saved in {recipe.run}; the same command with --resume goes on", file=sys.stderr)
     if not finished:
-        raise typer.Exit(130)
+        raise SystemExit(130)

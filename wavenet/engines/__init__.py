@@ -66,7 +66,10 @@ def make_engine(
     Raises `ValueError` for an unknown name, and where the engine cannot run the model or has no such `weights`.
     """
     if name == "auto":
-        name, reason = fastest_engine(model)
+        if weights != "float32" or threads != 1:
+            name, reason = NativeEngine.name, None  # which says so if it cannot
+        else:
+            name, reason = fastest_engine(model)
         if reason == NOT_BUILT:
             warnings.warn(f"generating with the {name} engine: {reason}", stacklevel=4)
     if name == NativeEngine.name:

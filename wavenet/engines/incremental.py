@@ -32,20 +32,24 @@ class IncrementalEngine(ResumableEngine):
     def __init__(self, model: WaveNet, batch: int, conditioning: Conditioning | None = None) -> None:
         super().__init__(model, batch, conditioning)
         self._stepper = _Stepper(self, batch)
-        self.start(batch)
+        self.start()
+
+    @property
+    def time(self) -> int:
+        time: int = self._stepper.time
+        return time
 
     def state(self) -> EngineState:
         return EngineState(self.latest.clone(), self._stepper.state())
 
     def load(self, state: EngineState) -> None:
-        self.latest, self.time = state.latest.clone(), state.network.time
+        self.latest = state.latest.clone()
         self._stepper.load(state.network)
 
     @torch.inference_mode()
     def run(self, uniforms: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
         pieces = torch.split(uniforms, self.model.samples_at_once(len(uniforms)), dim=1)
         symbols, log_probs = zip(*(self._run(piece, options) for piece in pieces), strict=True)
-        self.time += uniforms.shape[1]
         return torch.cat(symbols, dim=1), torch.cat(log_probs, dim=1)
 
     def _run(self, uniforms: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:

@@ -22,32 +22,35 @@ class EngineState:
 
 
 class ResumableEngine(ABC):
-    """An engine whose streams can pause. `conditioning` may be replaced at any time by one that knows more frames.
+    """An engine whose streams can pause.
 
-    `time` is that of the newest sample, which is the next step's input; before a clip's first sample it is -1.
+    `conditioning` may be replaced by one that knows more frames, of which the samples so far were not made.
     """
 
-    time: int
-
     def __init__(self, model: WaveNet, batch: int, conditioning: Conditioning | None = None) -> None:
-        self.model = model
+        self.model, self.batch = model, batch
         self.conditioning = conditioning or model.condition(batch)
 
-    def start(self, batch: int) -> None:
+    @property
+    @abstractmethod
+    def time(self) -> int:
+        """That of the newest sample, which is the next step's input; before a clip's first sample it is -1."""
+
+    def start(self) -> None:
         """Stand before a clip's first sample, at the end of endless silence."""
-        self.be_silent(batch)
+        self.be_silent()
         self.run_up(-1 - self.time)
 
-    def be_silent(self, batch: int) -> None:
+    def be_silent(self) -> None:
         """Stand so far before the clip that its frames do not reach there yet."""
-        latest = torch.full((batch,), self.model.distribution.silence, device=self.model.device)
-        self.load(EngineState(latest, self.model.silent_state(batch, self.conditioning)))
+        latest = torch.full((self.batch,), self.model.distribution.silence, device=self.model.device)
+        self.load(EngineState(latest, self.model.silent_state(self.batch, self.conditioning)))
 
     def run_up(self, samples: int) -> None:
         """Take in this much more of the silence before the clip; the conditioning has to know the frames."""
         if samples:
             silence = self.model.distribution.silence
-            self.prime(torch.full((len(self.state().latest), samples), silence, device=self.model.device))
+            self.prime(torch.full((self.batch, samples), silence, device=self.model.device))
 
     @abstractmethod
     def state(self) -> EngineState:

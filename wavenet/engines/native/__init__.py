@@ -29,7 +29,7 @@ def native_module() -> Any:
     """The compiled module for this processor; `_native_baseline.pyi` says what it offers.
 
     `WAVENET_NATIVE` in the environment chooses an instruction set (`avx512`, `avx2`, `baseline`); `0` is for none.
-    Raises `ImportError` that says why there is no module.
+    Raises `ImportError` that says why there is no module, and `ValueError` where there is none of that name.
     """
     wanted = os.environ.get("WAVENET_NATIVE", "")
     if wanted == "0":
@@ -39,7 +39,7 @@ def native_module() -> Any:
     except ImportError as error:
         raise ImportError(NOT_BUILT) from error
     if wanted and wanted not in found:
-        raise ImportError(f"WAVENET_NATIVE is {wanted!r}; this processor has {', '.join(found)}")
+        raise ValueError(f"WAVENET_NATIVE is {wanted!r}; expected 0, {', '.join(found)}, or not to be set")
     return importlib.import_module(f"wavenet.engines.native._native_{wanted or found[0]}")
 
 
@@ -48,7 +48,8 @@ class NativeEngine(ResumableEngine):
 
     `weights` is how they are stored: int8 has a scale for each output channel; sums are in float32, int8's products
     in integers. `threads` share a batch; a single stream uses two at most, the second taking the work that the next
-    layer does not wait for. The lock of the Python interpreter is not held while it runs.
+    layer does not wait for. One engine is for one caller at a time; several run side by side, as the lock of the
+    Python interpreter is not held while it runs.
     """
 
     name: ClassVar[str] = "native"
@@ -73,7 +74,8 @@ class NativeEngine(ResumableEngine):
         self.native = native_module()
         self.packed = _pack(self.native, model, weights)
         self.generator = self.native.Generator(self.packed, batch, threads)
-        self.start(batch)
+        self._forget()
+        self.start()
 
     @staticmethod
     def refusal(model: WaveNet) -> str | None:
@@ -91,27 +93,35 @@ class NativeEngine(ResumableEngine):
             return str(error)
         return None
 
+    @property
+    def time(self) -> int:
+        time: int = self.generator.time
+        return time
+
+    def _forget(self) -> None:
+        """Drop what was made of another conditioning."""
+        self._cached = self.conditioning
+        hop = 1 if self.model.config.features is None else self.model.config.features.hop
+        blocks = 1 if self.model.predictor is None else max(1, hop // self.model.predictor.block)
+        self._biases = FramePieces(self._bias_piece, hop)
+        self._correlations = FramePieces(self._correlation_piece, blocks)
+        self._constant: Tensor | None = None
+
     def state(self) -> EngineState:
         config, batch = self.model.config, self.batch
-        samples = torch.empty(batch, self.model.history)
+        samples = torch.empty(batch, self.model.history, dtype=torch.float32)
         queues = [
-            torch.empty(batch, (config.kernel_size - 1) * dilation, config.residual_channels)
+            torch.empty(batch, (config.kernel_size - 1) * dilation, config.residual_channels, dtype=torch.float32)
             for dilation in config.dilations
         ]
         latest = torch.empty(batch, dtype=torch.long)
-        self.time = self.generator.save(latest, samples, queues)
-        return EngineState(latest, State(self.time, samples, queues))
+        time = self.generator.save(latest, samples, queues)
+        return EngineState(latest, State(time, samples, queues))
 
     def load(self, state: EngineState) -> None:
         network = state.network
-        self.batch, self.time = len(state.latest), network.time
-        hop = 1 if self.model.config.features is None else self.model.config.features.hop
-        blocks = 1 if self.model.predictor is None else max(1, hop // self.model.predictor.block)
-        self._biases = FramePieces(self._bias_piece, hop)  # what another conditioning gave is forgotten
-        self._correlations = FramePieces(self._correlation_piece, blocks)
-        self._constant: Tensor | None = None
         queues = [queue.contiguous() for queue in network.queues]
-        self.generator.load(self.time, state.latest.contiguous(), network.samples.contiguous(), queues)
+        self.generator.load(network.time, state.latest.contiguous(), network.samples.contiguous(), queues)
 
     @torch.inference_mode()
     def run(self, uniforms: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
@@ -133,9 +143,11 @@ class NativeEngine(ResumableEngine):
             self.follow(torch.full((self.batch, samples), self.model.distribution.silence))
 
     def _run(self, symbols: Tensor, uniforms: Tensor | None, options: SamplingOptions) -> Tensor:
+        if self.conditioning is not self._cached:
+            self._forget()
         batch, steps = symbols.shape
         width = self.model.distribution.outputs(False)
-        parameters = torch.empty(batch, steps, width)
+        parameters = torch.empty(batch, steps, width, dtype=torch.float32)
         correlation, first_block = self._correlation(steps)
         self.generator.run(
             uniforms=uniforms,
@@ -145,10 +157,9 @@ class NativeEngine(ResumableEngine):
             correlation=correlation,
             first_block=first_block,
             temperature=options.temperature,
-            top_k=options.top_k or 0,
+            top_k=min(options.top_k or 0, self.model.distribution.symbols),
             top_p=options.top_p or 0.0,
         )
-        self.time += steps
         return parameters.transpose(1, 2)
 
     def _bias(self, steps: int) -> Tensor | None:

@@ -50,6 +50,10 @@ class Generator:
     def save(self, latest: Tensor, samples: Tensor, queues: Sequence[Tensor]) -> int:
         """Fills in what `load` takes; gives the time."""
 
+    @property
+    def time(self) -> int:
+        """Of the newest sample."""
+
     def run(
         self,
         *,

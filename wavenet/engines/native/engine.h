@@ -62,6 +62,7 @@ public:
     virtual ~Streams() = default;
     virtual void load(const StateView& state) = 0;
     virtual void save(StateView& state) const = 0;
+    virtual int64_t time() const = 0;  // of the newest sample
     virtual void run(const Stretch& stretch, const SamplingOptions& options) = 0;
 };
 

@@ -33,7 +33,7 @@ struct CacheAligned {
 template <class T>
 using Buffer = std::vector<T, CacheAligned<T>>;
 
-// One stretch of memory for all weights, in the order in which they are read, so that reading ahead is always right.
+// One stretch of memory for all weights, the layers in the order in which they are read: reading ahead is mostly right.
 class Arena {
 public:
     explicit Arena(size_t bytes) : memory_(bytes) {}

@@ -11,6 +11,7 @@
 #include <stdexcept>
 
 #include "engine.h"
+#include "prediction.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -72,6 +73,8 @@ public:
         return view.time;
     }
 
+    int64_t time() const { return streams_->time(); }
+
     void run(std::optional<Matrix> uniforms, Array<int64_t, nb::ndim<2>> symbols, Array<float, nb::ndim<3>> parameters,
              std::optional<Array<const float, nb::ndim<3>>> biases, std::optional<Array<const double, nb::ndim<3>>> correlation,
              int64_t first_block, double temperature, int top_k, double top_p) {
@@ -100,6 +103,11 @@ public:
             stretch.correlation = correlation->data();
             stretch.first_block = first_block;
             stretch.blocks = static_cast<int>(correlation->shape(1));
+        }
+        if (model_.description.order && model_.description.window.empty()) {
+            const int block = model_.description.block;
+            require(correlation && first_block <= floor_divide(time(), block) &&
+                        floor_divide(time() + stretch.steps, block) < first_block + stretch.blocks, "blocks of correlation");
         }
         nb::gil_scoped_release unlocked;
         streams_->run(stretch, SamplingOptions{temperature, top_k, top_p});
@@ -181,9 +189,11 @@ NB_MODULE(WAVENET_MODULE, module) {
                "quietest"_a, "window"_a);
     nb::class_<Generator>(module, "Generator")
         .def(nb::init<const Model&, int, int>(), "model"_a, "batch"_a, "threads"_a)
-        .def("load", &Generator::load, "time"_a, "latest"_a, "samples"_a, "queues"_a)
-        .def("save", &Generator::save, "latest"_a, "samples"_a, "queues"_a)
-        .def("run", &Generator::run, nb::kw_only(), "uniforms"_a.none(), "symbols"_a, "parameters"_a, "biases"_a.none(), "correlation"_a.none(),
+        .def("load", &Generator::load, "time"_a, "latest"_a.noconvert(), "samples"_a.noconvert(), "queues"_a.noconvert())
+        .def("save", &Generator::save, "latest"_a.noconvert(), "samples"_a.noconvert(), "queues"_a.noconvert())
+        .def_prop_ro("time", &Generator::time)
+        .def("run", &Generator::run, nb::kw_only(), "uniforms"_a.noconvert().none(), "symbols"_a.noconvert(),
+             "parameters"_a.noconvert(), "biases"_a.noconvert().none(), "correlation"_a.noconvert().none(),
              "first_block"_a, "temperature"_a, "top_k"_a, "top_p"_a);
     module.def("read_rate", [](int64_t bytes) { nb::gil_scoped_release unlocked; return read_rate(bytes); }, "working_set"_a);
     module.def("multiply_add_rate", [] { nb::gil_scoped_release unlocked; return multiply_add_rate(); });

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstring>
 #include <functional>
+#include <system_error>
 #include <thread>
 
 #include "engine.h"
@@ -121,6 +122,16 @@ inline void await(const std::atomic<int64_t>& counter, int64_t target) {
             std::this_thread::yield();
 }
 
+// A thread at work, or none where the system gives no more.
+template <class Work>
+std::thread started(Work work) {
+    try {
+        return std::thread(work);
+    } catch (const std::system_error&) {
+        return {};
+    }
+}
+
 // Some streams that go through the network together, each weight that is read serving all of them.
 template <class Format>
 class Group {
@@ -134,6 +145,8 @@ public:
         for (const auto& layer : network.layers) rings_.emplace_back(static_cast<size_t>(layer.context) * batch * x_width_);
         if (network.description.order) predictors_.assign(batch, Predictor(network.description));
     }
+
+    int64_t time() const { return time_; }
 
     // Row `first` of the arrays is this group's first stream.
     void load(const StateView& state, int first) {
@@ -163,7 +176,10 @@ public:
 
     void run(const Stretch& stretch, const SamplingOptions& options, int first) {
         for (int b = 0; b < static_cast<int>(predictors_.size()); ++b) predictors_[b].begin(stretch, first + b);
-        if (!two_threads_) {
+        prepared_ = advanced_ = collected_ = 0;
+        std::thread second;
+        if (two_threads_) second = started([&] { assist(stretch, first); });
+        if (!second.joinable()) {
             for (int step = 0; step < stretch.steps; ++step) {
                 embed(stretch, first);
                 begin_skip();
@@ -176,8 +192,6 @@ public:
             }
             return;
         }
-        prepared_ = advanced_ = collected_ = 0;
-        std::thread second([&] { assist(stretch, first); });
         for (int step = 0; step < stretch.steps; ++step) {
             embed(stretch, first);
             const int64_t done = static_cast<int64_t>(step) * layers_;
@@ -346,12 +360,16 @@ public:
     }
 
     void run(const Stretch& stretch, const SamplingOptions& options) override {
-        std::vector<std::thread> others;
+        std::vector<std::thread> others(groups_.size());
         for (size_t i = 1; i < groups_.size(); ++i)
-            others.emplace_back([&, i] { groups_[i]->run(stretch, options, firsts_[i]); });
-        groups_[0]->run(stretch, options, firsts_[0]);
-        for (auto& thread : others) thread.join();
+            others[i] = started([&, i] { groups_[i]->run(stretch, options, firsts_[i]); });
+        for (size_t i = 0; i < groups_.size(); ++i)
+            if (!others[i].joinable()) groups_[i]->run(stretch, options, firsts_[i]);
+        for (auto& thread : others)
+            if (thread.joinable()) thread.join();
     }
+
+    int64_t time() const override { return groups_[0]->time(); }
 
 private:
     std::shared_ptr<const PackedNetwork<Format>> network_;

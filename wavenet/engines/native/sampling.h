@@ -33,9 +33,8 @@ public:
         const float largest = *std::max_element(logits, logits + count);
         if (options.temperature == 0) return {static_cast<int>(std::max_element(logits, logits + count) - logits), 0.5};
         shares_.resize(count);
-        const double sharpness = 1 / options.temperature;
-        double total = 0;
-        for (int i = 0; i < count; ++i) total += shares_[i] = std::exp((static_cast<double>(logits[i]) - largest) * sharpness);
+                double total = 0;
+        for (int i = 0; i < count; ++i) total += shares_[i] = std::exp((static_cast<double>(logits[i]) - largest) / options.temperature);
         for (double& share : shares_) share /= total;
         if (options.top_k > 0 && options.top_k < count) keep_top(options.top_k);
         if (options.top_p > 0) keep_share(options.top_p);
