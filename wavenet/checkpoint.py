@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
         if not path.exists():
             continue
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings(action="ignore"):  # of a strange pickle: what it says is an error or nothing
+                state = torch.load(path, map_location="cpu", weights_only=True)
             if isinstance(state, dict) and state.get("format") == _FORMAT:
                 return state
             failures.append(f"{path} is not a checkpoint of this toolkit")
