@@ -1,0 +1,332 @@
+"""Dilated and transposed convolution, by experiment: each claim of README.md is computed and asserted here.
+
+    python recipes/convolutions/convolutions.py [FOLDER]        # also draws the pictures, into FOLDER
+
+`tests/test_convolutions.py` runs every function whose name begins with `claim_`.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+HERE = Path(__file__).parent
+
+
+def seen_by_gradient(dilations: Sequence[int], kernel: int = 2, first: int | None = None) -> Tensor:
+    """Which inputs reach the newest output of a causal stack: `(T,)`, true where the gradient is not zero.
+
+    All weights are one, so that no two paths cancel.
+    """
+    field = 1 + (kernel - 1) * sum(dilations)
+    x = torch.zeros(1, 1, field, dtype=torch.float64, requires_grad=True)
+    y = x
+    for dilation in dilations:
+        y = functional.conv1d(y, torch.ones(1, 1, kernel, dtype=torch.float64), dilation=dilation)
+    y[0, 0, -1].backward()
+    return x.grad[0, 0] != 0
+
+
+def paths(dilations: Sequence[int], kernel: int = 2) -> Tensor:
+    """The number of ways from each input to the newest output, by multiplying out the taps' polynomials."""
+    count = torch.ones(1, dtype=torch.float64)
+    for dilation in dilations:
+        taps = torch.zeros((kernel - 1) * dilation + 1, dtype=torch.float64)
+        taps[::dilation] = 1
+        count = functional.conv1d(functional.pad(count, [len(taps) - 1] * 2)[None, None], taps[None, None])[0, 0]
+    return count
+
+
+def claim_a_dilated_kernel_is_the_plain_kernel_with_zeros_between_its_taps() -> str:
+    torch.manual_seed(0)
+    x, kernel = torch.randn(1, 1, 50, dtype=torch.float64), torch.randn(3, dtype=torch.float64)
+    comb = torch.kron(kernel, torch.tensor([1.0, 0, 0, 0], dtype=torch.float64))[:-3]
+    dilated = functional.conv1d(x, kernel[None, None], dilation=4)
+    with_zeros = functional.conv1d(x, comb[None, None])
+    assert comb.tolist()[1:4] == [0, 0, 0]
+    assert len(comb) == 9
+    assert torch.equal(dilated, with_zeros)
+    return f"3 taps, step 4: as 9 taps of which {int((comb == 0).sum())} are zero, the outputs are equal to the bit"
+
+
+def claim_a_dilated_convolution_keeps_the_resolution_and_the_weights() -> str:
+    x, kernel = torch.randn(1, 1, 100), torch.randn(1, 1, 3)
+    lengths = [functional.conv1d(x, kernel, dilation=d, padding=d).shape[2] for d in (1, 2, 4, 8)]
+    assert lengths == [100] * 4
+    return f"100 samples in, {lengths} out at dilations 1, 2, 4, 8, with the same 3 weights"
+
+
+def claim_in_two_dimensions_a_3x3_kernel_reads_nine_inputs_over_9x9() -> str:
+    x = torch.zeros(1, 1, 9, 9, requires_grad=True)
+    functional.conv2d(x, torch.ones(1, 1, 3, 3), dilation=4).backward()
+    rows, columns = torch.nonzero(x.grad[0, 0], as_tuple=True)
+    assert sorted(set(rows.tolist())) == sorted(set(columns.tolist())) == [0, 4, 8]
+    assert len(rows) == 9
+    return "a 3x3 kernel at dilation 4 reads rows and columns 0, 4 and 8 of 9x9: nine inputs of 81"
+
+
+def claim_dilation_is_counted_as_a_step_here_and_as_zeros_elsewhere() -> str:
+    kernel, x = torch.tensor([1.0, 2.0, 3.0]), torch.randn(1, 1, 30)
+    results = []
+    for zeros in (0, 1, 3):
+        comb = torch.zeros(3 + 2 * zeros)
+        comb[:: zeros + 1] = kernel
+        step = functional.conv1d(x, kernel[None, None], dilation=zeros + 1)
+        assert torch.equal(step, functional.conv1d(x, comb[None, None]))
+        results.append(f"{zeros} zeros = step {zeros + 1}")
+    return ", ".join(results) + " (PyTorch and the WaveNet paper give the step)"
+
+
+def claim_doubling_dilations_widen_the_view_exponentially_at_linear_cost() -> str:
+    rows = []
+    for depth in (1, 2, 4, 6, 8, 10):
+        doubling, plain = [2**i for i in range(depth)], [1] * depth
+        assert len(seen_by_gradient(doubling)) == 2**depth
+        assert bool(seen_by_gradient(doubling).all()), "every input is seen"
+        assert torch.equal(paths(doubling), torch.ones(2**depth, dtype=torch.float64)), "and by one path"
+        assert len(seen_by_gradient(plain)) == depth + 1
+        rows.append(f"{depth}: {2**depth} against {depth + 1}")
+    return "inputs seen by layers of 2 taps, doubling against undilated: " + "; ".join(rows)
+
+
+def claim_strides_lose_the_resolution_that_dilation_keeps() -> str:
+    x = torch.randn(1, 1, 1024)
+    strided, dilated = x, x
+    for layer in range(4):
+        strided = functional.conv1d(strided, torch.ones(1, 1, 2), stride=2)
+        dilated = functional.conv1d(functional.pad(dilated, (2**layer, 0)), torch.ones(1, 1, 2), dilation=2**layer)
+    assert strided.shape[2] == 1024 // 16
+    assert dilated.shape[2] == 1024
+    torch.testing.assert_close(dilated[:, :, 15::16], strided)  # the strided outputs are among the dilated ones
+    return f"four layers that see 16 samples: {strided.shape[2]} outputs with strides, {dilated.shape[2]} with dilation"
+
+
+def claim_schedules_without_a_plain_layer_leave_holes() -> str:
+    answers = []
+    for schedule in ([1, 2, 4, 8], [2, 4, 8, 16], [1, 4, 16], [1, 1, 2, 4, 8]):
+        seen = seen_by_gradient(schedule)
+        assert torch.equal(seen, paths(schedule) > 0), "counting paths and the gradient agree"
+        answers.append(f"{schedule} sees {int(seen.sum())} of {len(seen)}")
+    assert int(seen_by_gradient([2, 4, 8, 16]).sum()) == 16
+    assert not seen_by_gradient([2, 4, 8, 16]).flip(0)[1::2].any(), "every second input is never seen"
+    assert not seen_by_gradient([1, 4, 16]).all()
+    return "; ".join(answers)
+
+
+def claim_causal_padding_stands_on_one_side_only() -> str:
+    x = torch.randn(1, 1, 20, requires_grad=True)
+    kernel = torch.ones(1, 1, 3)
+    latest = {}
+    for name, pad in (("left", (4, 0)), ("both", (2, 2))):
+        (gradient,) = torch.autograd.grad(functional.conv1d(functional.pad(x, pad), kernel, dilation=2)[0, 0, 10], x)
+        latest[name] = int(torch.nonzero(gradient[0, 0]).max())
+    assert latest == {"left": 10, "both": 12}
+    newest = f"{latest['left']} with causal padding, {latest['both']} with symmetric"
+    return f"output 10 of 3 taps, dilation 2: the newest input it sees is {newest}"
+
+
+def claim_padding_of_zeros_is_heard_at_the_edge() -> str:
+    ones = torch.ones(1, 1, 12)
+    padded = functional.conv1d(functional.pad(ones, (4, 0)), torch.full((1, 1, 3), 1 / 3), dilation=2)[0, 0]
+    assert torch.allclose(padded[4:], torch.ones(8))
+    assert torch.allclose(padded[:4], torch.tensor([1 / 3, 1 / 3, 2 / 3, 2 / 3]))
+    return f"a mean of three over a constant 1: {[round(v, 2) for v in padded[:6].tolist()]}, ..."
+
+
+def claim_a_transposed_convolution_is_the_gradient_of_a_convolution() -> str:
+    torch.manual_seed(0)
+    x = torch.randn(1, 1, 23, dtype=torch.float64, requires_grad=True)
+    kernel = torch.randn(1, 1, 5, dtype=torch.float64)
+    y = functional.conv1d(x, kernel, stride=3)
+    outgoing = torch.randn_like(y)
+    (gradient,) = torch.autograd.grad(y, x, outgoing)
+    transposed = functional.conv_transpose1d(outgoing, kernel, stride=3)
+    torch.testing.assert_close(transposed, gradient, atol=1e-14, rtol=0)
+    matrix = torch.autograd.functional.jacobian(lambda v: functional.conv1d(v, kernel, stride=3).flatten(), x.detach())
+    torch.testing.assert_close((outgoing.flatten() @ matrix[:, 0, 0])[None, None], transposed, atol=1e-14, rtol=0)
+    return (
+        f"{y.shape[2]} values to {transposed.shape[2]}: equal to the gradient, and to the transposed matrix's product"
+    )
+
+
+def claim_it_is_a_convolution_after_zeros_between_the_inputs() -> str:
+    torch.manual_seed(0)
+    x, kernel, stride = torch.randn(1, 1, 6, dtype=torch.float64), torch.randn(1, 1, 5, dtype=torch.float64), 3
+    spread = torch.zeros(1, 1, (6 - 1) * stride + 1, dtype=torch.float64)
+    spread[:, :, ::stride] = x
+    by_zeros = functional.conv1d(functional.pad(spread, (4, 4)), kernel.flip(2))
+    transposed = functional.conv_transpose1d(x, kernel, stride=stride)
+    torch.testing.assert_close(by_zeros, transposed, atol=1e-14, rtol=0)
+    return f"6 inputs, stride 3, zeros between the INPUTS: {transposed.shape[2]} outputs, the same either way"
+
+
+def claim_the_transposed_one_enlarges_and_the_dilated_one_does_not() -> str:
+    x, kernel = torch.randn(1, 1, 40), torch.randn(1, 1, 4)
+    dilated = functional.conv1d(functional.pad(x, (6, 0)), kernel, dilation=2)
+    transposed = functional.conv_transpose1d(x, kernel, stride=2, padding=1)
+    assert (dilated.shape[2], transposed.shape[2]) == (40, 80)
+    return "40 in, the same 4 weights: 40 out dilated by 2, 80 out transposed with stride 2"
+
+
+def overlaps(kernel: int, stride: int, inputs: int = 8) -> Tensor:
+    """How many inputs each output of a transposed convolution is a sum of."""
+    return functional.conv_transpose1d(torch.ones(1, 1, inputs), torch.ones(1, 1, kernel), stride=stride)[0, 0]
+
+
+def claim_uneven_overlap_makes_a_checkerboard() -> str:
+    uneven, even = overlaps(3, 2)[2:-2], overlaps(4, 2)[2:-2]
+    assert set(uneven.tolist()) == {1.0, 2.0}
+    assert set(even.tolist()) == {2.0}
+    return f"kernel 3, stride 2: {uneven[:6].int().tolist()}...; kernel 4, stride 2: {even[:6].int().tolist()}..."
+
+
+def interpolating(scale: int) -> Tensor:
+    """The kernel of 2 * scale taps with which a transposed convolution interpolates linearly."""
+    ramp = (torch.arange(scale) + 0.5) / scale
+    return torch.cat([ramp, ramp.flip(0)])
+
+
+def claim_initialised_as_interpolation_it_has_none() -> str:
+    constant = functional.conv_transpose1d(torch.ones(1, 1, 9), interpolating(4)[None, None], stride=4)[0, 0, 4:-4]
+    torch.testing.assert_close(constant, torch.ones_like(constant))
+    ramp = torch.arange(9.0)[None, None]
+    line = functional.conv_transpose1d(ramp, interpolating(4)[None, None], stride=4)[0, 0, 4:-4]
+    torch.testing.assert_close(line.diff(), torch.full_like(line[1:], 0.25))
+    torch.manual_seed(0)
+    rough = functional.conv_transpose1d(torch.ones(1, 1, 9), torch.rand(1, 1, 8), stride=4)[0, 0, 4:-4]
+    assert float(rough.std()) > 0.1
+    return f"a constant stays one (a random kernel's spread: {float(rough.std()):.2f}) and a line a line, step 1/4"
+
+
+def claim_wavenet_uses_dilation_in_the_stack_and_transposition_for_its_features() -> str:
+    from wavenet import WaveNet, WaveNetConfig
+    from wavenet.features import LogMelConfig
+
+    model = WaveNet(WaveNetConfig(cycles=1, layers_per_cycle=6, features=LogMelConfig(hop=200)))
+    dilations = [block.conv.dilation for block in model.blocks]
+    strides = [module.stride[0] for module in model.modules() if isinstance(module, torch.nn.ConvTranspose1d)]
+    assert dilations == [1, 2, 4, 8, 16, 32]
+    assert strides == [10, 20]
+    return f"dilations {dilations} at the sample rate; strides {strides} from frames to samples, 200 in all"
+
+
+def dilated_context(image: Tensor, dilations: Sequence[int]) -> Tensor:
+    """Multi-scale context aggregation (Yu & Koltun 2016): 3x3 means over ever wider grids, at full resolution."""
+    kernel = torch.full((1, 1, 3, 3), 1 / 9)
+    for dilation in dilations:
+        image = functional.conv2d(functional.pad(image, [dilation] * 4, mode="reflect"), kernel, dilation=dilation)
+    return image
+
+
+def upsampled_scores(image: Tensor, scale: int = 8) -> tuple[Tensor, Tensor]:
+    """As fully convolutional networks do (Long et al. 2015): pool, then upsample by a bilinear transposed convolution."""
+    coarse = functional.avg_pool2d(image, scale)
+    kernel = torch.outer(interpolating(scale), interpolating(scale))
+    fine = functional.conv_transpose2d(
+        functional.pad(coarse, [1] * 4, mode="replicate"), kernel[None, None], stride=scale
+    )
+    edge = scale + scale // 2
+    return coarse, fine[:, :, edge:-edge, edge:-edge]
+
+
+def small_image() -> Tensor:
+    """A real picture: the log-mel spectrogram of a recording, `(1, 1, 80, 160)`, scaled to [0, 1]."""
+    import soundfile
+
+    from wavenet.features import LogMel, LogMelConfig
+
+    samples, rate = soundfile.read(HERE.parents[1] / "samples" / "speech" / "en" / "demo-thanks.flac", dtype="float32")
+    mel = LogMel(LogMelConfig(), rate)(torch.from_numpy(samples)[None])[0, :, :160].flip(0)
+    return ((mel - mel.min()) / (mel.max() - mel.min()))[None, None]
+
+
+def claim_images_have_the_same_two_tools() -> str:
+    image = small_image()
+    context, (coarse, fine) = dilated_context(image, (1, 2, 4)), upsampled_scores(image)
+    assert context.shape == fine.shape == image.shape
+    assert coarse.shape[2:] == (image.shape[2] // 8, image.shape[3] // 8)
+    spot = torch.zeros(1, 1, 41, 41)
+    spot[0, 0, 20, 20] = 1
+    reached = torch.nonzero(dilated_context(spot, (1, 2, 4))[0, 0])
+    assert (reached.max(dim=0).values - reached.min(dim=0).values + 1).tolist() == [15, 15]
+    scores = f"{tuple(coarse.shape[2:])} scores upsampled to {tuple(fine.shape[2:])}"
+    return f"3x3 at 1, 2, 4 sees 15x15 at full resolution; {scores}"
+
+
+def claims() -> dict[str, str]:
+    """Every claim, as a sentence, and what was found."""
+    return {
+        name.removeprefix("claim_").replace("_", " "): function()
+        for name, function in globals().items()
+        if name.startswith("claim_")
+    }
+
+
+def draw(folder: Path) -> list[Path]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    folder.mkdir(parents=True, exist_ok=True)
+    figure, axes = pyplot.subplots(3, 1, figsize=(9, 6), constrained_layout=True)
+    for axis, schedule in zip(axes, ([1, 2, 4, 8], [1, 1, 1, 1], [2, 4, 8, 16]), strict=True):
+        _cone(axis, schedule)
+    figure.savefig(folder / "cones.png", dpi=120)
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 2.6), constrained_layout=True)
+    for axis, kernel in zip(axes, (3, 4), strict=True):
+        axis.bar(range(len(overlaps(kernel, 2))), overlaps(kernel, 2).tolist(), color="#3b6ea5")
+        axis.set(title=f"kernel {kernel}, stride 2: inputs in each output", xlabel="output", ylim=(0, 2.4))
+    figure.savefig(folder / "overlap.png", dpi=120)
+    image = small_image()
+    coarse, fine = upsampled_scores(image)
+    pictures = {
+        "the image": image,
+        "3x3 means, dilations 1, 2, 4": dilated_context(image, (1, 2, 4)),
+        "pooled by 8": coarse,
+        "and upsampled by a transposed convolution": fine,
+    }
+    figure, axes = pyplot.subplots(2, 2, figsize=(9, 4.6), constrained_layout=True)
+    for axis, (title, picture) in zip(axes.flat, pictures.items(), strict=True):
+        axis.imshow(picture[0, 0], cmap="magma", vmin=0, vmax=1, aspect="auto")
+        axis.set(title=title, xticks=[], yticks=[])
+    figure.savefig(folder / "images.png", dpi=120)
+    pyplot.close("all")
+    return [folder / name for name in ("cones.png", "overlap.png", "images.png")]
+
+
+def _cone(axis: "Axes", schedule: Sequence[int]) -> None:
+    """The paths to the newest output, layer by layer, and the inputs that none reaches."""
+    width = 1 + sum(schedule)
+    alive = {width - 1}
+    for layer in range(len(schedule), 0, -1):
+        below = set()
+        for place in alive:
+            for source in (place, place - schedule[layer - 1]):
+                axis.plot([source, place], [layer - 1, layer], color="#3b6ea5", linewidth=0.8)
+                below.add(source)
+        axis.scatter(sorted(alive), [layer] * len(alive), s=12, color="#3b6ea5")
+        alive = below
+    missing = sorted(set(range(width)) - alive)
+    axis.scatter(sorted(alive), [0] * len(alive), s=12, color="#3b6ea5")
+    axis.scatter(missing, [0] * len(missing), s=14, facecolors="none", edgecolors="#c44")
+    axis.set(
+        title=f"dilations {list(schedule)}: {len(alive)} of {width} inputs seen", yticks=[], xlim=(width - 32, width)
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, help="where to draw the pictures")
+    arguments = parser.parse_args()
+    for claim, found in claims().items():
+        print(f"{claim}:\n    {found}")
+    for path in draw(arguments.folder) if arguments.folder else []:
+        print(f"wrote {path}")
