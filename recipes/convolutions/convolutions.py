@@ -226,7 +226,7 @@ def dilated_context(image: Tensor, dilations: Sequence[int]) -> Tensor:
 
 
 def upsampled_scores(image: Tensor, scale: int = 8) -> tuple[Tensor, Tensor]:
-    """As fully convolutional networks do (Long et al. 2015): pool, then upsample by a bilinear transposed convolution."""
+    """As fully convolutional networks do (Long et al. 2015): pool, then upsample by a transposed convolution."""
     coarse = functional.avg_pool2d(image, scale)
     kernel = torch.outer(interpolating(scale), interpolating(scale))
     fine = functional.conv_transpose2d(
@@ -295,7 +295,7 @@ def draw(folder: Path) -> list[Path]:
     }
     figure, axes = pyplot.subplots(2, 2, figsize=(9, 4.6), constrained_layout=True)
     for axis, (title, picture) in zip(axes.flat, pictures.items(), strict=True):
-        axis.imshow(picture[0, 0], cmap="magma", vmin=0, vmax=1, aspect="auto")
+        axis.imshow(picture[0, 0].numpy(), cmap="magma", vmin=0, vmax=1, aspect="auto")
         axis.set(title=title, xticks=[], yticks=[])
     figure.savefig(folder / "images.png", dpi=120)
     pyplot.close("all")
