@@ -77,6 +77,17 @@ def test_two_processes_and_two_turns_give_the_run_of_one(recipe_file: Path, tmp_
     assert_same_losses(tmp_path / "one", tmp_path / "turns")
 
 
+def test_two_turns_give_the_gradient_of_one(recipe_file: Path) -> None:
+    """Optimizers that ignore the gradient's scale would not show that it is wrong."""
+    gradients = []
+    for turns in (1, 2, 4):
+        trainer = Trainer(load_recipe(recipe_file, [f"train.accumulate={turns}"]), Silence())
+        trainer._accumulate_gradient()
+        gradients.append([parameter.grad for parameter in trainer.model.parameters()])
+    for other in gradients[1:]:
+        torch.testing.assert_close(other, gradients[0], atol=1e-5, rtol=1e-4)
+
+
 def test_recomputed_activations_give_the_same_run_to_the_bit(recipe_file: Path, tmp_path: Path) -> None:
     for name in ("one", "again"):
         settings = [f"run={tmp_path / name}", f"train.checkpoint_activations={json.dumps(name == 'again')}"]
@@ -118,6 +129,9 @@ def test_several_datasets_are_mixed_by_weight(speech_folder: Path, prepare, tmp_
     assert abs(share - 0.75) < 5 * deviation, f"{share:.3f} of the windows, three quarters expected"
     assert len(trainer.held_out) == 2, "both are watched"
     assert train(load_recipe(path, ["train.evaluation_seconds=0.5"]), Silence())
+    path.write_text(path.read_text().replace("weight = 3.0", "weight = 4.0"))
+    with pytest.raises(ValueError, match=r"the datasets' weights were \[1.0, 3.0\], are \[1.0, 4.0\]"):
+        train(load_recipe(path, ["train.evaluation_seconds=0.5"]), Silence(), resume=True)
 
 
 def test_a_dataset_in_a_mixture_is_checked_like_one_alone(tmp_path: Path) -> None:
@@ -128,3 +142,5 @@ def test_a_dataset_in_a_mixture_is_checked_like_one_alone(tmp_path: Path) -> Non
     path.write_text('run = "r"\ndataset = []\n[model]\n[train]\nsteps = 1\n')
     with pytest.raises(ValueError, match="dataset is an empty list"):
         load_recipe(path)
+    with pytest.raises(ValueError, match="run is empty"):
+        load_recipe(path, ["dataset=a", "run="])

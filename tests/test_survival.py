@@ -161,6 +161,20 @@ def test_every_fault_is_one_line_and_leaves_the_last_good_checkpoint(
     assert not [path.name for path in run.glob(".*")], "a half-written file stays"
 
 
+def test_audio_beside_the_training_does_not_outlive_a_failure(wavenet, recipe_file: Path, tmp_path: Path) -> None:
+    """Sixty seconds of audio would take longer than the run: a failure does not wait for them."""
+    settings = ("train.audio=true", "train.audio_seconds=60", "train.learning_rate=1e30", "train.optimizer=adam")
+    settings += ("train.gradient_clip=1e30", "train.warmup_steps=0")
+    begun = time.monotonic()
+    result = wavenet("train", recipe_file, *(part for setting in settings for part in ("--set", setting)))
+    result.fails_with("the loss is")
+    assert time.monotonic() - begun < 20
+    assert wavenet("train", recipe_file, "--resume", "--set", "train.audio_seconds=61").status == 2
+    heard = ("--set", "train.audio=true", "--set", "train.audio_seconds=0.1", "--set", f"run={tmp_path / 'heard'}")
+    assert wavenet("train", recipe_file, *heard).status == 0
+    assert (tmp_path / "heard" / "audio" / "step-00000000.wav").exists()
+
+
 class Hostile:
     """Unpickled by a reader that trusts it, it makes a file."""
 

@@ -248,7 +248,8 @@ def test_diverging_run_stops_and_keeps_its_checkpoint(recipe: Callable[..., Reci
 def test_a_run_is_not_overwritten_and_a_finished_one_can_be_resumed(recipe: Callable[..., Recipe]) -> None:
     train(recipe(), Watcher())
     with pytest.raises(
-        FileExistsError, match=r"holds a run \(checkpoint.pt, model.safetensors, metrics.jsonl\); pass --resume"
+        FileExistsError,
+        match=r"holds a run \(checkpoint.pt, checkpoint.previous.pt, model.safetensors, metrics.jsonl\); pass --resume",
     ):
         train(recipe(), Watcher())
     assert train(recipe(), Watcher(), resume=True)
@@ -337,7 +338,7 @@ def test_tensorboard_gets_curves_audio_and_pictures(recipe: Callable[..., Recipe
     writer.logged({"step": 1, "train_bits": 3.0, "seconds": 1.0})
     listener = Listener(0.1, [writer.heard])
     listener.evaluated(1, model, model.condition())
-    listener.close()
+    listener.close(wait=True)
     writer.writer.close()
     events = EventAccumulator(str(tmp_path / "board"))
     events.Reload()

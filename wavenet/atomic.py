@@ -1,11 +1,15 @@
 """Write a file whole or not at all."""
 
 import contextlib
+import functools
 import os
 import tempfile
 from pathlib import Path
 
 __all__ = ["remove_leftovers", "write_atomically"]
+
+
+_MARK = ".wavenet-partial"
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -17,7 +21,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     path = Path(path)
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_MARK)
         with open(handle, "wb") as file:
             os.fchmod(handle, 0o666 & ~_umask())
             file.write(data)
@@ -36,10 +40,11 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of writers that were killed. None may be at work in the folder."""
-    for path in folder.glob(".*.*.????????"):
+    for path in folder.glob(f".*{_MARK}"):
         path.unlink()
 
 
+@functools.cache  # reading it means setting it, which no other thread should see
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -11,10 +11,13 @@ import torch
 
 from wavenet.atomic import write_atomically
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["CHECKPOINTS", "load_checkpoint", "save_checkpoint"]
 
 _DAMAGE = (RuntimeError, LookupError, ValueError, TypeError, AttributeError, OSError, EOFError, pickle.UnpicklingError)
 """What `torch.load` was seen to raise on files cut short, overwritten or flipped."""
+
+CHECKPOINTS = ("checkpoint.pt", "checkpoint.new.pt", "checkpoint.previous.pt")
+"""The files of a run that it can go on from, the newest first."""
 
 _FORMAT = "wavenet-toolkit checkpoint, version 1"
 
@@ -41,7 +44,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     Raises `ValueError` where files are there and none of them can be read.
     """
     failures = []
-    for name in ("checkpoint.pt", "checkpoint.new.pt", "checkpoint.previous.pt"):
+    for name in CHECKPOINTS:
         path = folder / name
         if not path.exists():
             continue

@@ -3,23 +3,17 @@
 import copy
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
 
+import torch
 from torch import Tensor
 
 from wavenet.conditioning import Conditioning
-from wavenet.generation import generate_scored
+from wavenet.generation import generate_chunks
 from wavenet.model import WaveNet
-from wavenet.sampling import SamplingOptions
+from wavenet.streaming import Stream
 
-__all__ = ["Listener", "sample"]
-
-
-def sample(model: WaveNet, example: Conditioning, seconds: float) -> Tensor:
-    """Audio `(T,)` under the example's conditioning, always from the same uniforms."""
-    samples = max(1024, int(seconds * model.config.sample_rate))
-    if example.features is not None and model.config.features is not None:
-        samples = min(samples, example.features.shape[2] * model.config.features.hop)
-    return generate_scored(model, samples, SamplingOptions(), example).audio[0].cpu()
+__all__ = ["Listener"]
 
 
 class Listener:
@@ -30,7 +24,7 @@ class Listener:
 
     def __init__(self, seconds: float, hearers: Sequence[Callable[[int, Tensor, int], None]]) -> None:
         self._seconds, self._hearers = seconds, hearers
-        self._thread = ThreadPoolExecutor(1)
+        self._thread, self._cancelled = ThreadPoolExecutor(1), Event()
         self._last: Future[None] | None = None
 
     def evaluated(self, step: int, model: WaveNet, example: Conditioning) -> None:
@@ -41,12 +35,22 @@ class Listener:
             self._last = self._thread.submit(self._work, step, copy.deepcopy(model), example)
 
     def _work(self, step: int, model: WaveNet, example: Conditioning) -> None:
-        audio = sample(model, example, self._seconds)
+        """Audio under the example's conditioning, always from the same uniforms."""
+        samples = max(1024, int(self._seconds * model.config.sample_rate))
+        if example.features is not None and model.config.features is not None:
+            samples = min(samples, example.features.shape[2] * model.config.features.hop)
+        chunks = []
+        for chunk in generate_chunks(Stream(model, example), example, samples):
+            if self._cancelled.is_set():
+                return
+            chunks.append(chunk.audio[0].cpu())
         for hear in self._hearers:
-            hear(step, audio, model.config.sample_rate)
+            hear(step, torch.cat(chunks), model.config.sample_rate)
 
-    def close(self) -> None:
-        """Wait for the last audio."""
+    def close(self, *, wait: bool) -> None:
+        """Wait for the last audio, or do without it."""
+        if not wait:
+            self._cancelled.set()
         self._thread.shutdown()
-        if self._last is not None:
+        if wait and self._last is not None:
             self._last.result()

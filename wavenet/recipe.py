@@ -69,9 +69,11 @@ class TrainConfig:
         for name in ("steps", "batch_size", "accumulate", "window", "log_every", "evaluate_every", "checkpoint_every"):
             if not 1 <= getattr(self, name) <= 2**31:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 1 to 2^31")
-        for name in ("learning_rate", "muon_learning_rate", "gradient_clip", "evaluation_seconds", "audio_seconds"):
+        for name in ("learning_rate", "muon_learning_rate", "gradient_clip", "evaluation_seconds"):
             if not 0 < getattr(self, name) < 1e38:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a positive number below 1e38")
+        if not 0 < self.audio_seconds <= 60:
+            raise ValueError(f"audio_seconds is {self.audio_seconds}; expected over 0, up to 60")
         for name in ("warmup_steps", "seed", "weight_decay", "keep_models"):
             if not 0 <= getattr(self, name) < 2**63:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more, below 2^63")
@@ -113,6 +115,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.datasets:
             raise ValueError("dataset is an empty list; expected a prepared dataset, or several with path and weight")
+        if self.run == Path():
+            raise ValueError("run is empty, or the folder that this is run in; expected a folder of its own")
 
     @property
     def datasets(self) -> tuple[DatasetShare, ...]:
@@ -163,7 +167,7 @@ def _apply(values: dict[str, Any], setting: str) -> None:
         raise ValueError(f"--set {setting}: expected key=value, such as train.steps=100")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text
     *sections, name = key.split(".")
     for section in sections:

@@ -351,7 +351,15 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def _is_recipe(values: Any) -> bool:
-    return isinstance(values, dict) and all(isinstance(values.get(section), dict) for section in ("model", "train"))
+    return isinstance(values, dict) and all(
+        isinstance(values.get(name), kind) for name, kind in (("model", dict), ("train", dict), ("dataset", str | list))
+    )
+
+
+def _weights(recipe: dict[str, Any]) -> list[float]:
+    """Those of the datasets. (Where they lie may change: their checksums are in the checkpoint.)"""
+    datasets = recipe["dataset"]
+    return [share["weight"] for share in datasets] if isinstance(datasets, list) else [1.0]
 
 
 def _refuse_changed_recipe(before: dict[str, Any], now: dict[str, Any]) -> None:
@@ -361,6 +369,8 @@ def _refuse_changed_recipe(before: dict[str, Any], now: dict[str, Any]) -> None:
         for key in sorted(before[section].keys() | now[section].keys())
         if before[section].get(key) != now[section].get(key)
     ]
+    if _weights(before) != _weights(now):
+        changed.append(f"the datasets' weights were {_weights(before)}, are {_weights(now)}")
     if changed:
         raise ValueError(
             f"the recipe has changed since the run began ({'; '.join(changed)}); "

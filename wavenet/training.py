@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from wavenet.atomic import remove_leftovers, write_atomically
-from wavenet.checkpoint import load_checkpoint, save_checkpoint
+from wavenet.checkpoint import CHECKPOINTS, load_checkpoint, save_checkpoint
 from wavenet.distributed import ALONE, Processes
 from wavenet.optimizer import rate_share
 from wavenet.recipe import Recipe
@@ -32,7 +32,7 @@ def train(
     Of several processes, which all call this, the first writes.
     Raises `FileExistsError` where a run is there and `resume` is off; `FloatingPointError` when training diverges.
     """
-    present = [name for name in ("checkpoint.pt", "model.safetensors", "metrics.jsonl") if (recipe.run / name).exists()]
+    present = [name for name in (*CHECKPOINTS, "model.safetensors", "metrics.jsonl") if (recipe.run / name).exists()]
     if present and not resume:
         raise FileExistsError(
             f"{recipe.run} holds a run ({', '.join(present)}); "
@@ -61,8 +61,9 @@ def train(
         write_atomically(recipe.run / "recipe.json", json.dumps(recipe.to_dict(), indent=2).encode())
         if found is None:
             save_checkpoint(recipe.run, trainer.state())
+    fresh = not trainer.progress.metrics_bytes  # before the first process looks at the file: all have to agree
     metrics = _Metrics(recipe.run / "metrics.jsonl", trainer)
-    if not trainer.progress.metrics_bytes:
+    if fresh:
         metrics.evaluate()
     finished = _loop(trainer, metrics, stop)
     _save(trainer)

@@ -65,10 +65,10 @@ class _TrainingConsole:
         (self.run / "audio").mkdir(exist_ok=True)
         write_audio(self.run / "audio" / f"step-{step:08}.wav", audio, sample_rate)
 
-    def close(self) -> None:
+    def close(self, *, wait: bool) -> None:
         self.bar.close()
         if self.listener is not None:
-            self.listener.close()
+            self.listener.close(wait=wait)
 
 
 def train(
@@ -99,9 +99,13 @@ def _train(recipe: Recipe, resume: bool, processes: Processes) -> None:
     observer: Observer = Silence()
     if processes.first:
         observer = _TrainingConsole(recipe)
-    finished = run_training(recipe, observer, resume=resume, stop=stopping.is_set, processes=processes)
-    if isinstance(observer, _TrainingConsole):
-        observer.close()
+    finished = False
+    try:
+        finished = run_training(recipe, observer, resume=resume, stop=stopping.is_set, processes=processes)
+    finally:
+        if isinstance(observer, _TrainingConsole):
+            observer.close(wait=finished)
+    if processes.first:
         if finished:
             print(f"wrote {recipe.run / 'model.safetensors'}")
         else:
