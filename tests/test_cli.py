@@ -398,15 +398,20 @@ def test_full_disk_keeps_the_last_checkpoint(recipe: Path, tmp_path: Path) -> No
         subprocess.run(["umount", disk], check=True)
 
 
+def _said(stderr: bytes) -> list[bytes]:
+    """The lines but for the note that the native engine is switched off."""
+    return [line for line in stderr.splitlines() if not line.startswith(b"note: generating with")]
+
+
 def test_audio_is_streamed_to_standard_output(model_file: Path, tmp_path: Path) -> None:
     """Run as a process of its own: the output is bytes, and nothing else may be among them."""
     command = [sys.executable, "-m", "wavenet", "generate", str(model_file), "--seconds", "0.2", "-o"]
     piped = subprocess.run([*command, "-"], capture_output=True)
     assert piped.returncode == 0, piped.stderr
-    assert len(piped.stderr.splitlines()) == 1
+    assert len(_said(piped.stderr)) == 1
     assert b"samples/s" in piped.stderr
     closed = subprocess.run(f"{' '.join([*command, '-'])} | head -c 50 > /dev/null", shell=True, capture_output=True)
-    assert not closed.stderr.decode()
+    assert not _said(closed.stderr)
     assert subprocess.run([*command, str(tmp_path / "file.wav")], capture_output=True).returncode == 0
     streamed, rate = soundfile.read(io.BytesIO(piped.stdout), dtype="int16")
     written, _ = soundfile.read(tmp_path / "file.wav", dtype="int16")
