@@ -13,8 +13,9 @@ import torch
 from tests.conftest import tone
 from wavenet.dataset import Source, WindowSampler
 from wavenet.distributed import Processes
+from wavenet.observer import Silence
 from wavenet.recipe import load_recipe
-from wavenet.trainer import Silence, Trainer
+from wavenet.trainer import Trainer
 from wavenet.training import train
 
 MODEL = """

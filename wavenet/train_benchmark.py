@@ -151,7 +151,10 @@ def _step(config: WaveNetConfig, case: TrainCase, device: torch.device) -> Calla
         network = model = WaveNet(config).to(device)
         model.recompute = case.recompute
         state = model.initial_state(case.batch)
-        forward = lambda inputs: model.advance(inputs, state)[0]  # noqa: E731
+
+        def forward(inputs: Tensor) -> Tensor:
+            return model.advance(inputs, state)[0]
+
     optimizer = torch.optim.Adam(network.parameters())
     symbols = torch.randint(config.distribution.symbols, (case.batch, case.window + 1), device=device)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,42 +20,11 @@ from wavenet.dataset import Batch, PreparedClip, PreparedDataset, Source, Window
 from wavenet.distributed import ALONE, Processes
 from wavenet.evaluation import Score, about, condition_on, evaluate, speaker_of
 from wavenet.model import WaveNet
+from wavenet.observer import Observer
 from wavenet.optimizer import optimizers_for, rate_share
 from wavenet.recipe import Recipe, TrainConfig
 
-__all__ = ["Objective", "Observer", "Progress", "Silence", "Trainer", "multiplies_bfloat16"]
-
-
-class Observer(Protocol):
-    """Who watches a run. All of it is optional reading; nothing here changes the run."""
-
-    def note(self, message: str) -> None:
-        """Something worth one line, said once."""
-
-    def stepped(self, step: int, bits: float) -> None:
-        """A step is done: its number, from 1, and its training loss in bits per sample."""
-
-    def logged(self, record: dict[str, float]) -> None:
-        """A line went to `metrics.jsonl`."""
-
-    def evaluated(self, step: int, bits: float, model: WaveNet, example: Conditioning) -> None:
-        """Held-out bits per sample of the averaged model at this step; `example` is a held-out clip's conditioning."""
-
-
-class Silence:
-    """An observer that says nothing."""
-
-    def note(self, message: str) -> None:
-        pass
-
-    def stepped(self, step: int, bits: float) -> None:
-        pass
-
-    def logged(self, record: dict[str, float]) -> None:
-        pass
-
-    def evaluated(self, step: int, bits: float, model: WaveNet, example: Conditioning) -> None:
-        pass
+__all__ = ["Objective", "Progress", "Trainer", "multiplies_bfloat16"]
 
 
 @dataclass

@@ -9,9 +9,10 @@ import torch
 from wavenet.atomic import remove_leftovers, write_atomically
 from wavenet.checkpoint import CHECKPOINTS, load_checkpoint, save_checkpoint
 from wavenet.distributed import ALONE, Processes
+from wavenet.observer import Observer
 from wavenet.optimizer import rate_share
 from wavenet.recipe import Recipe
-from wavenet.trainer import Observer, Trainer
+from wavenet.trainer import Trainer
 
 __all__ = ["train"]
 

@@ -18,9 +18,9 @@ from wavenet.conditioning import Conditioning
 from wavenet.distributed import Processes, joined
 from wavenet.listening import Listener
 from wavenet.model import WaveNet
+from wavenet.observer import Observer, Silence
 from wavenet.recipe import Recipe, load_recipe
 from wavenet.tensorboard import TensorBoardWriter
-from wavenet.trainer import Observer, Silence
 from wavenet.training import train as run_training
 
 __all__ = ["train"]
