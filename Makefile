@@ -10,8 +10,9 @@ $(READY): pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $(READY)
 
+# A process for each core; what needs Chromium and its driver is skipped where they are not.
 test: $(READY)
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -29,7 +30,8 @@ demo: $(READY)
 	$(BIN)/wavenet train recipes/quickstart/quickstart.toml --set dataset=demo/speech --set run=demo/run
 	$(BIN)/wavenet evaluate demo/run/model.safetensors demo/speech --baselines
 	$(BIN)/wavenet generate demo/run/model.safetensors -o demo/babble.wav --seconds 2 --force
-	@echo "Listen to demo/babble.wav; samples/audio/ has what a longer training gives."
+	$(BIN)/wavenet report demo/run -o demo/report.html --force
+	@echo "Open demo/report.html in a browser: it shows and plays what was made; samples/audio/ has what a longer training gives."
 
 # The native engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer: a build of its own. `-S` keeps the
 # editable installation from being found first.

@@ -15,7 +15,16 @@ from torchaudio import functional
 
 from wavenet.atomic import write_atomically
 
-__all__ = ["AUDIO_SUFFIXES", "from_int16", "read_audio", "resample", "to_int16", "trim_silence", "write_audio"]
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "encode_audio",
+    "from_int16",
+    "read_audio",
+    "resample",
+    "to_int16",
+    "trim_silence",
+    "write_audio",
+]
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3")
 
@@ -69,9 +78,14 @@ def write_audio(path: str | os.PathLike[str], waveform: Tensor, sample_rate: int
     container = Path(path).suffix[1:].upper()
     if container not in ("WAV", "FLAC"):
         raise ValueError(f"{path}: audio is written as .wav or .flac, not as {Path(path).suffix!r}")
+    write_atomically(path, encode_audio(waveform, sample_rate, container))
+
+
+def encode_audio(waveform: Tensor, sample_rate: int, container: str) -> bytes:
+    """`(T,)` as a file of 16-bit audio in a container of libsndfile's ("WAV", "FLAC"); clipped to [-1, 1]."""
     encoded = io.BytesIO()
     soundfile.write(encoded, to_int16(waveform).numpy(), sample_rate, format=container, subtype="PCM_16")
-    write_atomically(path, encoded.getvalue())
+    return encoded.getvalue()
 
 
 def to_int16(waveform: Tensor) -> Tensor:

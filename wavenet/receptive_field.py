@@ -1,13 +1,72 @@
-"""What a network can see of the past, measured by gradient; `WaveNetConfig.receptive_field` is the formula."""
+"""What a network can see of the past: counted along its dilations, and measured by gradient.
+
+`WaveNetConfig.receptive_field` is the formula for how far it reaches. Whether it sees everything within that reach
+is another matter: a schedule that starts at dilation 2 never sees half of it.
+"""
 
 import copy
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from wavenet.config import WaveNetConfig
 from wavenet.model import WaveNet
 
-__all__ = ["measure_receptive_field", "visible_lags"]
+__all__ = [
+    "WIDEST",
+    "count_paths",
+    "describe_reach",
+    "layer_table",
+    "measure_reach",
+    "measure_receptive_field",
+    "visible_lags",
+]
+
+WIDEST = 2**16
+"""Samples up to which a receptive field is examined input by input."""
+
+
+def count_paths(dilations: Sequence[int], kernel_size: int) -> Iterator[Tensor]:
+    """In how many ways the inputs of each layer, from the last to the first, lead to the newest output.
+
+    Yields a float64 `(reach,)` for each layer, lag 0 (the newest) first; the last one is of the network's inputs.
+
+    >>> [counts.tolist() for counts in count_paths([1, 2], 2)]
+    [[1.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
+    """
+    counts = torch.ones(1, dtype=torch.float64)
+    for dilation in reversed(dilations):
+        reach = len(counts) + (kernel_size - 1) * dilation
+        below = torch.zeros(reach, dtype=torch.float64)
+        for tap in range(kernel_size):
+            below[tap * dilation : tap * dilation + len(counts)] += counts
+        counts = below.clamp(max=torch.finfo(torch.float64).max)
+        yield counts
+
+
+def measure_reach(dilations: Sequence[int], kernel_size: int) -> Tensor:
+    """Which inputs reach the newest output of a network with this schedule: bool `(receptive field,)`, lag 0 first.
+
+    Measured by gradient, on a network of few channels (how many there are changes nothing of it). `ValueError` where
+    the receptive field is wider than `WIDEST`.
+    """
+    channels = 8
+    config = WaveNetConfig(
+        dilations=dilations,
+        kernel_size=kernel_size,
+        residual_channels=channels,
+        gate_channels=2 * channels,
+        skip_channels=channels,
+        head_channels=channels,
+    )
+    if config.receptive_field > WIDEST:
+        raise ValueError(
+            f"the receptive field is {config.receptive_field} samples; up to {WIDEST} are examined one by one"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return visible_lags(WaveNet(config), config.receptive_field)
 
 
 def visible_lags(model: WaveNet, samples: int | None = None) -> Tensor:
@@ -32,3 +91,40 @@ def visible_lags(model: WaveNet, samples: int | None = None) -> Tensor:
 def measure_receptive_field(model: WaveNet) -> int:
     """How many samples back the farthest input that reaches an output lies, counting the newest as 1."""
     return int(visible_lags(model).nonzero().max()) + 1
+
+
+def layer_table(config: WaveNetConfig) -> list[dict[str, float]]:
+    """For each layer its number, its dilation, and how far it sees, in `samples` and `ms`."""
+    seen, layers = 1, []
+    for number, dilation in enumerate(config.dilations, start=1):
+        seen += (config.kernel_size - 1) * dilation
+        layers.append({"layer": number, "dilation": dilation, "samples": seen, "ms": seen / config.sample_rate * 1000})
+    return layers
+
+
+def describe_reach(seen: Tensor, sample_rate: int) -> str:
+    """One sentence about which of the last samples are seen, bool `(T,)` with lag 0 first; the holes are named.
+
+    >>> describe_reach(torch.tensor([True, True, True, True]), 1000)
+    'sees every sample of the last 4.0 ms'
+    >>> describe_reach(torch.tensor([True, False, False, True]), 1000)
+    'sees 2 of the last 4 samples (4.0 ms); never those 1 to 2 before the newest'
+    """
+    milliseconds = len(seen) / sample_rate * 1000
+    if bool(seen.all()):
+        return f"sees every sample of the last {milliseconds:.1f} ms"
+    lags = torch.nonzero(~seen)[:, 0].tolist()
+    runs: list[tuple[int, int]] = []
+    for lag in lags:
+        if runs and lag == runs[-1][1] + 1:
+            runs[-1] = runs[-1][0], lag
+        else:
+            runs.append((lag, lag))
+    named = [str(first) if first == last else f"{first} to {last}" for first, last in runs[:_NAMED]]
+    more = f" and {len(runs) - _NAMED} more stretches" if len(runs) > _NAMED else ""
+    holes = f"never those {', '.join(named)}{more} before the newest"
+    return f"sees {int(seen.sum()):,} of the last {len(seen):,} samples ({milliseconds:.1f} ms); {holes}"
+
+
+_NAMED = 4
+"""Holes that are named one by one; the rest are counted."""

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from wavenet.config import WaveNetConfig
 from wavenet.distributions import Categorical, GaussianMixture, LogisticMixture
 
-__all__ = ["Recipe", "TrainConfig", "load_recipe"]
+__all__ = ["Recipe", "TrainConfig", "load_recipe", "recipe_of_run"]
 
 _STRICT: Mapping[str, Any] = {"extra": "forbid", "strict": True}
 
@@ -135,6 +135,35 @@ class Recipe:
                 "init_from": str(self.train.init_from) if self.train.init_from else None,
             },
         }
+
+    def to_toml(self) -> str:
+        """The recipe as a file that `load_recipe` reads back, every value spelled out."""
+        values = self.to_dict()
+        shares = values.pop("dataset") if isinstance(self.dataset, tuple) else []
+        tables = "".join(f"\n[[dataset]]\n{_toml(share)}" for share in shares)
+        plain = {key: value for key, value in values.items() if not isinstance(value, dict)}
+        sections = "".join(f"\n[{name}]\n{_toml(values[name])}" for name in ("model", "train"))
+        return _toml(plain) + tables + sections
+
+
+def _toml(values: Mapping[str, Any]) -> str:
+    """A line for each value; what is off has none. JSON and TOML write all but tables alike."""
+    return "".join(f"{key} = {_toml_value(value)}\n" for key, value in values.items() if value is not None)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml_value(one)}" for key, one in value.items() if one is not None) + " }"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def recipe_of_run(run: Path) -> Recipe:
+    """The recipe that a run's folder was trained by, from its `recipe.json`."""
+    path = run / "recipe.json"
+    try:
+        return TypeAdapter(Recipe).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ValueError(f"{path} is not a run's recipe ({_explain(error.errors()[0])})") from error
 
 
 def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:

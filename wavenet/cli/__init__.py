@@ -11,6 +11,7 @@ from wavenet.cli.evaluate import evaluate
 from wavenet.cli.generate import generate
 from wavenet.cli.inspect import inspect
 from wavenet.cli.prepare import prepare
+from wavenet.cli.report import report
 from wavenet.cli.train import train
 
 __all__ = ["app", "main"]
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (prepare, train, generate, evaluate, inspect, bench):
+for command in (prepare, train, generate, evaluate, inspect, report, bench):
     app.command()(command)
 
 

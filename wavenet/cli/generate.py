@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from wavenet.atomic import write_atomically
 from wavenet.audio import read_audio, resample, to_int16, write_audio
-from wavenet.cli.options import Force, ModelFile, Threads, Weights, weight_type
+from wavenet.cli.options import Force, ModelFile, Threads, Weights, check_output, weight_type
 from wavenet.engines import NativeEngine, fastest_engine
 from wavenet.features import LogMel, read_features
 from wavenet.generation import generate_chunks
@@ -204,12 +204,7 @@ def _outputs(output: Path, count: int, files: int) -> list[Path]:
 
 def _check_outputs(outputs: list[Path], sources: list[Path], force: bool) -> None:
     for path in outputs:
-        if path.is_dir():
-            raise ValueError(f"{path} is a folder; expected a file to write")
-        if os.path.lexists(path) and not force:
-            raise ValueError(f"{path} exists; choose another path or pass --force to replace it")
-        if not path.parent.is_dir():
-            raise ValueError(f"{path.parent}: no such folder to write {path.name} to")
+        check_output(path, force)
     resolved = {os.path.realpath(path) for path in outputs}
     if resolved & {os.path.realpath(path) for path in sources} or len(resolved) < len(outputs):
         raise ValueError("an output is also an input or another output; give each file a name of its own")

@@ -1,15 +1,19 @@
 """`wavenet inspect`: what a model or a recipe is."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
+from torch import Tensor
 
-from wavenet.cli.options import AsJson
+from wavenet.cli.options import AsJson, Force, check_output
 from wavenet.config import WaveNetConfig
 from wavenet.model import WaveNet
+from wavenet.plots import draw_cone, save
+from wavenet.receptive_field import WIDEST, count_paths, describe_reach, layer_table, measure_reach
 from wavenet.recipe import load_recipe
 
 __all__ = ["inspect"]
@@ -17,6 +21,10 @@ __all__ = ["inspect"]
 
 def inspect(
     path: Annotated[Path, typer.Argument(help="Model file (.safetensors) or recipe (.toml).")],
+    plot: Annotated[
+        Path | None, typer.Option(help="Also draw which inputs reach the output: .svg, .png or .pdf.")
+    ] = None,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the layers, the receptive field, the parameters and the multiply-adds per sample."""
@@ -27,7 +35,7 @@ def inspect(
     else:
         network = WaveNet.from_pretrained(path)
     config = network.config
-    layers = _layers(config)
+    layers = layer_table(config)
     summary: dict[str, Any] = {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "multiply_adds_per_sample": network.multiply_adds,
@@ -37,6 +45,11 @@ def inspect(
     if network.conditioner is not None and config.features is not None:
         summary["look_ahead_frames"] = network.conditioner.look_ahead
         summary["look_ahead_ms"] = network.look_ahead / config.sample_rate * 1000
+    seen = _seen(config)
+    if seen is not None:
+        summary["unseen_samples"] = int((~seen).sum())
+    if plot is not None:
+        _plot(config, seen, plot, force)
     if as_json:
         print(json.dumps({"config": config.to_dict(), **summary, "layers": layers}, indent=2))
         return
@@ -49,6 +62,8 @@ def inspect(
     )
     field, milliseconds = summary["receptive_field_samples"], summary["receptive_field_ms"]
     print(f"receptive field {field:,} samples = {milliseconds:.1f} ms at {config.sample_rate} Hz")
+    if seen is not None:
+        print(describe_reach(seen, config.sample_rate))
     if config.speaker_channels:
         print(
             f"speakers: {', '.join(config.speakers) or f'a vector of {config.speaker_channels}, or as in the dataset'}"
@@ -65,9 +80,24 @@ def inspect(
     print(f"{summary['parameters']:,} parameters, {network.multiply_adds:,} multiply-adds per sample")
 
 
-def _layers(config: WaveNetConfig) -> list[dict[str, Any]]:
-    seen, layers = 1, []
-    for number, dilation in enumerate(config.dilations, start=1):
-        seen += (config.kernel_size - 1) * dilation
-        layers.append({"layer": number, "dilation": dilation, "samples": seen, "ms": seen / config.sample_rate * 1000})
-    return layers
+def _seen(config: WaveNetConfig) -> Tensor | None:
+    """Which of the inputs in the receptive field reach the output, lag 0 first; `None` where they are too many."""
+    if config.receptive_field > WIDEST:
+        return None
+    *_, counts = count_paths(config.dilations, config.kernel_size)
+    return counts > 0
+
+
+def _plot(config: WaveNetConfig, seen: Tensor | None, path: Path, force: bool) -> None:
+    check_output(path, force)
+    if seen is None:
+        raise ValueError(
+            f"the receptive field is {config.receptive_field:,} samples; up to {WIDEST:,} are drawn; leave --plot out"
+        )
+    measured = measure_reach(config.dilations, config.kernel_size)
+    assert torch.equal(measured, seen), "the gradient and the count of paths disagree"
+    save(draw_cone(config.dilations, config.kernel_size, config.sample_rate), path)
+    print(
+        f"wrote {path}: {int(measured.sum()):,} inputs reach the output, by gradient as by counting paths",
+        file=sys.stderr,
+    )

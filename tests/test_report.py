@@ -1,0 +1,234 @@
+"""The report, as a browser shows it: sound plays, pictures are there, nothing is asked of a network."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+
+from tests.conftest import small_config, tone
+from wavenet import WaveNet
+from wavenet.conditioning import ConditioningConfig
+from wavenet.distributions import GaussianMixture
+from wavenet.features import LogMelConfig
+from wavenet.recipe import load_recipe
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+HOSTILE = "<script>document.title='caught'</script>"
+
+
+@pytest.fixture
+def dataset(wavenet, speech_folder: Path, tmp_path: Path) -> Path:
+    for path in [*speech_folder.rglob("*.wav")]:
+        path.with_suffix(".txt").write_text(f"{path.stem} says {HOSTILE} & more")
+    (speech_folder / "bob").rename(speech_folder / "b&b")
+    assert wavenet("prepare", speech_folder, tmp_path / "data", "--speakers", "--held-out", 0.4).status == 0
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def run(wavenet, dataset: Path, tmp_path: Path) -> Path:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f'dataset = "{dataset}"\nrun = "{tmp_path / "run"}"\n[model]\ndilations = [2, 4, 8]\nresidual_channels = 6\n'
+        "gate_channels = 10\nskip_channels = 7\nhead_channels = 9\nspeaker_channels = 2\n"
+        "[train]\nsteps = 6\nwindow = 200\nevaluation_seconds = 0.2\nevaluate_every = 2\nlog_every = 1\n"
+    )
+    assert wavenet("train", recipe).status == 0
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def page(wavenet, run: Path, tmp_path: Path) -> Path:
+    made = wavenet("report", run, "-o", tmp_path / "report.html", "--clips", 2, "--seconds", 0.3)
+    assert made.status == 0, made.err
+    return tmp_path / "report.html"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("Chromium and its driver are not installed")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    quiet = ("networking", "component-update", "sync", "default-apps")
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "mute-audio"):
+        options.add_argument(f"--{flag}")
+    for name in quiet:
+        options.add_argument(f"--disable-{'background-' if name == 'networking' else ''}{name}")
+    options.add_argument("--autoplay-policy=no-user-gesture-required")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def show(browser, page: Path, width: int, scheme: str = "light") -> None:
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(page.as_uri())
+
+
+PLAY = """
+const [done] = [arguments[arguments.length - 1]];
+Promise.all([...document.querySelectorAll("audio")].map(async audio => {
+    await audio.play();
+    await new Promise(heard => audio.ontimeupdate = () => { if (audio.currentTime > 0) heard(); });
+    audio.pause();
+    return audio.duration;
+})).then(done, error => done(String(error)));
+"""
+PICTURES = """
+const done = arguments[arguments.length - 1];
+const images = [...document.querySelectorAll("svg image")].map(image => image.getAttribute("xlink:href"));
+Promise.all(images.map(async source => { const i = new Image(); i.src = source; await i.decode(); return i.width; }))
+    .then(widths => done([widths, [...document.querySelectorAll("svg")].map(svg => svg.getBoundingClientRect().width),
+                          [...document.querySelectorAll("svg")].map(svg => svg.ariaLabel)]),
+          error => done(String(error)));
+"""
+
+
+def test_players_play_and_pictures_render_without_a_word_on_the_console(browser, page: Path) -> None:
+    show(browser, page, 1200)
+    durations = browser.execute_async_script(PLAY)
+    assert isinstance(durations, list), durations
+    assert len(durations) == 2 * 3 + 2, "two clips in three ways, and two voices out of silence"
+    assert all(0.25 < seconds < 1 for seconds in durations)
+    widths, shown, labels = browser.execute_async_script(PICTURES)
+    assert len(shown) == 8 + 2, "a picture for each sound, the curves and the cone"
+    assert len(widths) == 8
+    assert all(width > 50 for width in [*widths, *shown])
+    assert all(labels), "each says what it shows"
+    assert browser.get_log("browser") == []
+    asked = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert all(name.startswith("data:") for name in asked)
+
+
+def test_names_and_texts_of_clips_are_shown_as_they_are(browser, page: Path) -> None:
+    show(browser, page, 1200)
+    assert browser.title == "run: a WaveNet"
+    text = browser.execute_script("return document.body.innerText")
+    assert HOSTILE in text
+    assert "b&b" in text
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone_and_has_contrast(browser, page: Path, scheme: str) -> None:
+    show(browser, page, 360, scheme)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
+    colours = browser.execute_script(
+        "const style = getComputedStyle(document.documentElement);"
+        "return Object.fromEntries(['paper', 'ink', 'quiet', 'card', 'mark'].map("
+        "name => [name, style.getPropertyValue('--' + name).trim()]));"
+    )
+    background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    channels = [int(value) for value in re.findall(r"\d+", background)[:3]]
+    assert channels == rgb(colours["paper"])
+    assert (sum(channels) > 600) == (scheme == "light")
+    for ink in ("ink", "quiet", "mark"):
+        for ground in ("paper", "card"):
+            assert contrast(colours[ink], colours[ground]) >= 4.5, f"{ink} on {ground}, WCAG 2 AA"
+    picture = browser.execute_script("return getComputedStyle(document.querySelector('svg text')).fill")
+    assert [int(value) for value in re.findall(r"\d+", picture)[:3]] == rgb(colours["ink"])
+
+
+def test_the_keyboard_reaches_all_and_headings_make_an_outline(browser, page: Path) -> None:
+    keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+    show(browser, page, 1200)
+    body = browser.find_element("tag name", "body")
+    reached = []
+    for _ in range(30):
+        body.send_keys(keys.TAB)
+        reached.append(browser.execute_script("return document.activeElement.tagName"))
+    assert reached[0] == "A", "the way past the navigation comes first"
+    assert {"A", "SUMMARY", "AUDIO"} <= set(reached)
+    levels = [int(one.tag_name[1]) for one in browser.find_elements("css selector", "h1, h2, h3, h4")]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    unnamed = "return [...document.querySelectorAll('audio, [role=region], pre')].filter(e => !e.ariaLabel).length"
+    assert browser.execute_script(unnamed) == 0
+
+
+def rgb(colour: str) -> list[int]:
+    return [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two colours (WCAG 2.2)."""
+
+    def luminance(colour: str) -> float:
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (c / 255 for c in rgb(colour))]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_the_page_stands_alone_and_says_what_it_is_about(page: Path, run: Path) -> None:
+    text = page.read_text("utf-8")
+    sources = re.findall(r'(?:src|href)="([^"]*)"', text)
+    assert all(source.startswith(("data:", "#")) for source in sources)
+    assert "sees 8 of the last 15 samples" in text, "the holes are named"
+    recipe = re.search(r'aria-label="Recipe">(.*?)</pre>', text, re.DOTALL)
+    assert recipe is not None
+    settings = run.parent / "again.toml"
+    settings.write_text(recipe[1].replace("&#34;", '"'), "utf-8")
+    again, first = load_recipe(settings).to_dict(), load_recipe(run.parent / "recipe.toml").to_dict()
+    again["model"]["speakers"] = first["model"]["speakers"]
+    assert again == first, "the recipe on the page is the one it was trained by"
+
+
+def test_a_vocoder_is_heard_beside_its_references(wavenet, dataset: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = small_config(
+        features=LogMelConfig(bins=20, hop=100, window=256),
+        conditioning=ConditioningConfig(channels=3, scales=(10, 10)),
+        distribution=GaussianMixture(),
+    )
+    WaveNet(config).save_pretrained(tmp_path / "vocoder.safetensors")
+    model, output = tmp_path / "vocoder.safetensors", tmp_path / "vocoder.html"
+    assert wavenet("report", model, "-o", output, "--dataset", dataset, "--clips", 1).status == 0
+    text = output.read_text("utf-8")
+    assert [name in text for name in ("Copied by the model", "Griffin-Lim", "µ-law", "The original")] == [True] * 4
+    assert text.count("<audio") == 4
+    assert wavenet("report", model, "-o", output, "--force").status == 0, "without a dataset there is nothing to copy"
+    assert "<audio" not in output.read_text("utf-8")
+
+
+def test_refusals_are_one_line_and_write_nothing(wavenet, run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "r.html"
+    wavenet("report", run, "-o", tmp_path / "r.txt").fails_with("r.txt", ".html")
+    wavenet("report", tmp_path, "-o", output).fails_with("holds no model.safetensors")
+    wavenet("report", tmp_path / "missing.safetensors", "-o", output).fails_with("missing.safetensors")
+    wavenet("report", run, "-o", output, "--clips", -1).fails_with("--clips is -1")
+    wavenet("report", run, "-o", output, "--seconds", "nan").fails_with("--seconds is nan")
+    wavenet("report", run, "-o", output, "--dataset", tmp_path / "none").fails_with("none: no such dataset")
+    wavenet("report", run, "-o", output, "--temperature", -1).fails_with("temperature")
+    metrics = (run / "metrics.jsonl").read_text()
+    for broken in ("{", "[1]\n", '{"step": "x"}\n', '{"step": 1, "seconds": 1, "held_out_bits": "x"}\n', "\xff"):
+        (run / "metrics.jsonl").write_bytes(metrics.encode() + broken.encode("latin-1"))
+        wavenet("report", run, "-o", output).fails_with("metrics.jsonl is not a run's metrics")
+    (run / "metrics.jsonl").write_text(metrics)
+    (run / "recipe.json").write_text("{}")
+    wavenet("report", run, "-o", output).fails_with("recipe.json is not a run's recipe")
+    assert not output.exists()
+
+
+def test_silence_and_the_shortest_of_clips_have_pictures(wavenet, tmp_path: Path) -> None:
+    for name, seconds in (("a", 0.3), ("b", 0.3), ("c", 0.0011)):
+        (tmp_path / "clips").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / "clips" / f"{name}.wav", tone(seconds) * (name == "a"), 16000)
+    assert wavenet("prepare", tmp_path / "clips", tmp_path / "data", "--held-out", 0.9).status == 0
+    WaveNet(small_config()).save_pretrained(tmp_path / "m.safetensors")
+    made = wavenet("report", tmp_path / "m.safetensors", "-o", tmp_path / "r.html", "--dataset", tmp_path / "data",
+                   "--clips", 3, "--seconds", 0.001, "--scored-seconds", 0)  # fmt: skip
+    assert made.status == 0, made.err

@@ -1,0 +1,49 @@
+"""`wavenet report`: a page about a run or a model, with pictures and sound."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wavenet.atomic import write_atomically
+from wavenet.cli.options import Force, check_output
+from wavenet.dataset import PreparedDataset
+from wavenet.report import ReportOptions, Subject, build_report
+
+__all__ = ["report"]
+
+
+def report(
+    path: Annotated[Path, typer.Argument(metavar="RUN_OR_MODEL", help="A run's folder, or a model file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")],
+    dataset: Annotated[
+        Path | None, typer.Option(help="Prepared dataset of the held-out clips; the run's own if not given.")
+    ] = None,
+    clips: Annotated[int, typer.Option(help="How many held-out clips to hear.")] = 2,
+    seconds: Annotated[float, typer.Option(help="How long to generate where the model chooses the length.")] = 3.0,
+    scored_seconds: Annotated[float, typer.Option(help="How much held-out audio to score; 0 for none.")] = 40.0,
+    temperature: Annotated[float, typer.Option(help="Below 1 is more cautious.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Clip i draws from SEED + i.")] = 0,
+    force: Force = False,
+) -> None:
+    """Write one HTML page that shows and plays a model: curves, held-out and generated audio, what the network sees."""
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"{output}: a report is written as .html, not as {output.suffix!r}")
+    check_output(output, force)
+    options = ReportOptions(
+        clips=clips, seconds=seconds, scored_seconds=scored_seconds, temperature=temperature, seed=seed
+    )
+    subject = Subject.open(path)
+    own = subject.recipe.datasets[0].path if subject.recipe else None
+    if dataset is None and own is not None:
+        if own.exists():
+            dataset = own
+        else:
+            print(f"note: {own} is not there, so no held-out audio is shown; --dataset names another", file=sys.stderr)
+    page = build_report(
+        subject, PreparedDataset(dataset) if dataset else None, options, shlex.join(["wavenet", *sys.argv[1:]])
+    )
+    write_atomically(output, page.encode())
+    print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
