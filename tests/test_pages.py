@@ -1,0 +1,181 @@
+"""What the pages say to type is typed here, shortened, in a copy of the repository with small data."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import soundfile
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("recipes/*/README.md")), *sorted(ROOT.glob("samples/**/README.md"))]
+
+SHORT = {
+    "train": (
+        "--set train.steps=2 --set train.window=400 --set train.batch_size=2 --set train.evaluation_seconds=0.1 "
+        "--set train.checkpoint_every=1"
+    ),
+    "evaluate": "--limit 2",
+    "generate": "--seconds 0.02",
+    "report": "--seconds 0.1 --scored-seconds 1 --clips 1",
+}
+"""What each command is given besides, so that it takes seconds. Where an option stands twice, the last counts."""
+
+MEANT = {
+    "MODEL": "samples/models/prompts.safetensors",
+    "CLIP": "speech.wav",
+    "NAME": "it",
+    "aplay": "cat > played.wav",
+    "python": sys.executable,
+    "torchrun": f"{sys.executable} -m torch.distributed.run",
+    "--download": "",
+}
+
+ELSEWHERE = {
+    "make demo": "CI runs it",
+    "make test": "CI runs it",
+    "make docs": "CI runs it",
+    "pip install .": "make installs the package",
+    "pip install '.[prompts]'": "make installs the package with its extras",
+    "wavenet bench": "takes minutes; test_cli.py runs it on a small model",
+    "wavenet bench --curves": "takes minutes; test_cli.py runs it on a small model",
+    "wavenet bench --train": "takes minutes; test_training.py measures small cases",
+    "wavenet COMMAND --help": "test_cli.py",
+    "python recipes/prompts/fetch.py data/prompts-audio": "fetches packages",
+    "python recipes/prompts/recognise.py copies data/prompts": "needs a speech recogniser",
+    "python samples/speech/choose.py data/prompts-audio samples/speech": "needs the whole corpus",
+    "torchrun --nproc-per-node 8 -m wavenet train recipes/ljspeech/ljspeech.toml --resume": "test_distributed.py, on 2",
+}
+"""Commands that are not run here, and who runs them or why nobody does."""
+
+
+def commands(page: Path) -> Iterator[str]:
+    """The commands of a page, in their order: lines of its blocks, and what stands between ticks with an argument."""
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8").replace("\\\n", " "), flags=re.DOTALL)
+    starts = r"(?:wavenet|python|make|pip|torchrun) "
+    for match in re.finditer(rf"^    ({starts}[^\n]*)|`({starts}[^`]+)`", text, re.MULTILINE):
+        line = match[1] if match[1] else match[2]
+        yield " ".join(line.split("  #")[0].split())
+
+
+def runnable(page: Path) -> list[str]:
+    """Those of them that are run here: no mere mentions of an option."""
+    found = []
+    for command in commands(page):
+        mention = re.match(r"wavenet [a-z]+( --|$)", command) and "train" not in command
+        if command not in ELSEWHERE and not mention and command not in found:
+            found.append(command)
+    return found
+
+
+def test_every_command_is_run_here_or_known_to_be_elsewhere() -> None:
+    named = {command for page in PAGES for command in commands(page)}
+    assert set(ELSEWHERE) <= named, "no page names it any more"
+    assert len({command for page in PAGES for command in runnable(page)}) > 40
+    trained = {word for page in PAGES for command in runnable(page) for word in command.split()[2:3]}
+    assert {str(path.relative_to(ROOT)) for path in ROOT.glob("recipes/*/*.toml")} <= trained, "every recipe is trained"
+
+
+def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "samples").symlink_to(ROOT / "samples")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    assert len(blocks) >= 4
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+    assert (tmp_path / "babble.wav").stat().st_size > 16000
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_commands_have_the_flags_that_the_page_gives(wavenet, page: Path) -> None:
+    used = {
+        (words[1], flag)
+        for words in (shlex.split(command) for command in commands(page) if command.startswith("wavenet "))
+        for flag in words[2:]
+        if re.fullmatch(r"--?[a-z][a-z-]*", flag)
+    }
+    for name in sorted({command for command, _ in used} - {"COMMAND"}):
+        described = wavenet(name, "--help").out
+        for command, flag in used:
+            assert command != name or re.search(rf"(?<![\w-]){flag}(?![\w-])", described), f"{name} lacks {flag}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_commands_run(wavenet, small_copy: Path, page: Path) -> None:
+    lines = runnable(page)
+    if not any(line.startswith("wavenet prepare data/prompts-audio data/prompts") for line in lines):
+        assert wavenet("prepare", "data/prompts-audio", "data/prompts", "--speakers", "--held-out", 0.5).status == 0
+    for line in lines:
+        words, reader = shortened(line)
+        if words[0] == "wavenet" and not reader:
+            result = wavenet(*words[1:])
+            assert result.status == 0, f"{line}\n{result.err}"
+        else:
+            program = [sys.executable, "-m", *words] if words[0] == "wavenet" else words
+            script = f"{shlex.join(program)} | {reader}" if reader else shlex.join(program)
+            done = subprocess.run(script, shell=True, capture_output=True, text=True)
+            assert done.returncode == 0, f"{line}\n{done.stderr[-2000:]}"
+
+
+def shortened(line: str) -> tuple[list[str], str]:
+    """A command's words, with what makes it short, and what its output is piped into."""
+    line, _, reader = (" ".join(MEANT.get(word, word) for word in line.split())).partition(" | ")
+    words = shlex.split(line)
+    name = "train" if "train" in words else words[1]
+    words += shlex.split(SHORT.get(name, ""))
+    if name == "prepare" and not {"samples/speech", "sc09"} & set(words):  # those two come with a split that will do
+        words += ["--held-out", "0.5"]
+    return words, reader
+
+
+@pytest.fixture
+def small_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The recipes and samples, and a second or so of speech wherever the pages want a corpus or a recording."""
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    shutil.copytree(ROOT / "samples", tmp_path / "samples", ignore=shutil.ignore_patterns("*.flac", "*.wav", "*.jsonl"))
+    (tmp_path / "samples" / "audio").mkdir(exist_ok=True)
+    sources = sorted((ROOT / "samples" / "speech" / "en").glob("*.flac"))[:12]
+    goodbye = ROOT / "samples" / "speech" / "en" / "demo-thanks.flac"
+    for source in sources:
+        _put(source, tmp_path / "samples" / "speech" / "en" / source.name)
+    _put(goodbye, tmp_path / "samples" / "speech" / "en" / goodbye.name, seconds=2.2)
+    for voice in ("en", "es", "fr", "it", "ru"):
+        for source in sources[:8]:
+            _put(source, tmp_path / "data" / "prompts-audio" / voice / source.name)
+            _put(source, tmp_path / "recordings" / voice / source.with_suffix(".wav").name)
+    for name in ("speech.wav", "recording.wav"):
+        _put(goodbye, tmp_path / name)
+    _put_corpora(sources, tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _put(source: Path, path: Path, rate: int = 16000, seconds: float = 1.2) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples, _ = soundfile.read(source)
+    soundfile.write(path, samples[4000 : 4000 + int(seconds * 16000)], rate)
+
+
+def _put_corpora(sources: list[Path], data: Path) -> None:
+    """Each corpus as its archive unpacks, of a dozen clips."""
+    lines, digits = [], data / "SpeechCommands" / "SpeechCommands" / "speech_commands_v0.02"
+    vctk = data / "VCTK" / "VCTK-Corpus-0.92"
+    for index, source in enumerate(sources):
+        name = f"LJ001-{index:04}"
+        lines.append(f"{name}|A text|A text")
+        _put(source, data / "LJSpeech" / "LJSpeech-1.1" / "wavs" / f"{name}.wav", 22050)
+        voice = ("p225", "p226")[index % 2]
+        _put(
+            source,
+            vctk / "wav48_silence_trimmed" / voice / f"{voice}_{index:03}_mic2.flac",
+            48000,
+        )
+        _put(source, digits / "one" / f"s{index}_nohash_0.wav", seconds=0.5)
+    (data / "LJSpeech" / "LJSpeech-1.1" / "metadata.csv").write_text("\n".join(lines) + "\n")
+    (vctk / "txt").mkdir()
+    (digits / "validation_list.txt").write_text("one/s0_nohash_0.wav\n")
+    (digits / "testing_list.txt").write_text("one/s1_nohash_0.wav\n")
