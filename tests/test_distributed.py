@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import soundfile
 import torch
 
 from tests.conftest import tone
+from wavenet.checkpoint import load_checkpoint
 from wavenet.dataset import Source, WindowSampler
 from wavenet.distributed import Processes
 from wavenet.observer import Silence
@@ -49,17 +53,26 @@ def recipe_file(speech_folder: Path, prepare, tmp_path: Path) -> Path:
     return path
 
 
+LOGGED = ("train_bits", "held_out_bits", "gradient_norm")
+
+
 def losses(run: Path) -> dict[tuple[str, float], float]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return {(k, line["step"]): line[k] for line in lines for k in ("train_bits", "held_out_bits") if k in line}
+    return {
+        (k, line["step"]): line[k]
+        for line in lines
+        for k in ("train_bits", "held_out_bits", "gradient_norm")
+        if k in line
+    }
 
 
 def assert_same_losses(one: Path, other: Path) -> None:
     expected, found = losses(one), losses(other)
     assert expected.keys() == found.keys()
-    assert len(expected) == 53
+    assert len(expected) == 103
     worst = max(abs(expected[key] - found[key]) for key in expected)
     assert worst < 1e-3, f"losses of about 9 bits differ by up to {worst:.2e}; rounding gives some 1e-5"
+    assert found["gradient_norm", 1] == pytest.approx(expected["gradient_norm", 1], rel=1e-4), "clipping would hide it"
     assert abs(expected["train_bits", 1] - found["train_bits", 1]) < 2e-6, "before the first step there is only one sum"
 
 
@@ -76,6 +89,78 @@ def test_two_processes_and_two_turns_give_the_run_of_one(recipe_file: Path, tmp_
     train(load_recipe(recipe_file, [f"run={tmp_path / 'turns'}", "train.accumulate=2"]), Silence())
     assert_same_losses(tmp_path / "one", tmp_path / "two")
     assert_same_losses(tmp_path / "one", tmp_path / "turns")
+
+
+def start_two(*arguments: object) -> subprocess.Popen[str]:
+    """Two processes, one core each, as torchrun starts them."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29518"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command += ["-m", "wavenet", "train", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def errors(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("wavenet: error")]
+
+
+def test_a_process_that_loses_the_other_says_so_and_the_run_goes_on(recipe_file: Path, tmp_path: Path) -> None:
+    run = tmp_path / "lost"
+    settings = [f"run={run}", "train.steps=100000", "train.checkpoint_every=2", "train.evaluate_every=100000"]
+    both = start_two(recipe_file, *(word for setting in settings for word in ("--set", setting)))
+    waited = time.monotonic() + 100
+    while len(losses(run) if (run / "metrics.jsonl").exists() else ()) < 20 and time.monotonic() < waited:
+        time.sleep(0.1)
+    second = [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/environ")
+        if _environment(path).issuperset({b"RANK=1", b"MASTER_PORT=29518"})
+    ]
+    os.kill(second[-1], signal.SIGKILL)
+    _, said = both.communicate(timeout=100)
+    assert both.returncode != 0
+    assert [line for line in errors(said) if "process 0 has lost another one" in line]
+    assert "wavenet/trainer.py" not in said, "a traceback of ours (torchrun adds one of its own)"
+    reached = load_checkpoint(run)["progress"]["step"]
+    recipe = load_recipe(recipe_file, settings)
+    stopped: list[int] = []
+
+    class Watch(Silence):
+        def stepped(self, step: int, bits: float) -> None:
+            stopped.append(step)
+
+    assert not train(recipe, Watch(), resume=True, stop=lambda: len(stopped) >= 2)
+    assert stopped == [reached + 1, reached + 2]
+
+
+def _environment(path: Path) -> set[bytes]:
+    try:
+        return set(path.read_bytes().split(b"\0"))
+    except OSError:  # it has just ended, or is another's
+        return set()
+
+
+@dataclass(frozen=True)
+class Others(Processes):
+    """This process as one of two, the other of which is only what it would say."""
+
+    says: str = ""
+
+    def gather(self, values: list[str]) -> list[str]:
+        return [*values, self.says] if self.first else [self.says, *values]
+
+
+def test_processes_that_do_not_stand_alike_all_end(recipe_file: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(recipe_file)
+    for says, reason in (
+        ("", "process 1 could not begin"),
+        ("step 7, weights 00000000", "do not find the same run in"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            train(recipe, Silence(), processes=Others(0, 2, says=says))
+        assert not recipe.run.exists(), "before anything is written"
+    train(load_recipe(recipe_file, ["train.steps=2"]), Silence())
+    with pytest.raises(FileExistsError, match="pass --resume"):
+        train(recipe, Silence(), processes=Others(1, 2, says="step 0, weights 00000000"))
 
 
 def test_two_turns_give_the_gradient_of_one(recipe_file: Path) -> None:
@@ -138,7 +223,7 @@ def test_several_datasets_are_mixed_by_weight(speech_folder: Path, prepare, tmp_
 def test_a_dataset_in_a_mixture_is_checked_like_one_alone(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text('run = "r"\n[model]\n[train]\nsteps = 1\n[[dataset]]\npath = "a"\nweight = -1.0\n')
-    with pytest.raises(ValueError, match=r"dataset\.0: weight is -1\.0; expected a positive number"):
+    with pytest.raises(ValueError, match=r"dataset\.0\.weight is -1\.0; expected a positive number"):
         load_recipe(path)
     path.write_text('run = "r"\ndataset = []\n[model]\n[train]\nsteps = 1\n')
     with pytest.raises(ValueError, match="dataset is an empty list"):

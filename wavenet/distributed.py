@@ -53,7 +53,10 @@ ALONE = Processes(0, 1)
 
 @contextmanager
 def joined() -> Iterator[Processes]:
-    """The processes that torchrun started with this one (NCCL where there is a GPU, else gloo), or this one alone."""
+    """The processes that torchrun started with this one (NCCL where there is a GPU, else gloo), or this one alone.
+
+    `ConnectionError` where another one is gone while this one waits for it.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield ALONE
@@ -64,5 +67,16 @@ def joined() -> Iterator[Processes]:
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield processes
+    except RuntimeError as error:
+        if not any(word in str(error) for word in _LOST):
+            raise
+        raise ConnectionError(
+            f"process {processes.rank} has lost another one, which says why if it could; --resume goes on from the "
+            "last checkpoint"
+        ) from error
     finally:
         distributed.destroy_process_group()
+
+
+_LOST = ("gloo", "NCCL", "ncclRemoteError", "Connection", "Socket", "TCPStore")
+"""Words in what torch.distributed raises, mostly as a plain RuntimeError, when a peer is gone."""

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from wavenet.config import WaveNetConfig
 from wavenet.distributions import Categorical, GaussianMixture, LogisticMixture
 
-__all__ = ["Recipe", "TrainConfig", "load_recipe", "recipe_of_run"]
+__all__ = ["Recipe", "TrainConfig", "is_recipe", "load_recipe", "recipe_of_run", "refuse_changes"]
 
 _STRICT: Mapping[str, Any] = {"extra": "forbid", "strict": True}
 
@@ -166,6 +166,36 @@ def recipe_of_run(run: Path) -> Recipe:
         raise ValueError(f"{path} is not a run's recipe ({_explain(error.errors()[0])})") from error
 
 
+def is_recipe(values: Any) -> bool:
+    """Whether a checkpoint's record of its recipe is one."""
+    return isinstance(values, dict) and all(
+        isinstance(values.get(name), kind) for name, kind in (("model", dict), ("train", dict), ("dataset", str | list))
+    )
+
+
+def _weights(recipe: dict[str, Any]) -> list[float]:
+    """Those of the datasets. (Where they lie may change: their checksums are in the checkpoint.)"""
+    datasets = recipe["dataset"]
+    return [share["weight"] for share in datasets] if isinstance(datasets, list) else [1.0]
+
+
+def refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise `ValueError` that names the keys in which a run's recipe, as `to_dict` gives it, is not what it was."""
+    changed = [
+        f"{section}.{key} was {before[section].get(key)!r}, is {now[section].get(key)!r}"
+        for section in ("model", "train")
+        for key in sorted(before[section].keys() | now[section].keys())
+        if before[section].get(key) != now[section].get(key)
+    ]
+    if _weights(before) != _weights(now):
+        changed.append(f"the datasets' weights were {_weights(before)}, are {_weights(now)}")
+    if changed:
+        raise ValueError(
+            f"the recipe has changed since the run began ({'; '.join(changed)}); "
+            "restore it, or begin another run with --set run=FOLDER"
+        )
+
+
 def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     """Read a recipe; each of `settings` is `key=value` with a dotted key and a TOML value, or plain text.
 
@@ -192,6 +222,8 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
 
 def _apply(values: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
+    if not setting.isprintable():
+        raise ValueError(f"--set {setting!r}: expected printable text in UTF-8")
     if not equals or not all(key.split(".")):
         raise ValueError(f"--set {setting}: expected key=value, such as train.steps=100")
     try:
@@ -220,7 +252,12 @@ def _explain(error: ErrorDetails) -> str:
         return f"key {key} is missing"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
-        return f"{key}: {message}"
+        known = {*_keys(Recipe), f"{key}.weight" if key.startswith("dataset.") else ""}
+        return f"{key}.{message}" if f"{key}.{message.split()[0]}" in known else f"{key}: {message}".removeprefix(": ")
+    if error["loc"][:1] == ("dataset",):
+        return (
+            f'{key} is {json.dumps(error["input"])}; expected dataset = "FOLDER", or [[dataset]] with path and weight'
+        )
     return f"{key} is {json.dumps(error['input'])}; {message[0].lower()}{message[1:]}"
 
 

@@ -3,9 +3,11 @@
 import copy
 import math
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +24,22 @@ from wavenet.evaluation import Score, about, condition_on, evaluate, speaker_of
 from wavenet.model import WaveNet
 from wavenet.observer import Observer
 from wavenet.optimizer import optimizers_for, rate_share
-from wavenet.recipe import Recipe, TrainConfig
+from wavenet.recipe import Recipe, TrainConfig, is_recipe, refuse_changes
 
 __all__ = ["Objective", "Progress", "Trainer", "multiplies_bfloat16"]
 
 
 @dataclass
 class Progress:
-    """Where a run stands. `bits_sum` over `bits_count` is the training loss since the last log line.
+    """Where a run stands. `bits_sum` over `bits_count` is the training loss since the last log line, `norm_sum` over
+    it the gradient's norm, before clipping.
 
     `best_bits` is the lowest held-out figure so far.
     """
 
     step: int = 0
     bits_sum: float = 0.0
+    norm_sum: float = 0.0
     bits_count: int = 0
     seconds: float = 0.0
     metrics_bytes: int = 0
@@ -115,15 +119,18 @@ class Trainer:
         self.held_out = _held_out(recipe, self.datasets)
         self.progress = Progress()
         self.autocast = _wants_bfloat16(self.config, self.device)
-        objective = Objective(self.model, self.sampler.margin, self.autocast)
-        self.objective = DistributedDataParallel(objective) if processes.count > 1 else objective
-        self.loss: Callable[..., Tensor] = self.objective
-        self._compile()
 
-    def _compile(self) -> None:
-        """Compile the loss where asked to, and fall back to eager, saying so, where that fails."""
+    @cached_property
+    def objective(self) -> nn.Module:
+        """Of several processes all must be here: they compare what they hold, and take over the first one's."""
+        objective = Objective(self.model, self.sampler.margin, self.autocast)
+        return DistributedDataParallel(objective) if self.processes.count > 1 else objective
+
+    @cached_property
+    def loss(self) -> Callable[..., Tensor]:
+        """The objective, compiled where asked to; where that fails, eager, which is said."""
         if self.config.compile == "off" or (self.config.compile == "auto" and not self.autocast):
-            return
+            return self.objective
         compiled = torch.compile(self.objective, dynamic=False)
 
         def first_call(*batch: Any) -> Tensor:
@@ -136,7 +143,7 @@ class Trainer:
                 loss = self.objective(*batch)
             return loss
 
-        self.loss = first_call
+        return first_call
 
     def batch_loss(self, batch: Batch) -> Tensor:
         """This part's share of the batch's mean bits per scored sample, on the training device."""
@@ -168,6 +175,7 @@ class Trainer:
         self._update_average()
         self.progress.step += 1
         self.progress.bits_sum += bits
+        self.progress.norm_sum += norm
         self.progress.bits_count += 1
         self.progress.seconds += time.perf_counter() - begun
         return bits
@@ -203,6 +211,12 @@ class Trainer:
         dataset, (clip, *_) = self.held_out[0]
         waveform = from_int16(dataset.read(clip)).to(self.device)
         return condition_on(self.average, waveform, speaker_of(self.average, clip))
+
+    @property
+    def fingerprint(self) -> str:
+        """Where the run stands and, in short, with which weights: processes that differ in it cannot go on together."""
+        weights = b"".join(parameter.detach().cpu().numpy().tobytes() for parameter in self.model.parameters())
+        return f"step {self.progress.step}, weights {zlib.crc32(weights):08x}"
 
     def state(self) -> dict[str, Any]:
         return {
@@ -240,9 +254,9 @@ class Trainer:
             raise ValueError(
                 f"the checkpoint in {self.recipe.run} is not whole; begin another run with --set run=FOLDER"
             )
-        if not _is_recipe(state["recipe"]) or not isinstance(state["progress"], dict):
+        if not is_recipe(state["recipe"]) or not isinstance(state["progress"], dict):
             raise ValueError(f"the checkpoint in {self.recipe.run} is damaged; begin another run with --set run=FOLDER")
-        _refuse_changed_recipe(state["recipe"], self.recipe.to_dict())
+        refuse_changes(state["recipe"], self.recipe.to_dict())
         if state["dataset_sha256"] != self._checksums:
             changed = ", ".join(str(dataset.path) for dataset in self.datasets)
             raise ValueError(f"{changed} has changed since the run began; start a new run, with another `run`")
@@ -317,31 +331,3 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def _is_recipe(values: Any) -> bool:
-    return isinstance(values, dict) and all(
-        isinstance(values.get(name), kind) for name, kind in (("model", dict), ("train", dict), ("dataset", str | list))
-    )
-
-
-def _weights(recipe: dict[str, Any]) -> list[float]:
-    """Those of the datasets. (Where they lie may change: their checksums are in the checkpoint.)"""
-    datasets = recipe["dataset"]
-    return [share["weight"] for share in datasets] if isinstance(datasets, list) else [1.0]
-
-
-def _refuse_changed_recipe(before: dict[str, Any], now: dict[str, Any]) -> None:
-    changed = [
-        f"{section}.{key} was {before[section].get(key)!r}, is {now[section].get(key)!r}"
-        for section in ("model", "train")
-        for key in sorted(before[section].keys() | now[section].keys())
-        if before[section].get(key) != now[section].get(key)
-    ]
-    if _weights(before) != _weights(now):
-        changed.append(f"the datasets' weights were {_weights(before)}, are {_weights(now)}")
-    if changed:
-        raise ValueError(
-            f"the recipe has changed since the run began ({'; '.join(changed)}); "
-            "restore it, or begin another run with --set run=FOLDER"
-        )

@@ -33,6 +33,25 @@ def train(
     Of several processes, which all call this, the first writes.
     Raises `FileExistsError` where a run is there and `resume` is off; `FloatingPointError` when training diverges.
     """
+    trainer = _all_begin(processes, lambda: _begin(recipe, observer, resume, processes))
+    processes.wait()  # nobody writes before all have looked
+    if processes.first:
+        recipe.run.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(recipe.run)
+        write_atomically(recipe.run / "recipe.json", json.dumps(recipe.to_dict(), indent=2).encode())
+        if not any((recipe.run / name).exists() for name in CHECKPOINTS):
+            save_checkpoint(recipe.run, trainer.state())
+    fresh = not trainer.progress.metrics_bytes  # before the first process looks at the file: all have to agree
+    metrics = _Metrics(recipe.run / "metrics.jsonl", trainer)
+    if fresh:
+        metrics.evaluate()
+    finished = _loop(trainer, metrics, stop)
+    _save(trainer)
+    return finished
+
+
+def _begin(recipe: Recipe, observer: Observer, resume: bool, processes: Processes) -> Trainer:
+    """The run as it stands in its folder, or a fresh one. Writes nothing, and waits for no other process."""
     present = [name for name in (*CHECKPOINTS, "model.safetensors", "metrics.jsonl") if (recipe.run / name).exists()]
     if present and not resume:
         raise FileExistsError(
@@ -55,20 +74,29 @@ def train(
         observer.note(f"resumed at step {trainer.progress.step}")
     elif recipe.train.init_from is not None:
         trainer.begin_with(recipe.train.init_from)
-    processes.wait()  # nobody writes before all have looked
-    if processes.first:
-        recipe.run.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(recipe.run)
-        write_atomically(recipe.run / "recipe.json", json.dumps(recipe.to_dict(), indent=2).encode())
-        if found is None:
-            save_checkpoint(recipe.run, trainer.state())
-    fresh = not trainer.progress.metrics_bytes  # before the first process looks at the file: all have to agree
-    metrics = _Metrics(recipe.run / "metrics.jsonl", trainer)
-    if fresh:
-        metrics.evaluate()
-    finished = _loop(trainer, metrics, stop)
-    _save(trainer)
-    return finished
+    return trainer
+
+
+def _all_begin(processes: Processes, begin: Callable[[], Trainer]) -> Trainer:
+    """What `begin` gives, once all processes have it and stand alike: none may wait for one that has failed."""
+    failure, trainer = None, None
+    try:
+        trainer = begin()
+    except (ValueError, OSError) as error:
+        failure = error
+    stands = processes.gather(["" if trainer is None else trainer.fingerprint])
+    if failure is not None:
+        raise failure
+    assert trainer is not None
+    if "" in stands:
+        raise ValueError(f"process {stands.index('')} could not begin, and says why; so process {processes.rank} ends")
+    if len(set(stands)) > 1:
+        listed = "; ".join(f"process {rank}: {stand}" for rank, stand in enumerate(stands))
+        raise ValueError(
+            f"the processes do not find the same run in {trainer.recipe.run} ({listed}); "
+            "it has to be a folder that all machines share"
+        )
+    return trainer
 
 
 def _save(trainer: Trainer) -> None:
@@ -114,10 +142,11 @@ class _Metrics:
         self._write(
             step=progress.step,
             train_bits=progress.bits_sum / progress.bits_count,
+            gradient_norm=progress.norm_sum / progress.bits_count,
             rate=rate_share(config, progress.step - 1),
             samples_per_second=progress.step * config.batch_size * config.window / progress.seconds,
         )
-        progress.bits_sum, progress.bits_count = 0.0, 0
+        progress.bits_sum, progress.norm_sum, progress.bits_count = 0.0, 0.0, 0
 
     def evaluate(self) -> None:
         trainer = self.trainer

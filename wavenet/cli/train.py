@@ -89,7 +89,8 @@ def _train(recipe: Recipe, resume: bool, processes: Processes) -> None:
 
     def stop(signum: int, frame: object) -> None:
         if stopping.is_set():
-            raise KeyboardInterrupt
+            os.write(2, b"interrupted\n")
+            os._exit(130)  # as after SIGKILL, what is on disk is whole; an exception would meet threads at work
         stopping.set()
         message = b"stopping after this step (once more to stop at once, losing what is not in a checkpoint)\n"
         os.write(2, message)  # print is not safe in a signal handler
