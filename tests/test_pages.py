@@ -17,7 +17,7 @@ PAGES = [ROOT / "README.md", *sorted(ROOT.glob("recipes/*/README.md")), *sorted(
 SHORT = {
     "train": (
         "--set train.steps=2 --set train.window=400 --set train.batch_size=2 --set train.evaluation_seconds=0.1 "
-        "--set train.checkpoint_every=1"
+        "--set train.checkpoint_every=1 --set train.compile=off"
     ),
     "evaluate": "--limit 2",
     "generate": "--seconds 0.02",
