@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: test lint demo format sanitize bench clean
+.PHONY: test lint demo docs format sanitize bench clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -45,6 +45,10 @@ sanitize: $(READY)
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1 && \
 		../../$(BIN)/python -S -c "from wavenet.engines.native import native_module; assert 'sanitized' in native_module().__file__" && \
 		../../$(BIN)/python -S -m pytest -q -p no:cacheprovider tests/test_native.py tests/test_streaming.py -k "not memory"
+
+# The API reference, from the docstrings, to build/docs.
+docs: $(READY)
+	$(BIN)/pdoc --output-directory build/docs --template-directory docs --docformat markdown wavenet
 
 bench: $(READY)
 	$(BIN)/wavenet bench

@@ -272,6 +272,7 @@ def test_every_error_of_train(wavenet, recipe: Path, dataset: Path, tmp_path: Pa
     wavenet("train", recipe, "--set", "train.stepz=3").fails_with("unknown key train.stepz; did you mean train.steps?")
     wavenet("train", recipe, "--set", 'model.distribution={kind="categorical", classes=77}').fails_with("classes is 77")
     wavenet("train", recipe, "--set", "dataset=nowhere").fails_with("nowhere: no such dataset")
+    wavenet("train", recipe, "--set", "run=\udcff").fails_with("expected text in UTF-8")
     wavenet("train", recipe, "--set", "model.sample_rate=8000").fails_with("has 16000 Hz")
     wavenet("train", recipe, "--set", "run=/proc/run").fails_with("/proc/run")
     assert not (tmp_path / "run").exists()

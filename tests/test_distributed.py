@@ -2,11 +2,13 @@
 
 import json
 import os
+import resource
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,8 @@ import torch
 from tests.conftest import tone
 from wavenet.checkpoint import load_checkpoint
 from wavenet.dataset import Source, WindowSampler
-from wavenet.distributed import Processes
-from wavenet.observer import Silence
+from wavenet.distributed import Processes, joined
+from wavenet.observer import Observer, Silence
 from wavenet.recipe import load_recipe
 from wavenet.trainer import Trainer
 from wavenet.training import train
@@ -58,12 +60,7 @@ LOGGED = ("train_bits", "held_out_bits", "gradient_norm")
 
 def losses(run: Path) -> dict[tuple[str, float], float]:
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return {
-        (k, line["step"]): line[k]
-        for line in lines
-        for k in ("train_bits", "held_out_bits", "gradient_norm")
-        if k in line
-    }
+    return {(name, line["step"]): line[name] for line in lines for name in LOGGED if name in line}
 
 
 def assert_same_losses(one: Path, other: Path) -> None:
@@ -76,27 +73,29 @@ def assert_same_losses(one: Path, other: Path) -> None:
     assert abs(expected["train_bits", 1] - found["train_bits", 1]) < 2e-6, "before the first step there is only one sum"
 
 
-def test_two_processes_and_two_turns_give_the_run_of_one(recipe_file: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517"]
-    arguments = ["-m", "wavenet", "train", str(recipe_file), "--set", f"run={tmp_path / 'two'}"]
-    done = subprocess.run(
-        command + arguments, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+def start_two(*command: object) -> subprocess.Popen[str]:
+    """Two processes, one core each, as torchrun starts them."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.Popen(
+        [*torchrun, *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=Path(__file__).parent.parent,
     )
-    assert done.returncode == 0, done.stderr
-    assert "2 processes" in done.stdout
-    assert done.stdout.count("held out") == 3, "one of them speaks"
+
+
+def test_two_processes_and_two_turns_give_the_run_of_one(recipe_file: Path, tmp_path: Path) -> None:
+    both = start_two("-m", "wavenet", "train", recipe_file, "--set", f"run={tmp_path / 'two'}")
+    said, failure = both.communicate()
+    assert both.returncode == 0, failure
+    assert "2 processes" in said
+    assert said.count("held out") == 3, "one of them speaks"
     train(load_recipe(recipe_file, [f"run={tmp_path / 'one'}"]), Silence())
     train(load_recipe(recipe_file, [f"run={tmp_path / 'turns'}", "train.accumulate=2"]), Silence())
     assert_same_losses(tmp_path / "one", tmp_path / "two")
     assert_same_losses(tmp_path / "one", tmp_path / "turns")
-
-
-def start_two(*arguments: object) -> subprocess.Popen[str]:
-    """Two processes, one core each, as torchrun starts them."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29518"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command += ["-m", "wavenet", "train", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def errors(text: str) -> list[str]:
@@ -106,16 +105,15 @@ def errors(text: str) -> list[str]:
 def test_a_process_that_loses_the_other_says_so_and_the_run_goes_on(recipe_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "lost"
     settings = [f"run={run}", "train.steps=100000", "train.checkpoint_every=2", "train.evaluate_every=100000"]
-    both = start_two(recipe_file, *(word for setting in settings for word in ("--set", setting)))
+    both = start_two(
+        "-m", "wavenet", "train", recipe_file, *(word for setting in settings for word in ("--set", setting))
+    )
     waited = time.monotonic() + 100
     while len(losses(run) if (run / "metrics.jsonl").exists() else ()) < 20 and time.monotonic() < waited:
         time.sleep(0.1)
-    second = [
-        int(path.parent.name)
-        for path in Path("/proc").glob("[0-9]*/environ")
-        if _environment(path).issuperset({b"RANK=1", b"MASTER_PORT=29518"})
-    ]
-    os.kill(second[-1], signal.SIGKILL)
+    children = Path(f"/proc/{both.pid}/task/{both.pid}/children").read_text().split()
+    second = next(int(child) for child in children if b"\0RANK=1\0" in Path(f"/proc/{child}/environ").read_bytes())
+    os.kill(second, signal.SIGKILL)
     _, said = both.communicate(timeout=100)
     assert both.returncode != 0
     assert [line for line in errors(said) if "process 0 has lost another one" in line]
@@ -132,35 +130,91 @@ def test_a_process_that_loses_the_other_says_so_and_the_run_goes_on(recipe_file:
     assert stopped == [reached + 1, reached + 2]
 
 
-def _environment(path: Path) -> set[bytes]:
-    try:
-        return set(path.read_bytes().split(b"\0"))
-    except OSError:  # it has just ended, or is another's
-        return set()
+class FullDisk(Silence):
+    """From step 6 on, this process can write no file of more than 4,000 bytes."""
+
+    def stepped(self, step: int, bits: float) -> None:
+        if step == 6:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
 
 
-@dataclass(frozen=True)
-class Others(Processes):
-    """This process as one of two, the other of which is only what it would say."""
+def meet_differences_and_a_full_disk(recipe_file: str, place: str) -> None:
+    """What each of two processes does; `place` has a run of four steps where they are to find one."""
+    folder = Path(place)
 
-    says: str = ""
+    def attempt(name: str, run: Path, resume: bool, *settings: str, observer: Observer | None = None) -> None:
+        recipe = load_recipe(Path(recipe_file), ["train.checkpoint_every=2", f"run={run}", *settings])
+        try:
+            train(recipe, observer or Silence(), resume=resume, processes=processes)
+        except (ValueError, OSError) as error:
+            os.write(1, f"{name} {rank}: {type(error).__name__}: {error}\n".encode())
 
-    def gather(self, values: list[str]) -> list[str]:
-        return [*values, self.says] if self.first else [self.says, *values]
+    with joined() as processes:
+        rank = processes.rank
+        attempt("resumed", folder / f"resumed-{rank}", True)
+        attempt("begun", folder / f"begun-{rank}", False)
+        attempt("recipe", folder / "fresh", False, f"train.learning_rate=0.{1 + rank}")
+        attempt("in the way", Path(recipe_file) / "run", False)
+        attempt("full", folder / "full", True, observer=None if rank else FullDisk())
 
 
-def test_processes_that_do_not_stand_alike_all_end(recipe_file: Path, tmp_path: Path) -> None:
-    recipe = load_recipe(recipe_file)
-    for says, reason in (
-        ("", "process 1 could not begin"),
-        ("step 7, weights 00000000", "do not find the same run in"),
-    ):
-        with pytest.raises(ValueError, match=reason):
-            train(recipe, Silence(), processes=Others(0, 2, says=says))
-        assert not recipe.run.exists(), "before anything is written"
-    train(load_recipe(recipe_file, ["train.steps=2"]), Silence())
-    with pytest.raises(FileExistsError, match="pass --resume"):
-        train(recipe, Silence(), processes=Others(1, 2, says="step 0, weights 00000000"))
+def test_processes_that_differ_all_end_at_once_and_so_they_do_with_one_whose_disk_is_full(
+    recipe_file: Path, tmp_path: Path
+) -> None:
+    stepped: list[int] = []
+
+    class Watch(Silence):
+        def stepped(self, step: int, bits: float) -> None:
+            stepped.append(step)
+
+    full = load_recipe(recipe_file, [f"run={tmp_path / 'full'}", "train.checkpoint_every=2"])
+    assert not train(full, Watch(), stop=lambda: len(stepped) == 4)
+    shutil.copytree(full.run, tmp_path / "resumed-0")
+    shutil.copytree(full.run, tmp_path / "begun-1")
+    act = meet_differences_and_a_full_disk
+    code = f"from {act.__module__} import {act.__name__} as act; act({str(recipe_file)!r}, {str(tmp_path)!r})"
+    said, failure = start_two("--no-python", sys.executable, "-c", code).communicate(timeout=200)
+    lines = dict(line.split(": ", 1) for line in said.splitlines() if ": " in line)
+    for rank in (0, 1):
+        assert lines[f"resumed {rank}"].startswith("ValueError: the processes do not find the same run in"), said
+        assert "(process 0: step 4, weights " in lines[f"resumed {rank}"]
+        assert "; process 1: step 0, weights " in lines[f"resumed {rank}"]
+        assert lines[f"recipe {rank}"].startswith("ValueError: the processes do not find the same run in")
+    assert lines["begun 0"] == "ValueError: process 1 failed, and says why; so process 0 ends too"
+    assert lines["begun 1"].startswith("FileExistsError: ")
+    assert lines["in the way 0"].startswith("NotADirectoryError: ")
+    assert lines["in the way 1"] == "ValueError: process 0 failed, and says why; so process 1 ends too"
+    assert "cannot write (File too large)" in lines["full 0"]
+    assert "ConnectionError: process 1 has lost another one" in failure
+    assert not any((tmp_path / name).exists() for name in ("resumed-1", "begun-0", "fresh")), "nothing is written"
+    assert load_checkpoint(full.run)["progress"]["step"] == 4
+    assert not train(full, Watch(), resume=True, stop=lambda: len(stepped) == 6)
+    assert stepped == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2 and RANK is missing"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost"}, "process 0 of 2 does not reach the others ("),
+    ],
+)
+def test_a_process_that_cannot_join_says_so(
+    wavenet, monkeypatch: pytest.MonkeyPatch, recipe_file: Path, environment: dict[str, str], message: str
+) -> None:
+    with socket.create_server(("localhost", 0)) as taken:
+        for name, value in {**environment, "MASTER_PORT": str(taken.getsockname()[1])}.items():
+            monkeypatch.setenv(name, value)
+        wavenet("train", recipe_file).fails_with(message)
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="process 1 has no GPU: it is number 2 on a machine with 1"), joined():
+        pass
 
 
 def test_two_turns_give_the_gradient_of_one(recipe_file: Path) -> None:

@@ -77,4 +77,9 @@ def test_inspect_names_the_holes_and_draws_them(wavenet, tmp_path: Path) -> None
     assert not (tmp_path / "out.txt").exists()
     recipe.write_text(recipe.read_text().replace("[2, 4, 8]", "[1, 65536]"))
     wavenet("inspect", recipe, "--plot", tmp_path / "wide.svg").fails_with("65,538 samples", "leave --plot out")
+    recipe.write_text(recipe.read_text().replace("[1, 65536]", str([1] * 300)))
+    assert (
+        "301 inputs reach the output, by counting paths;"
+        in wavenet("inspect", recipe, "--plot", tmp_path / "d.svg").err
+    )
     assert wavenet("inspect", recipe).status == 0

@@ -38,6 +38,7 @@ def test_values_are_read_and_set_from_outside(recipe: Path) -> None:
     assert loaded.train.steps == 20
     assert loaded.train.learning_rate == 1.0
     assert loaded.run == Path("elsewhere")
+    assert load_recipe(recipe, ["run=\u3000"]).run == Path("\u3000"), "a name in any language"
 
 
 @pytest.mark.parametrize(
@@ -51,15 +52,25 @@ def test_values_are_read_and_set_from_outside(recipe: Path) -> None:
         ("train.optimizer=sgd", "train.optimizer is \"sgd\"; input should be 'muon' or 'adam'"),
         ("train.steps=0", "train.steps is 0; expected 1 to 2^31"),
         ("train.learning_rate=nan", "train.learning_rate is nan"),
-        ("train.ema_decay=1.0", "ema_decay is 1.0; expected a share"),
+        ("train.ema_decay=1.0", "train.ema_decay is 1.0; expected a share"),
         ("model.dilations=[1,2]", "model.dilations is a list of 2 that contradicts cycles = 1"),
         ("model.dilations=[1.5]", "model.dilations.0 is 1.5; input should be a valid integer"),
-        ('model.distribution={kind="categorical", classes=255}', "classes is 255; expected a power of two"),
+        (
+            'model.distribution={kind="categorical", classes=255}',
+            "model.distribution.classes is 255; expected a power of two",
+        ),
         ("model=3", "model is 3"),
         ("run.deep=3", "run is a value, not a section"),
         ("steps", "expected key=value"),
-        ("run=\udcff", "expected printable text"),
-        ("dataset=[\"a\"]", "expected dataset = \"FOLDER\", or [[dataset]] with path and weight"),
+        ("model.kernel_size=0", "model.kernel_size is 0; expected 2"),
+        ("train.accumulate=0", "train.accumulate is 0; expected 1"),
+        ('model.distribution={kind="zebra"}', "expected a table with kind, one of categorical, "),
+        ("model.distribution.classes=64", "expected a table with kind, one of categorical, "),
+        ('model.distribution={kind="gaussian_mixture", classes=64}', "model.distribution.classes does not go with the"),
+        ("run=\udcff", "expected text in UTF-8"),
+        ('dataset=["a"]', 'dataset.0 is "a"; expected dataset = "FOLDER", or [[dataset]] with path and weight'),
+        ('dataset={path="a"}', 'dataset is {"path": "a"}; expected dataset = "FOLDER", or [[dataset]] with path and'),
+        ('dataset=[{path="a", weigth=2}]', "unknown key dataset.0.weigth; did you mean dataset.0.weight?"),
     ],
 )
 def test_a_wrong_value_is_one_line_with_key_and_remedy(recipe: Path, setting: str, message: str) -> None:

@@ -6,6 +6,9 @@ import os
 import random
 import resource
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -173,6 +176,27 @@ def test_audio_beside_the_training_does_not_outlive_a_failure(wavenet, recipe_fi
     heard = ("--set", "train.audio=true", "--set", "train.audio_seconds=0.1", "--set", f"run={tmp_path / 'heard'}")
     assert wavenet("train", recipe_file, *heard).status == 0
     assert (tmp_path / "heard" / "audio" / "step-00000000.wav").exists()
+
+
+def test_a_second_interrupt_does_not_wait_for_audio_at_work(recipe_file: Path) -> None:
+    """The thread that makes the audio here takes a minute over it, whatever it is told."""
+    code = (
+        "import os, sys, time, wavenet.cli; console = sys.modules['wavenet.cli.train']._TrainingConsole\n"
+        "console.keep_audio = lambda *_: (os.write(2, b'at work\\n'), time.sleep(60))\n"
+        "wavenet.cli.main()"
+    )
+    settings = ("train.audio=true", "train.audio_seconds=0.1", "train.steps=1000000")
+    command = [sys.executable, "-c", code, "train", recipe_file]
+    command += [word for setting in settings for word in ("--set", setting)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        for awaited in (b"at work", b"stopping after this step"):
+            assert any(line.startswith(awaited) for line in process.stderr)
+            process.send_signal(signal.SIGINT)
+        begun, rest = time.monotonic(), process.stderr.read().splitlines()
+    assert process.returncode == 130
+    assert rest[-1] == b"interrupted"
+    assert time.monotonic() - begun < 30
 
 
 class Hostile:

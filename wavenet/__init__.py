@@ -1,4 +1,14 @@
-"""WaveNet: raw-audio generation with causal dilated convolutions (van den Oord et al. 2016)."""
+"""WaveNet: raw-audio generation with causal dilated convolutions (van den Oord et al. 2016).
+
+>>> config = WaveNetConfig(cycles=2, layers_per_cycle=5, residual_channels=32)
+>>> config.receptive_field
+63
+>>> model = WaveNet(config)
+>>> generate(model, num_samples=80, seed=0).shape
+torch.Size([1, 80])
+
+Shapes: `(B, C, T)` is batch, channels, samples; waveforms are `(B, T)`, float32 in [-1, 1]; `F` counts frames.
+"""
 
 from wavenet.conditioning import ConditioningConfig
 from wavenet.config import WaveNetConfig

@@ -32,8 +32,14 @@ class WaveNetConfig:
     `gate_channels` counts filter and gate together. `speakers` names the voices of a multi-speaker model; with
     `speaker_channels` alone the speaker is a vector from outside. `features` switches local conditioning on, which
     `conditioning` details; `prediction` switches linear prediction on. `pre_emphasis` is the coefficient c of
-    y[t] = x[t] - c x[t - 1], applied to the audio before it becomes symbols and undone after.
+    `y[t] = x[t] - c x[t - 1]`, applied to the audio before it becomes symbols and undone after.
     Contradictions raise `ValueError`.
+
+    >>> config = WaveNetConfig(cycles=2, layers_per_cycle=3)
+    >>> config.dilations, config.receptive_field
+    ((1, 2, 4, 1, 2, 4), 15)
+    >>> WaveNetConfig(dilations=(1, 3, 9), kernel_size=3).receptive_field
+    27
     """
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = {"extra": "forbid", "strict": True}

@@ -22,7 +22,15 @@ from wavenet.embedding import smooth_rows
 from wavenet.quantize import check_classes, decode_mu_law, encode_mu_law, silence_class
 from wavenet.sampling import SamplingOptions, choose
 
-__all__ = ["AnyDistribution", "Categorical", "Distribution", "GaussianMixture", "LogisticMixture", "Prediction"]
+__all__ = [
+    "AnyDistribution",
+    "Categorical",
+    "Distribution",
+    "GaussianMixture",
+    "LogisticMixture",
+    "Mixture",
+    "Prediction",
+]
 
 _STRICT = {"extra": "forbid", "strict": True}
 _COMPONENTS = 3
@@ -53,7 +61,9 @@ class Prediction:
 class Distribution(Protocol):
     """What training, scoring and engines ask of a distribution."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """What recipes and model files call it."""
 
     @property
     def silence(self) -> int:
@@ -162,8 +172,10 @@ class Categorical:
 
 
 @dataclass(frozen=True)
-class _Mixture(ABC):
-    """What the two mixtures share: `levels` equal steps over [-1, 1), and `components` of weight, mean and scale.
+class Mixture(ABC):
+    """What mixtures share: `levels` equal steps over [-1, 1), and `components` of weight, mean and scale.
+
+    A kind of mixture adds the standard component, by `log_mass` and `quantile`, and its own `kind`.
 
     Parameters are `(B, 3 * components, T)`: log-weights, means and log-scales in waveform units. A symbol's
     probability is the integral over its step; the outermost two take what lies beyond. With a linear
@@ -240,7 +252,7 @@ class _Mixture(ABC):
         """Log-probability of a sample between two values, `(B, T)` each."""
         weights, means, scales = parameters.chunk(3, dim=1)
         inverse = torch.exp(-scales)
-        masses = self._log_mass((lower[:, None] - means) * inverse, (upper[:, None] - means) * inverse)
+        masses = self.log_mass((lower[:, None] - means) * inverse, (upper[:, None] - means) * inverse)
         return torch.logsumexp(torch.log_softmax(weights, dim=1) + masses, dim=1)
 
     def mode(self, parameters: Tensor) -> Tensor:
@@ -254,43 +266,49 @@ class _Mixture(ABC):
         weights, means, scales = parameters.double().chunk(3, dim=1)
         component, remainder = choose(weights, uniforms, options)
         mean, scale = (values.gather(1, component[:, None])[:, 0] for values in (means, scales))
-        deviation = self._quantile(remainder.clamp(2.0**-20, 1 - 2.0**-20))
+        deviation = self.quantile(remainder.clamp(2.0**-20, 1 - 2.0**-20))
         return self.encode(mean + options.temperature * scale.exp() * deviation)
 
     @abstractmethod
-    def _log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
+    def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Log of the standard component's integral from `lower` to `upper`, any shape."""
 
     @abstractmethod
-    def _quantile(self, share: Tensor) -> Tensor:
+    def quantile(self, share: Tensor) -> Tensor:
         """The standard component's inverse cumulative distribution, any shape."""
 
 
 @dataclass(frozen=True)
-class LogisticMixture(_Mixture):
+class LogisticMixture(Mixture):
     """Discretised mixture of logistics (Salimans et al. 2017, equation 2; Parallel WaveNet, section 2.1).
 
-    The integral is taken as sigmoid(u) sigmoid(-l) (1 - exp(l - u)), which loses no digits anywhere.
+    The integral is taken as `sigmoid(u) sigmoid(-l) (1 - exp(l - u))`, which loses no digits anywhere.
+
+    >>> mixture = LogisticMixture(components=1, levels=4)
+    >>> parameters = torch.tensor([0.0, 0.0, -1.0])[None, :, None]  # log-weight, mean and log-scale, (1, 3, 1)
+    >>> probabilities = mixture.log_prob(parameters.expand(1, 3, 4), torch.arange(4)[None]).exp()
+    >>> [round(probability, 3) for probability in probabilities[0].tolist()]  # of -1, -0.5, 0 and 0.5; they sum to one
+    [0.115, 0.221, 0.327, 0.336]
     """
 
     kind: Literal["logistic_mixture"] = "logistic_mixture"
 
-    def _log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
+    def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
         inside = functional.logsigmoid(upper) + functional.logsigmoid(-lower)
         return inside + torch.log(-torch.expm1(lower - upper))
 
-    def _quantile(self, share: Tensor) -> Tensor:
+    def quantile(self, share: Tensor) -> Tensor:
         quantile: Tensor = torch.logit(share)
         return quantile
 
 
 @dataclass(frozen=True)
-class GaussianMixture(_Mixture):
+class GaussianMixture(Mixture):
     """Discretised mixture of Gaussians (ClariNet, section 3.1, with one). Integrals are taken in float64."""
 
     kind: Literal["gaussian_mixture"] = "gaussian_mixture"
 
-    def _log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
+    def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
         lower, upper = lower.clamp(-_DEEPEST, _DEEPEST), upper.clamp(-_DEEPEST, _DEEPEST)
         right = lower + upper > 0  # the far side is mirrored, where the integral is not 1 - 1
         near, far = torch.where(right, -lower, upper).double(), torch.where(right, -upper, lower).double()
@@ -298,7 +316,7 @@ class GaussianMixture(_Mixture):
         mass: Tensor = log_near + torch.log(-torch.expm1(torch.special.log_ndtr(far) - log_near))
         return mass.to(lower)
 
-    def _quantile(self, share: Tensor) -> Tensor:
+    def quantile(self, share: Tensor) -> Tensor:
         quantile: Tensor = torch.special.ndtri(share)
         return quantile
 

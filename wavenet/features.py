@@ -90,7 +90,11 @@ def mel_bands(config: LogMelConfig, sample_rate: int) -> Tensor:
 
 
 class LogMel(nn.Module):
-    """Waveforms to log-mel features: `(B, T)` -> `(B, bins, T // hop + 1)`."""
+    """Waveforms to log-mel features: `(B, T)` -> `(B, bins, T // hop + 1)`.
+
+    >>> LogMel(LogMelConfig(bins=80, hop=200), sample_rate=16000)(torch.zeros(1, 16000)).shape
+    torch.Size([1, 80, 81])
+    """
 
     bands: Tensor
     window: Tensor

@@ -197,7 +197,7 @@ class WaveNet(nn.Module):
                 "(use advance() with initial_state() to start from silence)"
             )
         samples = self.distribution.decode(symbols).to(self.output.weight.dtype)
-        conditioning, first = conditioning or self.condition(len(symbols)), start + self.history
+        conditioning, first = conditioning or self.condition(symbols.shape[0]), start + self.history
         x, prediction = self._inputs(samples, first, conditioning)
         biases = self._biases(conditioning, first + 1, first + 1 + x.shape[1])
         outputs = self.respond(x, biases)
@@ -226,18 +226,25 @@ class WaveNet(nn.Module):
 
     def advance(self, symbols: Tensor, state: State, conditioning: Conditioning | None = None) -> tuple[Tensor, State]:
         """Take in a chunk: symbols `(B, T)` -> parameters `(B, parameters, T)` and the state after it."""
-        conditioning, length = conditioning or self.condition(len(symbols)), symbols.shape[1]
+        conditioning, length = conditioning or self.condition(symbols.shape[0]), symbols.shape[1]
         samples = torch.cat([state.samples, self.distribution.decode(symbols).to(state.samples)], dim=1)
         x, prediction = self._inputs(samples, state.time, conditioning)
         biases = self._biases(conditioning, state.time + 1, state.time + 1 + length)
-        gated, queues = [], []
-        for block, block_biases, queue in zip(self.blocks, self._by_block(biases), state.queues, strict=True):
+        outputs, queues = self.respond_after(x, state.queues, biases)
+        after = State(state.time + length, samples[:, length:].clone(), queues)
+        return self.distribution.place(outputs, prediction), after
+
+    def respond_after(
+        self, x: Tensor, queues: Sequence[Tensor], biases: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """`respond` behind what each block has had before: `(B, T, residual)` -> `(B, outputs, T)`, queues after it."""
+        gated, after = [], []
+        for block, block_biases, queue in zip(self.blocks, self._by_block(biases), queues, strict=True):
             x = torch.cat([queue, x], dim=1)
-            queues.append(x[:, x.shape[1] - queue.shape[1] :].clone())
+            after.append(x[:, x.shape[1] - queue.shape[1] :].clone())
             x, activations = self._run(block, x, block_biases)
             gated.append(activations)
-        after = State(state.time + length, samples[:, length:].clone(), queues)
-        return self.distribution.place(self._project(gated), prediction), after
+        return self._project(gated), after
 
     def _run(self, block: nn.Module, x: Tensor, biases: Tensor | None) -> tuple[Tensor, Tensor]:
         result: tuple[Tensor, Tensor]

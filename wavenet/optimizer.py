@@ -38,7 +38,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum and decoupled weight decay, without which steps of constant size let matrices grow.
 
-    The step of a matrix is scaled by max(1, rows / columns) ** 0.5.
+    The step of a matrix is scaled by `max(1, rows / columns) ** 0.5`.
     Parameters must be matrices; those without a gradient are passed over.
     """
 

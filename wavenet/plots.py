@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_cone", "draw_curves", "draw_sound", "save", "to_svg"]
 
+PICTURES = ("svg", "png", "pdf")
+
 _INK = "#010203"
 """Stands for the page's text colour until `to_svg` names that instead."""
 _BLUE, _ORANGE, _FAINT = "#3f83c8", "#c8641b", "#8a8f98"
@@ -192,9 +194,8 @@ def to_svg(figure: "Figure", label: str) -> str:
 def save(figure: "Figure", path: Path) -> None:
     """Write the figure, black on white, as the path's suffix says (.svg, .png, .pdf); `ValueError` for another."""
     kind = path.suffix.lower().lstrip(".")
-    known = sorted(figure.canvas.get_supported_filetypes())
-    if kind not in known:
-        raise ValueError(f"{path}: pictures are written as {', '.join('.' + name for name in known)}")
+    if kind not in PICTURES:
+        raise ValueError(f"{path}: pictures are written as {', '.join('.' + name for name in PICTURES)}")
     figure.set_facecolor("white")
     encoded = io.BytesIO()
     _write(figure, encoded, kind)

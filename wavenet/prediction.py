@@ -10,6 +10,7 @@ the harmonics where the features resolve them.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -56,6 +57,9 @@ def levinson(correlation: Tensor) -> tuple[Tensor, Tensor]:
 
     Shape: autocorrelations of lags 0 to order `(..., order + 1)` -> coefficients `(..., order)`, that of the newest
     sample first, and powers `(...,)`.
+
+    >>> levinson(torch.tensor([1.0, 0.5, 0.25]))  # each sample is half the one before it, and noise
+    (tensor([0.5000, 0.0000]), tensor(0.7500))
     """
     order = correlation.shape[-1] - 1
     coefficients, error = torch.zeros_like(correlation[..., 1:]), correlation[..., :1]
@@ -91,6 +95,8 @@ class Predictor(nn.Module, ABC):
         self.order, self.block = config.order, config.block
         self.context = config.order
         """Past samples that a prediction needs, its fit included."""
+        self.recursion: Callable[[Tensor], tuple[Tensor, Tensor]] = levinson
+        """From autocorrelations to coefficients; an export puts a loop in its place."""
 
     @abstractmethod
     def fit(
@@ -117,8 +123,9 @@ class Predictor(nn.Module, ABC):
 
     def _solve(self, correlation: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Autocorrelations `(..., order + 1)`, lag 0 the power of a sample, to coefficients and expected errors."""
-        lag_zero = correlation[..., :1] * (1 + self.config.noise_floor) + QUIETEST
-        coefficients, power = levinson(torch.cat([lag_zero, correlation[..., 1:]], dim=-1))
+        more, least = (torch.tensor(c, dtype=torch.float64) for c in (1 + self.config.noise_floor, QUIETEST))
+        lag_zero = correlation[..., :1] * more + least  # tensors, since ONNX gets plain numbers in float32
+        coefficients, power = self.recursion(torch.cat([lag_zero, correlation[..., 1:]], dim=-1))
         return coefficients.flip(-1).to(dtype), power.sqrt().to(dtype)
 
 
@@ -160,8 +167,8 @@ class FeaturePredictor(Predictor):
         """Autocorrelations of lags 0 to order, `(B, blocks, order + 1)` in float64, as the features give them."""
         centres = (torch.arange(first, first + blocks, dtype=torch.float64) + 0.5) * self.block - 0.5
         places = centres / self.hop
-        before = int(places[0].floor())
-        frames = conditioning.frames(before, int(places[-1].floor()) + 2).transpose(1, 2).double()
+        before, last = (((2 * b + 1) * self.block - 1) // (2 * self.hop) for b in (first, first + blocks - 1))
+        frames = conditioning.frames(before, last + 2).transpose(1, 2).double()
         index = places.floor().long() - before
         share = (places - places.floor()).to(frames.device)[:, None]
         between = frames[:, index] * (1 - share) + frames[:, index + 1] * share

@@ -1,6 +1,6 @@
 """µ-law companding and class indices (WaveNet paper, section 2.2; ITU-T G.711).
 
-A waveform in [-1, 1] is companded, f(x) = sign(x) ln(1 + µ|x|) / ln(1 + µ) with µ = classes - 1, and
+A waveform in [-1, 1] is companded, `f(x) = sign(x) ln(1 + µ|x|) / ln(1 + µ)` with `µ = classes - 1`, and
 rounded to the nearest of `classes` equally spaced levels. Quiet samples get fine steps, loud ones coarse.
 """
 
@@ -56,5 +56,9 @@ def decode_mu_law(indices: Tensor, classes: int = 256) -> Tensor:
 
 
 def silence_class(classes: int = 256) -> int:
-    """The class of a sample of value 0.0."""
+    """The class of a sample of value 0.0.
+
+    >>> silence_class(256)  # 0.0 lies between the levels of 127 and 128
+    128
+    """
     return int(encode_mu_law(torch.zeros(()), classes))

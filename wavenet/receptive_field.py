@@ -50,6 +50,9 @@ def measure_reach(dilations: Sequence[int], kernel_size: int) -> Tensor:
 
     Measured by gradient, on a network of few channels (how many there are changes nothing of it). `ValueError` where
     the receptive field is wider than `WIDEST`.
+
+    >>> measure_reach([2, 4], kernel_size=2)  # it never sees every second input
+    tensor([ True, False,  True, False,  True, False,  True])
     """
     channels = 8
     config = WaveNetConfig(

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -222,8 +223,10 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
 
 def _apply(values: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
-    if not setting.isprintable():
-        raise ValueError(f"--set {setting!r}: expected printable text in UTF-8")
+    try:
+        setting.encode()
+    except UnicodeEncodeError as error:  # bytes of the command line that are no text
+        raise ValueError(f"--set {setting!r}: expected text in UTF-8") from error
     if not equals or not all(key.split(".")):
         raise ValueError(f"--set {setting}: expected key=value, such as train.steps=100")
     try:
@@ -244,21 +247,26 @@ _KINDS = {kind.kind for kind in (Categorical, LogisticMixture, GaussianMixture)}
 
 def _explain(error: ErrorDetails) -> str:
     key = ".".join(str(part) for part in error["loc"] if part not in _KINDS and "[" not in str(part))
+    known = list(_keys(Recipe))
+    if table := re.match(r"dataset\.\d+", key):
+        known += [f"{table[0]}.{name}" for name in _keys(DatasetShare)]
     if error["type"] == "unexpected_keyword_argument":
-        close = difflib.get_close_matches(key, list(_keys(Recipe)), n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_keys(Recipe))}"
+        if key in known:
+            return f"key {key} does not go with the kind that is chosen"
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
         return f"unknown key {key}; {hint}"
     if error["type"] in ("missing", "missing_argument"):
         return f"key {key} is missing"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
-        known = {*_keys(Recipe), f"{key}.weight" if key.startswith("dataset.") else ""}
         return f"{key}.{message}" if f"{key}.{message.split()[0]}" in known else f"{key}: {message}".removeprefix(": ")
     if error["loc"][:1] == ("dataset",):
-        return (
-            f'{key} is {json.dumps(error["input"])}; expected dataset = "FOLDER", or [[dataset]] with path and weight'
-        )
-    return f"{key} is {json.dumps(error['input'])}; {message[0].lower()}{message[1:]}"
+        found = json.dumps(error["input"], default=repr)
+        return f'{key} is {found}; expected dataset = "FOLDER", or [[dataset]] with path and weight'
+    if error["type"] in ("union_tag_not_found", "union_tag_invalid"):
+        message = f"expected a table with kind, one of {', '.join(sorted(_KINDS))}"
+    return f"{key} is {json.dumps(error['input'], default=repr)}; {message[0].lower()}{message[1:]}"
 
 
 def _keys(config: type) -> Iterator[str]:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from wavenet.audio import encode_audio, from_int16
@@ -159,7 +159,7 @@ def _commands(subject: Subject, dataset: PreparedDataset | None, command: str) -
 def _read_metrics(path: Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
-    line = TypeAdapter(dict[str, float])
+    line = TypeAdapter(dict[str, Annotated[float, Field(ge=-1e9, le=1e15)]])
     try:
         records = [line.validate_json(text) for text in path.read_bytes().splitlines()]
     except ValidationError as error:

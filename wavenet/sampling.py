@@ -39,6 +39,12 @@ def choose(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -> tuple[
     Shape: logits `(B, classes)`, uniforms `(B,)` in [0, 1) with at most 24 bits (float32 draws), so that a
     uniform times the total stays below the total -> classes `(B,)` int64, remainders `(B,)` float64 in [0, 1]. A
     remainder is uniform again, given the class; at temperature 0 it is 0.5.
+
+    >>> logits = torch.tensor([[0.2, 0.8]]).log().expand(3, 2)
+    >>> choose(logits, torch.tensor([0.1, 0.3, 0.9]), SamplingOptions())[0]
+    tensor([0, 1, 1])
+    >>> choose(logits, torch.tensor([0.1, 0.3, 0.9]), SamplingOptions(top_k=1))[0]
+    tensor([1, 1, 1])
     """
     if options.temperature == 0:
         return logits.argmax(dim=1), torch.full_like(uniforms, 0.5, dtype=torch.float64)

@@ -1,6 +1,7 @@
 """One run of training: its model, average, optimizers and progress; a step, and all of its state."""
 
 import copy
+import json
 import math
 import time
 import zlib
@@ -214,9 +215,12 @@ class Trainer:
 
     @property
     def fingerprint(self) -> str:
-        """Where the run stands and, in short, with which weights: processes that differ in it cannot go on together."""
+        """Where the run stands and, in short, what it is: processes that differ in it cannot go on together."""
         weights = b"".join(parameter.detach().cpu().numpy().tobytes() for parameter in self.model.parameters())
-        return f"step {self.progress.step}, weights {zlib.crc32(weights):08x}"
+        recipe = self.recipe.to_dict()
+        given = [recipe["model"], recipe["train"], [share.weight for share in self.recipe.datasets], self._checksums]
+        checks = [f"{zlib.crc32(data):08x}" for data in (weights, json.dumps(given).encode())]
+        return f"step {self.progress.step}, weights {checks[0]}, recipe and dataset {checks[1]}"
 
     def state(self) -> dict[str, Any]:
         return {

@@ -30,19 +30,13 @@ def train(
     Writes into `recipe.run`: `recipe.json`, `metrics.jsonl`, `checkpoint.pt`, and the averaged model: the newest as
     `model.safetensors`, that of the best evaluation as `best.safetensors`, and with `keep_models` those of the last
     evaluations as `model-STEP.safetensors`.
-    Of several processes, which all call this, the first writes.
+    Of several processes, which all call this, the first writes; none of them begins where one cannot.
     Raises `FileExistsError` where a run is there and `resume` is off; `FloatingPointError` when training diverges.
     """
-    trainer = _all_begin(processes, lambda: _begin(recipe, observer, resume, processes))
-    processes.wait()  # nobody writes before all have looked
-    if processes.first:
-        recipe.run.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(recipe.run)
-        write_atomically(recipe.run / "recipe.json", json.dumps(recipe.to_dict(), indent=2).encode())
-        if not any((recipe.run / name).exists() for name in CHECKPOINTS):
-            save_checkpoint(recipe.run, trainer.state())
+    trainer = processes.together(lambda: _begin(recipe, observer, resume, processes))
+    _refuse_differences(trainer)  # which waits for all of them: nobody writes before all have looked
     fresh = not trainer.progress.metrics_bytes  # before the first process looks at the file: all have to agree
-    metrics = _Metrics(recipe.run / "metrics.jsonl", trainer)
+    metrics = processes.together(lambda: _open_folder(recipe, trainer))
     if fresh:
         metrics.evaluate()
     finished = _loop(trainer, metrics, stop)
@@ -52,7 +46,8 @@ def train(
 
 def _begin(recipe: Recipe, observer: Observer, resume: bool, processes: Processes) -> Trainer:
     """The run as it stands in its folder, or a fresh one. Writes nothing, and waits for no other process."""
-    present = [name for name in (*CHECKPOINTS, "model.safetensors", "metrics.jsonl") if (recipe.run / name).exists()]
+    written = (*CHECKPOINTS, "model.safetensors", "best.safetensors", "metrics.jsonl")
+    present = [name for name in written if (recipe.run / name).exists()]
     if present and not resume:
         raise FileExistsError(
             f"{recipe.run} holds a run ({', '.join(present)}); "
@@ -77,26 +72,27 @@ def _begin(recipe: Recipe, observer: Observer, resume: bool, processes: Processe
     return trainer
 
 
-def _all_begin(processes: Processes, begin: Callable[[], Trainer]) -> Trainer:
-    """What `begin` gives, once all processes have it and stand alike: none may wait for one that has failed."""
-    failure, trainer = None, None
-    try:
-        trainer = begin()
-    except (ValueError, OSError) as error:
-        failure = error
-    stands = processes.gather(["" if trainer is None else trainer.fingerprint])
-    if failure is not None:
-        raise failure
-    assert trainer is not None
-    if "" in stands:
-        raise ValueError(f"process {stands.index('')} could not begin, and says why; so process {processes.rank} ends")
+def _refuse_differences(trainer: Trainer) -> None:
+    """`ValueError`, the same one in all processes, where they do not hold the same run."""
+    stands = trainer.processes.gather([trainer.fingerprint])
     if len(set(stands)) > 1:
         listed = "; ".join(f"process {rank}: {stand}" for rank, stand in enumerate(stands))
         raise ValueError(
-            f"the processes do not find the same run in {trainer.recipe.run} ({listed}); "
-            "it has to be a folder that all machines share"
+            f"the processes do not find the same run in {trainer.recipe.run} ({listed}); it must be a folder that all "
+            "machines share, and recipe and dataset the same on all"
         )
-    return trainer
+
+
+def _open_folder(recipe: Recipe, trainer: Trainer) -> "_Metrics":
+    """The run's folder, ready to be written to; a run that has just begun leaves its first checkpoint there."""
+    run = recipe.run
+    if trainer.processes.first:
+        run.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(run)
+        write_atomically(run / "recipe.json", json.dumps(recipe.to_dict(), indent=2).encode())
+        if not any((run / name).exists() for name in CHECKPOINTS):
+            save_checkpoint(run, trainer.state())
+    return _Metrics(run / "metrics.jsonl", trainer)
 
 
 def _save(trainer: Trainer) -> None:
@@ -164,7 +160,9 @@ class _Metrics:
             trainer.average.save_pretrained(trainer.recipe.run / "best.safetensors")
         if step and trainer.config.keep_models:
             trainer.average.save_pretrained(trainer.recipe.run / f"model-{step:08}.safetensors")
-            for old in sorted(trainer.recipe.run.glob("model-????????.safetensors"))[: -trainer.config.keep_models]:
+            for old in sorted(trainer.recipe.run.glob(f"model-{'[0-9]' * 8}.safetensors"))[
+                : -trainer.config.keep_models
+            ]:
                 old.unlink()
 
     def _write(self, **record: float) -> None:

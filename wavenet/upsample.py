@@ -29,6 +29,10 @@ class TransposedUpsampler(nn.Module):
     that mixed them here were pushed about by the noise in many small gradients, and grew a checkerboard.)
 
     Shape: `(B, channels, F)` -> `(B, channels, (F - 1) * hop + 1)`.
+
+    >>> upsampler = TransposedUpsampler(channels=1, scales=[2, 2])  # a fresh one interpolates
+    >>> upsampler(torch.tensor([[[0.0, 4.0, 2.0]]])).squeeze().tolist()
+    [0.0, 1.0, 2.0, 3.0, 4.0, 3.5, 3.0, 2.5, 2.0]
     """
 
     def __init__(self, channels: int, scales: Sequence[int]) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from wavenet.cli.bench import bench
 from wavenet.cli.evaluate import evaluate
+from wavenet.cli.export import export
 from wavenet.cli.generate import generate
 from wavenet.cli.inspect import inspect
 from wavenet.cli.prepare import prepare
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (prepare, train, generate, evaluate, inspect, report, bench):
+for command in (prepare, train, generate, evaluate, inspect, report, bench, export):
     app.command()(command)
 
 

@@ -79,12 +79,13 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint if it has one.")] = False,
 ) -> None:
     """Train a model. Ctrl-C saves a checkpoint; --resume goes on as if nothing had happened."""
-    loaded = load_recipe(recipe, set_ or [])
     with joined() as processes:
-        _train(loaded, resume, processes)
+        loaded = processes.together(lambda: load_recipe(recipe, set_ or []))
+        console = processes.together(lambda: _TrainingConsole(loaded) if processes.first else None)
+        _train(loaded, console, resume, processes)
 
 
-def _train(recipe: Recipe, resume: bool, processes: Processes) -> None:
+def _train(recipe: Recipe, console: _TrainingConsole | None, resume: bool, processes: Processes) -> None:
     stopping = threading.Event()
 
     def stop(signum: int, frame: object) -> None:
@@ -97,16 +98,14 @@ def _train(recipe: Recipe, resume: bool, processes: Processes) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    observer: Observer = Silence()
-    if processes.first:
-        observer = _TrainingConsole(recipe)
+    observer: Observer = console or Silence()
     finished = False
     try:
         finished = run_training(recipe, observer, resume=resume, stop=stopping.is_set, processes=processes)
     finally:
-        if isinstance(observer, _TrainingConsole):
-            observer.close(wait=finished)
-    if processes.first:
+        if console is not None:
+            console.close(wait=finished)
+    if console is not None:
         if finished:
             print(f"wrote {recipe.run / 'model.safetensors'}")
         else:

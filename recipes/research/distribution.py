@@ -1,0 +1,185 @@
+"""A distribution that the package does not have: a discretised mixture of Laplace distributions, in one file.
+
+    python recipes/research/distribution.py [--steps N] [--seed N] [--without-prediction]
+
+It is checked, trained beside the package's own at equal cost, sampled from, and saved. The networks have linear
+prediction inside, unless told not to: then a distribution is one of the error, else one of the sample.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from wavenet import (
+    Categorical,
+    GaussianMixture,
+    LogisticMixture,
+    PredictionConfig,
+    SamplingOptions,
+    WaveNet,
+    WaveNetConfig,
+    generate,
+)
+from wavenet.corpus import find_clips
+from wavenet.distributions import Distribution, Mixture
+from wavenet.evaluation import Score, evaluate
+from wavenet.model_file import load_tensors, read_model_file
+from wavenet.observer import Silence
+from wavenet.prepare import PrepareConfig, prepare_dataset
+from wavenet.quantize import decode_mu_law, encode_mu_law
+from wavenet.recipe import Recipe, TrainConfig
+from wavenet.trainer import Trainer
+
+SPEECH = Path(__file__).parents[2] / "samples" / "speech"
+COMPONENTS = 4
+AS_IT_IS = SamplingOptions()
+
+
+@dataclass(frozen=True)
+class LaplaceMixture(Mixture):
+    """Discretised mixture of Laplace distributions: the standard component's density is exp(-|x|) / 2."""
+
+    kind: Literal["laplace_mixture", "coarse_laplace_mixture"] = "laplace_mixture"
+
+    def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Beside the peak, a difference of two tails; across it, what both tails leave. Neither loses digits."""
+        beside = torch.minimum(upper, -lower) + torch.log(-torch.expm1(lower - upper) / 2)
+        across = torch.log(-(torch.expm1(lower.clamp(max=0)) + torch.expm1(-upper.clamp(min=0))) / 2)
+        return torch.where((lower < 0) & (upper > 0), across, beside)
+
+    def quantile(self, share: Tensor) -> Tensor:
+        return (share - 0.5).sign() * -torch.log1p(-2 * (share - 0.5).abs())
+
+
+@dataclass(frozen=True)
+class CoarseLaplaceMixture(LaplaceMixture):
+    """The same mixture over the classes of `Categorical`: it is told no more of the past than that is, 8 bits."""
+
+    kind: Literal["coarse_laplace_mixture"] = "coarse_laplace_mixture"
+
+    def encode(self, waveform: Tensor) -> Tensor:
+        return super().encode(decode_mu_law(encode_mu_law(waveform)))
+
+    def log_prob(self, parameters: Tensor, symbols: Tensor) -> Tensor:
+        return self.class_log_prob(parameters, symbols, classes=256)
+
+
+DISTRIBUTIONS: dict[str, Distribution] = {
+    "categorical, 256 classes": Categorical(),
+    "Laplaces, 256 classes": CoarseLaplaceMixture(components=COMPONENTS),
+    "mixture of Gaussians": GaussianMixture(components=COMPONENTS),
+    "mixture of logistics": LogisticMixture(components=COMPONENTS),
+    "mixture of Laplaces": LaplaceMixture(components=COMPONENTS),
+}
+
+
+def check(distribution: Distribution, parameters: Tensor, samples: int = 2**16) -> tuple[float, float]:
+    """Hold a distribution to its own word, for each row of parameters `(B, parameters)` in float64.
+
+    How far from one the probabilities of all symbols sum up, at worst; and, of samples counted in 256 µ-law classes,
+    the largest distance of a count from its expectation, in standard deviations of a count.
+    """
+    symbols, generator = torch.arange(distribution.symbols), torch.Generator().manual_seed(0)
+    symbols = torch.unique(distribution.encode(distribution.decode(symbols)))  # those that occur
+    classes = encode_mu_law(distribution.decode(symbols))
+    error = distance = 0.0
+    for row in parameters[:, :, None]:
+        probabilities = distribution.log_prob(row.T[:, :, None].expand(-1, -1, len(symbols)), symbols[None])[0].exp()
+        error = max(error, float((probabilities.sum() - 1).abs()))
+        drawn = distribution.sample(row.T.expand(samples, -1), torch.rand(samples, generator=generator), AS_IT_IS)
+        counts = torch.bincount(encode_mu_law(distribution.decode(drawn)), minlength=256)
+        shares = torch.zeros(256, dtype=torch.float64).index_add_(0, classes, probabilities)
+        deviations = (samples * shares * (1 - shares)).sqrt().clamp(min=1)
+        distance = max(distance, float(((counts - samples * shares) / deviations).abs().max()))
+    assert error < 1e-9, f"the probabilities sum to one, but for {error:.1g}"
+    assert distance < 6, f"a count of samples is {distance:.1f} standard deviations from its expectation"
+    return error, distance
+
+
+def random_parameters(rows: int = 4) -> Tensor:
+    """Of mixtures: weights of all sizes, means all over, scales from less than a step to the whole range."""
+    torch.manual_seed(0)
+    weights, means = torch.randn(2, rows, COMPONENTS, dtype=torch.float64)
+    return torch.cat([weights, means / 3, torch.rand(rows, COMPONENTS, dtype=torch.float64) * -12], dim=1)
+
+
+def network(distribution: Distribution, predicted: bool) -> WaveNetConfig:
+    """Fewer outputs leave more for the head: it is as wide as makes all distributions cost what `Categorical` does."""
+    skip = 64
+    budget = skip * skip + skip * Categorical().outputs(predicted)
+    return WaveNetConfig(
+        cycles=1,
+        layers_per_cycle=10,
+        residual_channels=32,
+        gate_channels=64,
+        skip_channels=skip,
+        head_channels=round(budget / (skip + distribution.outputs(predicted))),
+        distribution=distribution,  # type: ignore[arg-type]  # which names those that a file can name
+        prediction=PredictionConfig(source="past") if predicted else None,
+    )
+
+
+def check_model_file(model: WaveNet, path: Path) -> None:
+    """`from_pretrained` knows the package's distributions alone; a model of another is built first, then filled."""
+    model.save_pretrained(path)
+    copy = WaveNet(model.config)
+    load_tensors(copy, read_model_file(path)[0], path)
+    assert torch.equal(generate(copy.eval(), 100, seed=1), generate(model, 100, seed=1))
+
+
+@dataclass(frozen=True)
+class Result:
+    """Held-out bits per sample, of 256 µ-law classes and of the distribution's own symbols, and what they cost."""
+
+    name: str
+    mu_law_bits: float
+    bits: float
+    multiply_adds: int
+    seconds: float
+
+
+def train_and_score(name: str, data: Path, training: TrainConfig, predicted: bool) -> Result:
+    model = network(DISTRIBUTIONS[name], predicted)
+    trainer = Trainer(Recipe(dataset=data, run=data / "run", model=model, train=training), Silence())
+    for _ in range(training.steps):
+        trainer.step()
+    [(dataset, clips)] = trainer.held_out
+    score = Score.pooled(evaluate(trainer.average, dataset, clips).values())
+    check_model_file(trainer.average.eval(), data / "model.safetensors")
+    return Result(name, score.mu_law_bits, score.bits, trainer.model.multiply_adds, trainer.progress.seconds)
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Result]:
+    parser = argparse.ArgumentParser(description="Compare output distributions at equal cost.")
+    parser.add_argument("--steps", type=int, default=200, help="of training, for each distribution")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and of the windows")
+    parser.add_argument("--without-prediction", action="store_true", help="no linear prediction inside the networks")
+    options = parser.parse_args(arguments)
+    for distribution in (LaplaceMixture(COMPONENTS), CoarseLaplaceMixture(COMPONENTS)):
+        error, distance = check(distribution, random_parameters())
+        print(f"{distribution.kind}: the probabilities sum to one, but for {error:.0e}; ", end="")
+        print(f"counts of samples lie within {distance:.1f} standard deviations")
+    training = TrainConfig(
+        steps=options.steps, seed=options.seed, batch_size=1, window=1500, learning_rate=4e-3, muon_learning_rate=0.04
+    )
+    results = []
+    print(f"{training.steps} steps of {training.window} samples, seed {training.seed}")
+    print(f"{'distribution':26}{'bits of 256 classes':>20}{'of its own':>12}{'multiply-adds':>15}{'seconds':>9}")
+    with TemporaryDirectory() as folder:
+        data = Path(folder) / "speech"
+        prepare_dataset(find_clips(SPEECH, "folder", held_out=0.1, speakers=True), data, PrepareConfig())
+        for name in DISTRIBUTIONS:
+            results.append(one := train_and_score(name, data, training, not options.without_prediction))
+            cells = f"{one.mu_law_bits:20.3f}{one.bits:12.3f}{one.multiply_adds:15,}{one.seconds:9.1f}"
+            print(f"{name:26}{cells}", flush=True)
+    return results
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""WaveNet as a likelihood model: which of two recordings is the more probable, and where in one the surprise lies.
+
+    python recipes/research/likelihood.py [FILE FILE] [--picture FILE]
+
+Without files: the beginning of each held-out clip of the embedded speech against the same, altered.
+"""
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from wavenet import Categorical, WaveNet
+from wavenet.audio import read_audio, resample
+from wavenet.baselines import linear_prediction_bits
+from wavenet.corpus import find_clips
+from wavenet.evaluation import score_symbols
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+SECONDS = 3
+"""Of each held-out clip that much is scored, from its beginning."""
+
+
+def alterations(waveform: Tensor, rate: int) -> dict[str, Tensor]:
+    """A clip `(T,)` and what was made of it; the random ones are the same at each call."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(waveform.shape, generator=generator) * waveform.square().mean().sqrt() * 10 ** (-30 / 20)
+    pieces = torch.split(waveform, rate // 50)
+    shuffled = [pieces[index] for index in torch.randperm(len(pieces), generator=generator)]
+    return {
+        "as recorded": waveform,
+        "6 dB quieter": waveform / 2,
+        "upside down": -waveform,
+        "reversed in time": waveform.flip(0),
+        "20 ms pieces shuffled": torch.cat(shuffled),
+        "at double speed": resample(waveform, 2 * rate, rate),
+        "with noise at 30 dB": waveform + noise,
+    }
+
+
+def surprise(model: WaveNet, waveform: Tensor) -> tuple[Tensor, Tensor]:
+    """Bits of each sample of a clip `(T,)` given those before it: the model's, and linear prediction's."""
+    assert isinstance(model.distribution, Categorical)
+    symbols = model.encode(waveform[None])
+    bits = -score_symbols(model, symbols, chunk=4000).log_probs[0] / math.log(2)
+    return bits, linear_prediction_bits(symbols[0], model.distribution.classes)
+
+
+def load(path: Path, rate: int) -> Tensor:
+    waveform, source_rate = read_audio(path)
+    return resample(waveform, source_rate, rate)
+
+
+def means(model: WaveNet, waveforms: Sequence[Tensor]) -> Tensor:
+    """Bits per sample of each recording: `(recordings, 2)`, the model's and linear prediction's."""
+    return torch.stack([torch.stack([bits.double().mean() for bits in surprise(model, one)]) for one in waveforms])
+
+
+def compare_alterations(model: WaveNet, clips: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Print a line for each alteration, the means of the clips' means, which it gives for each clip."""
+    altered = [alterations(clip, model.config.sample_rate) for clip in clips]
+    found = {name: means(model, [one[name] for one in altered]) for name in altered[0]}
+    recorded = found["as recorded"]
+    print(f"{'bits per sample':24}{'WaveNet':>9}{'less probable':>15}{'linear prediction':>19}{'less probable':>15}")
+    for name, bits in found.items():
+        worse = [f"{count} of {len(clips)}" for count in (bits > recorded).sum(dim=0).tolist()]
+        of_model, of_prediction = bits.mean(dim=0).tolist()
+        print(f"{name:24}{of_model:9.3f}{worse[0]:>15}{of_prediction:19.3f}{worse[1]:>15}")
+    return found
+
+
+def compare_files(model: WaveNet, paths: Sequence[Path]) -> dict[str, Tensor]:
+    """Print which of the recordings is the more probable, for its length."""
+    found = {}
+    for path in paths:
+        found[str(path)] = means(model, [load(path, model.config.sample_rate)])
+        print(f"{path}: {float(found[str(path)][0, 0]):.3f} bits per sample")
+    likelier = min(found, key=lambda name: float(found[name][0, 0]))
+    print(f"the more probable: {likelier}")
+    return found
+
+
+def draw(model: WaveNet, waveform: Tensor, path: Path, seconds: float = 0.02) -> None:
+    """The clip's spectrogram above its bits per sample, means over `seconds`."""
+    import matplotlib
+    from torchaudio import transforms
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rate = model.config.sample_rate
+    width = round(seconds * rate)
+    smooth = [functional.avg_pool1d(bits[None].double(), width, 1)[0] for bits in surprise(model, waveform)]
+    times = (torch.arange(len(smooth[0])) + width / 2) / rate
+    decibels = transforms.AmplitudeToDB(top_db=70)(transforms.Spectrogram(n_fft=512, hop_length=64)(waveform))
+    figure, (above, below) = pyplot.subplots(
+        2, 1, figsize=(10, 5), sharex=True, layout="constrained", height_ratios=(3, 2)
+    )
+    extent = (0, len(waveform) / rate, 0, rate / 2000)
+    above.imshow(decibels.numpy(), origin="lower", aspect="auto", extent=extent, cmap="magma", interpolation="bilinear")
+    above.set(ylabel="kHz")
+    below.plot(times, smooth[1], color="#8a8f98", linewidth=1, label="linear prediction")
+    below.plot(times, smooth[0], color="#c8641b", linewidth=1.4, label="WaveNet")
+    below.fill_between(times, smooth[0], color="#c8641b", alpha=0.2, linewidth=0)
+    below.set(xlabel="seconds", ylabel="bits per sample", ylim=(0, 8), xlim=(0, extent[1]))
+    below.grid(visible=True, axis="y", alpha=0.3)
+    below.legend(frameon=False, ncols=2, loc="upper left")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Tensor]:
+    parser = argparse.ArgumentParser(description="Score recordings by a WaveNet's likelihood.")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="two recordings to compare")
+    parser.add_argument("--model", type=Path, default=SAMPLES / "models" / "prompts.safetensors")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw where in demo-thanks the surprise lies")
+    parser.add_argument("--limit", type=int, metavar="N", help="of the held-out clips only the first N")
+    options = parser.parse_args(arguments)
+    if len(options.files) not in (0, 2):
+        parser.error(f"{len(options.files)} recordings given; expected two, or none for the held-out clips")
+    model = WaveNet.from_pretrained(options.model)
+    if options.picture is not None:
+        draw(model, load(SAMPLES / "speech" / "en" / "demo-thanks.flac", model.config.sample_rate), options.picture)
+    if options.files:
+        return compare_files(model, options.files)
+    clips = find_clips(SAMPLES / "speech", "folder", held_out=0.1, speakers=True)
+    held_out = [clip.path for clip in clips if clip.split == "test"][: options.limit]
+    rate = model.config.sample_rate
+    return compare_alterations(model, [load(path, rate)[: SECONDS * rate] for path in held_out])
+
+
+if __name__ == "__main__":
+    main()

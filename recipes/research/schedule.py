@@ -1,0 +1,100 @@
+"""Where should ten layers look? Dilation schedules of equal cost, compared in held-out bits per sample.
+
+    python recipes/research/schedule.py [--steps N] [--seed N]
+
+All networks have the same layers, parameters and multiply-adds per sample, begin with the same weights and learn from
+the same windows in the same order. Only the dilations differ.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from wavenet import WaveNetConfig
+from wavenet.corpus import find_clips
+from wavenet.observer import Silence
+from wavenet.prepare import PrepareConfig, prepare_dataset
+from wavenet.receptive_field import measure_reach
+from wavenet.recipe import Recipe, TrainConfig
+from wavenet.trainer import Trainer
+
+SPEECH = Path(__file__).parents[2] / "samples" / "speech"
+
+SCHEDULES: dict[str, tuple[int, ...]] = {
+    "undilated": (1,) * 10,
+    "doubling, two cycles": (1, 2, 4, 8, 16) * 2,
+    "tripling, two cycles": (1, 3, 9, 27, 81) * 2,
+    "doubling, one cycle": tuple(2**layer for layer in range(10)),
+    "the same, widest first": tuple(2**layer for layer in reversed(range(10))),
+    "the same, interleaved": (1, 512, 2, 256, 4, 128, 8, 64, 16, 32),
+    "doubling from 2": tuple(2 ** (layer + 1) for layer in range(10)),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a schedule sees, what a network with it costs, and how well it predicts after training."""
+
+    name: str
+    seen: int
+    receptive_field: int
+    parameters: int
+    multiply_adds: int
+    bits: float
+    seconds: float
+
+
+def network(dilations: Sequence[int]) -> WaveNetConfig:
+    return WaveNetConfig(
+        dilations=dilations, residual_channels=32, gate_channels=64, skip_channels=64, head_channels=64
+    )
+
+
+def train_and_score(name: str, data: Path, training: TrainConfig) -> Result:
+    config = network(SCHEDULES[name])
+    trainer = Trainer(Recipe(dataset=data, run=data / "run", model=config, train=training), Silence())
+    for _ in range(training.steps):
+        trainer.step()
+    return Result(
+        name=name,
+        seen=int(measure_reach(config.dilations, config.kernel_size).sum()),
+        receptive_field=config.receptive_field,
+        parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
+        multiply_adds=trainer.model.multiply_adds,
+        bits=trainer.evaluate(),
+        seconds=trainer.progress.seconds,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Result]:
+    parser = argparse.ArgumentParser(description="Compare dilation schedules of equal cost.")
+    parser.add_argument("--steps", type=int, default=400, help="of training, for each schedule")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and of the windows")
+    options = parser.parse_args(arguments)
+    training = TrainConfig(
+        steps=options.steps,
+        seed=options.seed,
+        batch_size=1,
+        window=1500,
+        learning_rate=4e-3,
+        muon_learning_rate=0.04,
+        evaluation_seconds=20,
+    )
+    results = []
+    print(f"{'schedule':24}{'sees':>6} of{'field':>6}{'held-out bits':>15}{'seconds of training':>21}")
+    with TemporaryDirectory() as folder:
+        data = Path(folder) / "speech"
+        prepare_dataset(find_clips(SPEECH, "folder", held_out=0.1, speakers=True), data, PrepareConfig())
+        for name in SCHEDULES:
+            results.append(one := train_and_score(name, data, training))
+            print(f"{name:24}{one.seen:6,} of{one.receptive_field:6,}{one.bits:15.3f}{one.seconds:21.1f}", flush=True)
+    ((parameters, multiply_adds),) = {(one.parameters, one.multiply_adds) for one in results}  # or they do not compare
+    print(f"each: {parameters:,} parameters, {multiply_adds:,} multiply-adds a sample; ", end="")
+    print(f"{training.steps} steps of {training.window} samples, seed {training.seed}")
+    return results
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,347 @@
+"""ONNX exports, run in onnxruntime and compared with torch; and `torch.export` of a model."""
+
+import contextlib
+import importlib
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+from tests.conftest import KINDS, conditioning_of, kind_name, model_of_kind, small_model
+from wavenet import WaveNet
+from wavenet.audio import to_int16
+from wavenet.cli import main
+from wavenet.conditioning import Conditioning
+from wavenet.distributions import GaussianMixture, LogisticMixture
+from wavenet.engines import IncrementalEngine
+from wavenet.export import _translate as translate
+from wavenet.export import _write as write
+from wavenet.export import export_onnx
+from wavenet.export_networks import exportable, initial_state, networks, start
+from wavenet.sampling import SamplingOptions
+
+ROOT = Path(__file__).parent.parent
+Named = dict[str, Tensor]
+
+
+def by_turns(
+    model: WaveNet, run: Callable[[str, Named], Named], state: Named, symbols: Tensor, conditioning: Conditioning
+) -> Tensor:
+    """Parameters of each of the symbols `(B, T)` by the networks of an export, sample by sample: `(B, parameters, T)`.
+
+    `run` runs the network of a name; it is what tells torch from onnxruntime.
+    """
+    config, names = model.config, networks(model).keys()
+    known, ahead, parameters = dict(state), {}, []
+    known["symbols"] = torch.full(symbols.shape[:1], model.distribution.silence)
+    if conditioning.speaker is not None:
+        known["speaker"] = conditioning.speaker
+    for time in range(start(model), symbols.shape[1]):
+        if config.features is not None and time % config.features.hop == 0:
+            frame, reach = time // config.features.hop, model.conditioner.reach
+            known["frames"] = conditioning.frames(frame - reach, frame + reach + 2)
+            ahead |= run("condition", known)
+        if "predict" in names and time % model.predictor.block == 0:
+            ahead |= run("predict", known)
+        outputs = run("step", known | {name: rows[:, time % rows.shape[1]] for name, rows in ahead.items()})
+        known |= {name.removeprefix("new_"): value for name, value in outputs.items()}
+        if time >= 0:
+            parameters.append(outputs["parameters"])
+            known["symbols"] = symbols[:, time]
+    return torch.stack(parameters, dim=2)
+
+
+def by_the_model(model: WaveNet, symbols: Tensor, conditioning: Conditioning) -> Tensor:
+    """The same in one pass of the model."""
+    silence = torch.full_like(symbols[:, :1], model.distribution.silence)
+    state = model.initial_state(len(symbols), conditioning)
+    return model.advance(torch.cat([silence, symbols[:, :-1]], dim=1), state, conditioning)[0]
+
+
+def noise(model: WaveNet, batch: int, length: int) -> Tensor:
+    waveform = torch.randn(batch, length, generator=torch.Generator().manual_seed(length)) / 10
+    return model.distribution.encode(waveform)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=kind_name)
+@torch.no_grad()
+def test_the_networks_of_every_kind_of_model_give_by_turns_what_the_model_gives(kind: tuple[object, ...]) -> None:
+    model = model_of_kind(kind)
+    conditioning, symbols, parts = conditioning_of(model), noise(model, 2, 30), networks(model)
+    rows = [0, 0] if conditioning.speaker is None else conditioning.speaker
+    state = {name: tensor[rows] for name, tensor in initial_state(model).items()}
+
+    def run(name: str, known: Named) -> Named:
+        return parts[name]({each: known[each] for each in parts[name].shapes})
+
+    found = by_turns(model, run, state, symbols, conditioning)
+    torch.testing.assert_close(found, by_the_model(model, symbols, conditioning), atol=1e-9, rtol=1e-9)
+
+
+@torch.no_grad()
+def test_a_vector_that_says_who_speaks_reaches_the_queues_before_the_clip_begins() -> None:
+    model = small_model(speaker_channels=2)
+    symbols, parts = noise(model, 3, 20), networks(model)
+    conditioning = model.condition(3, speaker=torch.randn(3, 2, generator=torch.Generator().manual_seed(0)))
+    state = {name: tensor.expand(3, *tensor.shape[1:]) for name, tensor in initial_state(model).items()}
+    found = by_turns(model, lambda name, known: parts[name](known), state, symbols, conditioning)
+    torch.testing.assert_close(found, by_the_model(model, symbols, conditioning))
+
+
+class Export:
+    """A folder with a model's networks as ONNX, and how to run them."""
+
+    def __init__(self, model: WaveNet, folder: Path) -> None:
+        onnxruntime = pytest.importorskip("onnxruntime")
+        self.model, self.folder = model, folder
+        self.about = json.loads((folder / "model.json").read_text())
+        with np.load(folder / "initial.npz") as arrays:
+            self.state = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.sessions = {
+            name: onnxruntime.InferenceSession(folder / f"{name}.onnx", options) for name in self.about["networks"]
+        }
+
+    def run(self, name: str, known: Named) -> Named:
+        sides = self.about["networks"][name]
+        inputs, outputs = ([tensor["name"] for tensor in sides[side]] for side in ("inputs", "outputs"))
+        found = self.sessions[name].run(outputs, {each: known[each].numpy() for each in inputs})
+        return dict(zip(outputs, map(torch.from_numpy, found), strict=True))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    return tmp_path_factory.mktemp("exports")
+
+
+@pytest.fixture(scope="module")
+def plain(folder: Path) -> Export:
+    """Classes and nothing else. In float64, so that rounding moves no sample across a boundary."""
+    model = small_model(kernel_size=3)
+    export_onnx(model, folder / "plain")
+    return Export(model, folder / "plain")
+
+
+@pytest.fixture(scope="module")
+def told(folder: Path) -> tuple[Export, str]:
+    """Speakers, features and linear prediction from them, by the command; and what it printed.
+
+    In float32: onnxruntime has no convolution in float64.
+    """
+    model = model_of_kind((GaussianMixture(components=2), True, True, "features", "transposed"), pre_emphasis=0.6)
+    model.embedding.weight.data /= 10  # neighbours alike, as training has them
+    model.save_pretrained(folder / "told.safetensors")
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        arguments = ["export", folder / "told.safetensors", "--format", "onnx", "-o", folder / "told"]
+        patch.setattr(sys, "argv", ["wavenet", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    assert not stopped.value.code
+    return Export(WaveNet.from_pretrained(folder / "told.safetensors"), folder / "told"), printed.getvalue()
+
+
+@pytest.mark.parametrize(("batch", "length"), [(1, 15), (1, 16), (2, 40), (5, 1000)])
+@torch.no_grad()
+def test_sequence_gives_what_the_model_gives(plain: Export, batch: int, length: int) -> None:
+    symbols = noise(plain.model, batch, length)
+    found = plain.run("sequence", {"symbols": symbols})["parameters"]
+    assert found.shape == (batch, 256, length - plain.about["context"] + 1)
+    torch.testing.assert_close(found, plain.model(symbols), atol=1e-11, rtol=0)
+
+
+@pytest.mark.parametrize(("batch", "length", "frames"), [(1, 17, 1), (2, 60, 5), (3, 200, 30), (2, 100, 3)])
+@torch.no_grad()
+def test_sequence_gives_what_the_model_gives_for_features_of_any_length(
+    told: tuple[Export, str], batch: int, length: int, frames: int
+) -> None:
+    export, _ = told
+    symbols = noise(export.model, batch, length)
+    features = torch.randn(batch, 5, frames, generator=torch.Generator().manual_seed(0)) - 3
+    conditioning = export.model.condition(batch, speaker=["bob", "eve", "ann"][:batch], features=features)
+    given = {"symbols": symbols, "speaker": conditioning.speaker, "frames": features}
+    found = export.run("sequence", given)["parameters"]
+    # amplitudes are looked up between 256 rows, where float32 is good for 1e-5 of a row
+    torch.testing.assert_close(found, export.model(symbols, conditioning), atol=1e-3, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_networks_give_by_turns_what_the_model_gives_in_onnxruntime(told: tuple[Export, str]) -> None:
+    export, _ = told
+    conditioning, symbols = conditioning_of(export.model), noise(export.model, 2, 80)
+    state = {name: rows[conditioning.speaker] for name, rows in export.state.items()}
+    found = by_turns(export.model, export.run, state, symbols, conditioning)
+    torch.testing.assert_close(found, by_the_model(export.model, symbols, conditioning), atol=1e-3, rtol=1e-4)
+
+
+def step_classes(export: Export, uniforms: Tensor) -> Tensor:
+    """Classes drawn from what `step` gives: `(B, T)` -> `(B, T)`."""
+    known = {name: rows.expand(len(uniforms), *rows.shape[1:]) for name, rows in export.state.items()}
+    known["symbols"], classes = torch.full((len(uniforms),), export.about["silence"]), []
+    for uniform in uniforms.unbind(1):
+        outputs = export.run("step", known)
+        known = {name.removeprefix("new_"): value for name, value in outputs.items()}
+        known["symbols"] = export.model.distribution.sample(outputs["parameters"], uniform, SamplingOptions())
+        classes.append(known["symbols"])
+    return torch.stack(classes, dim=1)
+
+
+@pytest.mark.parametrize(("batch", "length"), [(1, 16000), (3, 200)])
+def test_step_makes_the_same_classes_as_the_incremental_engine(plain: Export, batch: int, length: int) -> None:
+    uniforms = torch.rand(batch, length, generator=torch.Generator().manual_seed(1))
+    expected, _ = IncrementalEngine(plain.model, batch).run(uniforms, SamplingOptions())
+    assert torch.equal(step_classes(plain, uniforms), expected)
+    assert len(expected.unique()) > 100, "a test on a stuck signal would prove nothing"
+
+
+def generate(export: Export, output: Path, *options: object) -> np.ndarray:
+    """The samples that the recipe's script makes, in an interpreter that has neither torch nor this package."""
+    script = ROOT / "recipes" / "onnx" / "generate.py"
+    without = "import runpy, sys; sys.modules |= {'torch': None, 'wavenet': None}; del sys.argv[0]; "
+    command = f"{without}runpy.run_path(sys.argv[0], run_name='__main__')"
+    arguments = [sys.executable, "-c", command, script, export.folder, output, *options]
+    subprocess.run(list(map(str, arguments)), check=True, cwd=output.parent)
+    samples, rate = soundfile.read(output, dtype="int16")
+    assert rate == export.about["sample_rate"]
+    return samples
+
+
+def test_the_script_makes_the_audio_of_the_incremental_engine(plain: Export, tmp_path: Path) -> None:
+    samples = generate(plain, tmp_path / "a.wav", "--seconds", 0.1, "--seed", 7)
+    uniforms = torch.from_numpy(np.random.default_rng(7).random((1, 1600), dtype=np.float32))
+    classes, _ = IncrementalEngine(plain.model, 1).run(uniforms, SamplingOptions())
+    assert np.array_equal(samples, to_int16(plain.model.decode(classes)[0].clamp(-1, 1)).numpy())
+
+
+def test_the_script_speaks_what_features_say(told: tuple[Export, str], tmp_path: Path) -> None:
+    export, _ = told
+    features = torch.randn(5, 4, generator=torch.Generator().manual_seed(2)) - 3
+    np.save(tmp_path / "f.npy", features.numpy())
+    samples = generate(export, tmp_path / "a.wav", "--features", tmp_path / "f.npy", "--speaker", "eve")
+    uniforms = torch.from_numpy(np.random.default_rng(0).random((1, 48), dtype=np.float32))
+    conditioning = export.model.condition(speaker="eve", features=features)
+    symbols, _ = IncrementalEngine(export.model, 1, conditioning).run(uniforms, SamplingOptions())
+    expected = to_int16(export.model.decode(symbols)[0].clamp(-1, 1)).numpy()
+    print(samples, expected)
+    assert len(samples) == 48
+    assert np.abs(samples - expected.astype(int)).max() < 100
+
+
+def test_the_command_says_what_it_wrote_and_how_far_that_is_from_torch(told: tuple[Export, str]) -> None:
+    export, printed = told
+    files = ["sequence.onnx", "step.onnx", "condition.onnx", "initial.npz", "model.json"]
+    assert f"wrote {export.folder}: {', '.join(files)} (" in printed
+    assert sorted(path.name for path in export.folder.iterdir()) == sorted(files)
+    found = re.search(r"largest differences from torch, .*: sequence (\S+), step (\S+), condition (\S+)\n", printed)
+    assert max(map(float, found.groups())) < 1e-3
+
+
+def test_a_shipped_model_makes_the_same_classes_in_onnxruntime(folder: Path) -> None:
+    model = WaveNet.from_pretrained(ROOT / "samples" / "models" / "prompts.safetensors")
+    onnxruntime = importlib.import_module("onnxruntime")
+    step = networks(exportable(model))["step"]
+    outputs = ["parameters", *(f"new_{name}" for name in step.queues)]
+    session = onnxruntime.InferenceSession(translate(step, outputs).model_proto.SerializeToString())
+    known = {name: tensor.numpy() for name, tensor in initial_state(model).items()}
+    uniforms = torch.rand(1, 2000, generator=torch.Generator().manual_seed(0))
+    expected, _ = IncrementalEngine(model, 1).run(uniforms, SamplingOptions())
+    newest, classes = torch.tensor([model.distribution.silence]), []
+    for uniform in uniforms.unbind(1):
+        parameters, *queues = session.run(outputs, {"symbols": newest.numpy(), **known})
+        known = dict(zip(known, queues, strict=True))
+        newest = model.distribution.sample(torch.from_numpy(parameters), uniform, SamplingOptions())
+        classes.append(newest)
+    assert torch.equal(torch.stack(classes, dim=1), expected)
+
+
+@pytest.mark.parametrize("changes", [{}, {"distribution": LogisticMixture(), "kernel_size": 3}])
+@torch.no_grad()
+def test_torch_exports_the_model(changes: dict[str, object]) -> None:
+    model = small_model(**changes)
+    axes = {0: Dim("batch"), 1: Dim("time", min=model.context + 1)}
+    program = torch.export.export(model, (noise(model, 2, 40),), dynamic_shapes=(axes,)).module()
+    for batch, length in ((1, model.context + 1), (1, 41), (4, 100)):
+        symbols = noise(model, batch, length)
+        assert torch.equal(program(symbols), model(symbols))
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    small_model(dilations=(1,)).save_pretrained(tmp_path / "m.safetensors")
+    return tmp_path / "m.safetensors"
+
+
+def test_impossible_exports_are_refused(wavenet, model_file: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    for package in ("onnx", "onnxscript"):
+        pytest.importorskip(package)
+    wavenet("export", model_file, "-o", there).fails_with("there exists", "--force")
+    wavenet("export", model_file, "-o", model_file).fails_with("is a file; expected a folder")
+    wavenet("export", model_file, "-o", tmp_path / "no" / "x").fails_with("no such folder to write x to")
+    wavenet("export", model_file, "-o", tmp_path / "x", "--format", "tflite").fails_with("--format is 'tflite'", "onnx")
+    wavenet("export", ROOT / "README.md", "-o", tmp_path / "x").fails_with("is not a model file")
+    wavenet("export", tmp_path / "none", "-o", tmp_path / "x").fails_with("no such model file")
+    assert list(there.iterdir()) == []
+    assert not (tmp_path / "x").exists()
+
+
+def test_missing_packages_are_named(wavenet, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wavenet.export.find_spec", lambda name: None)
+    wavenet("export", model_file, "-o", tmp_path / "x").fails_with("onnxscript", "pip install 'wavenet-toolkit[onnx]'")
+
+
+def test_an_export_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "there"
+    folder.mkdir()
+    for name in ("step.onnx", "predict.onnx", "mine.txt"):
+        (folder / name).write_bytes(b"old")
+    with monkeypatch.context() as patch:
+        patch.setattr("wavenet.export.write_atomically", full_after(1))
+        with pytest.raises(OSError, match="full"):
+            write(folder, {"sequence.onnx": b"new", "step.onnx": b"new"})
+    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert found == {"step.onnx": b"old", "predict.onnx": b"old", "mine.txt": b"old"}
+    write(folder, {"sequence.onnx": b"new", "step.onnx": b"new"})
+    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert found == {"sequence.onnx": b"new", "step.onnx": b"new", "mine.txt": b"old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def full_after(files: int) -> Callable[[Path, bytes], None]:
+    """A disk that takes so many files."""
+    room = iter(range(files))
+
+    def write_atomically(path: Path, data: bytes) -> None:
+        if next(room, None) is None:
+            raise OSError("the disk is full")
+        path.write_bytes(data)
+
+    return write_atomically
+
+
+def test_without_onnxruntime_nothing_is_checked_and_the_command_says_so(
+    wavenet, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export_nothing(model: WaveNet, folder: Path, *, force: bool) -> list[str]:
+        folder.mkdir()
+        return []
+
+    monkeypatch.setattr(sys.modules["wavenet.cli.export"], "export_onnx", export_nothing)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    result = wavenet("export", model_file, "-o", tmp_path / "x")
+    assert result.status == 0
+    assert "not checked: onnxruntime is not installed" in result.out

@@ -1,0 +1,139 @@
+"""The programs of recipes/research, shortened: they run, and what they compare can be compared."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import soundfile
+import torch
+
+from wavenet import LogisticMixture, WaveNet, generate
+from wavenet.corpus import find_clips
+from wavenet.dataset import PreparedDataset
+from wavenet.observer import Silence
+from wavenet.prepare import PrepareConfig, prepare_dataset
+from wavenet.recipe import Recipe, TrainConfig
+from wavenet.trainer import Trainer
+
+ROOT = Path(__file__).parent.parent
+SPEECH = ROOT / "samples" / "speech"
+
+
+def program(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"research_{name}", ROOT / "recipes" / "research" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for it
+    spec.loader.exec_module(module)
+    return module
+
+
+schedule, distribution, likelihood = map(program, ("schedule", "distribution", "likelihood"))
+
+
+@pytest.fixture
+def short_speech(tmp_path: Path) -> Path:
+    """Half a second of each held-out clip, and of as many others."""
+    clips = find_clips(SPEECH, "folder", held_out=0.1, speakers=True)
+    for split in ("train", "test"):
+        for clip in [clip for clip in clips if clip.split == split][:6]:
+            path = tmp_path / "short" / clip.path.relative_to(SPEECH)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            samples, rate = soundfile.read(clip.path)
+            soundfile.write(path, samples[rate : rate + rate // 2], rate)
+    return tmp_path / "short"
+
+
+def test_schedules_cost_the_same_and_begin_with_the_same_weights() -> None:
+    networks = []
+    for dilations in schedule.SCHEDULES.values():
+        torch.manual_seed(0)
+        networks.append(WaveNet(schedule.network(dilations)))
+    first = networks[0].state_dict()
+    for network in networks:
+        assert network.multiply_adds == networks[0].multiply_adds
+        assert all(torch.equal(tensor, first[name]) for name, tensor in network.state_dict().items())
+
+
+def test_schedules_learn_from_the_same_windows(short_speech: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    prepare_dataset(find_clips(short_speech, "folder", held_out=0.1, speakers=True), data, PrepareConfig())
+    training, windows = TrainConfig(steps=1, window=500), []
+    for dilations in schedule.SCHEDULES.values():
+        recipe = Recipe(dataset=data, run=tmp_path / "run", model=schedule.network(dilations), train=training)
+        windows.append(Trainer(recipe, Silence()).sampler.batch(3).samples[:, -training.window :])
+    assert len(PreparedDataset(data).split("test")) == 6
+    assert all(torch.equal(window, windows[0]) for window in windows)
+
+
+def test_schedules_are_compared(short_speech: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(schedule, "SPEECH", short_speech)
+    chosen = ("tripling, two cycles", "doubling from 2")
+    monkeypatch.setattr(schedule, "SCHEDULES", {name: schedule.SCHEDULES[name] for name in chosen})
+    tripling, doubling = schedule.main(["--steps", "3"])
+    assert (tripling.seen, tripling.receptive_field) == (243, 243), "base three: every number has its digits"
+    assert (doubling.seen, doubling.receptive_field) == (1024, 2047), "and none of these sums is odd"
+    assert all(4 < result.bits < 8 for result in (tripling, doubling))
+    assert chosen[0] in capsys.readouterr().out
+
+
+def test_laplace_mixture_holds_what_its_check_asks_and_a_wrong_one_does_not() -> None:
+    class WrongTails(distribution.LaplaceMixture):
+        def quantile(self, share: torch.Tensor) -> torch.Tensor:
+            return 1.1 * super().quantile(share)
+
+    class WrongMass(distribution.LaplaceMixture):
+        def log_mass(self, lower: torch.Tensor, upper: torch.Tensor) -> torch.Tensor:
+            return super().log_mass(lower, upper) + 1e-6
+
+    parameters = distribution.random_parameters()
+    for right in (distribution.LaplaceMixture, LogisticMixture):
+        distribution.check(right(distribution.COMPONENTS), parameters)
+    for wrong, message in ((WrongTails, "standard deviations"), (WrongMass, "sum to one")):
+        with pytest.raises(AssertionError, match=message):
+            distribution.check(wrong(distribution.COMPONENTS), parameters)
+
+
+def test_an_engine_runs_a_distribution_that_it_does_not_know() -> None:
+    torch.manual_seed(0)
+    model = WaveNet(distribution.network(distribution.LaplaceMixture(2), predicted=False)).double().eval()
+    torch.nn.init.normal_(model.output.weight, std=0.1)
+    naive, fast = (generate(model, 40, seed=3, engine=engine) for engine in ("naive", "incremental"))
+    assert torch.equal(naive, fast)
+    assert len(naive.unique()) > 30
+
+
+def test_distributions_are_compared_at_equal_cost(short_speech: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distribution, "SPEECH", short_speech)
+    results = distribution.main(["--steps", "3"])
+    assert [result.name for result in results] == list(distribution.DISTRIBUTIONS)
+    costs = [result.multiply_adds for result in results]
+    assert max(costs) < 1.001 * min(costs)
+    for result in results[:2]:
+        assert result.bits == pytest.approx(result.mu_law_bits), "its symbols are the 256 classes"
+    for result in results[2:]:
+        assert result.bits > result.mu_law_bits + 1, "256 classes are coarser than 65,536 levels"
+
+
+def test_a_recording_is_more_probable_than_what_was_made_of_it(tmp_path: Path) -> None:
+    model = WaveNet.from_pretrained(likelihood.SAMPLES / "models" / "prompts.safetensors")
+    goodbye = likelihood.load(SPEECH / "en" / "demo-thanks.flac", 16000)
+    clip = goodbye[20000:44000]
+    found = {name: bits[0] for name, bits in likelihood.compare_alterations(model, [clip]).items()}
+    recorded = found["as recorded"]
+    for name in ("upside down", "reversed in time", "20 ms pieces shuffled", "with noise at 30 dB"):
+        assert found[name][0] > recorded[0] + 0.02, name
+    assert abs(found["upside down"][1] - recorded[1]) < 0.02, "linear prediction is blind to the sign"
+    likelihood.draw(model, clip, tmp_path / "surprise.png")
+    assert (tmp_path / "surprise.png").stat().st_size > 20_000
+
+
+def test_two_files_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = likelihood.load(SPEECH / "en" / "demo-thanks.flac", 16000)[20000:36000]
+    for name, samples in (("forward", clip), ("backward", clip.flip(0))):
+        soundfile.write(tmp_path / f"{name}.wav", samples.numpy(), 16000)
+    likelihood.main([str(tmp_path / "backward.wav"), str(tmp_path / "forward.wav")])
+    assert capsys.readouterr().out.splitlines()[-1] == f"the more probable: {tmp_path / 'forward.wav'}"

@@ -1,0 +1,188 @@
+"""A model as ONNX: a few small networks, made of the model's own parts, that run without this package.
+
+    network      takes                                                      gives
+    sequence     symbols, and what the model is conditioned on              parameters of each next sample
+    step         the newest symbol, queues, what is known ahead of it       parameters of the next sample, queues
+    condition    the features around a frame (where there are features)     what `step` is to know ahead, for a hop
+    predict      past samples (where linear prediction is fitted to them)   the same, for a block
+
+`model.json` says what a program has to know, each network's inputs and outputs among it; `initial.npz` is the state
+after endless silence.
+"""
+
+import copy
+import io
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+from wavenet.atomic import write_atomically
+from wavenet.export_networks import ExportNetwork, exportable, initial_state, networks, start
+from wavenet.model import WaveNet
+
+__all__ = ["export_onnx", "largest_differences"]
+
+_FORMAT = "onnx export, version 1"
+_FILES = {"sequence.onnx", "step.onnx", "condition.onnx", "predict.onnx", "initial.npz", "model.json"}
+_INSTALL = "install the extra: pip install 'wavenet-toolkit[onnx]'"
+
+
+def export_onnx(model: WaveNet, folder: str | os.PathLike[str], *, force: bool = False) -> list[str]:
+    """Write a model's networks, and what a program needs to run them, to a folder; gives the files' names.
+
+    `force` replaces the files of another export. Raises `ValueError` where the folder is there already or cannot be,
+    and where packages are missing.
+    """
+    folder = Path(folder)
+    _check(folder, force)
+    model = copy.deepcopy(model).cpu()
+    contents, tables = {}, {}
+    originals = networks(model)
+    for name, network in networks(exportable(model)).items():
+        with torch.no_grad():
+            outputs = originals[name](network.example(batch=2))
+        program = _translate(network, list(outputs))
+        contents[f"{name}.onnx"] = program.model_proto.SerializeToString()
+        tables[name] = {"inputs": _table(program.model.graph.inputs), "outputs": _table(program.model.graph.outputs)}
+    contents["initial.npz"] = _npz(initial_state(model))
+    contents["model.json"] = json.dumps({**_description(model), "networks": tables}, indent=1).encode()
+    _write(folder, contents)
+    return list(contents)
+
+
+def largest_differences(model: WaveNet, folder: str | os.PathLike[str]) -> dict[str, float]:
+    """How far each network of an export is from torch, when onnxruntime runs it on noise: the most of any output.
+
+    Raises `ImportError` where onnxruntime is missing.
+    """
+    import onnxruntime
+
+    found = {}
+    for name, network in networks(copy.deepcopy(model).cpu()).items():
+        session = onnxruntime.InferenceSession(str(Path(folder) / f"{name}.onnx"), providers=["CPUExecutionProvider"])
+        inputs = network.example(batch=3)
+        with torch.no_grad():
+            expected = network(inputs)
+        outputs = session.run(list(expected), {key: value.numpy() for key, value in inputs.items()})
+        pairs = zip(outputs, expected.values(), strict=True)
+        found[name] = max(float(np.abs(ours - theirs.numpy()).max()) for ours, theirs in pairs)
+    return found
+
+
+def _check(folder: Path, force: bool) -> None:
+    if not all(find_spec(package) for package in ("onnx", "onnxscript")):
+        raise ValueError(f"exporting needs the packages onnx and onnxscript; {_INSTALL}")
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; expected a folder to write")
+    if folder.exists() and not force:
+        raise ValueError(f"{folder} exists; choose another folder or pass --force to replace its files")
+    if not folder.absolute().parent.is_dir():
+        raise ValueError(f"{folder.parent}: no such folder to write {folder.name} to")
+
+
+def _translate(network: ExportNetwork, outputs: list[str]) -> Any:
+    """The network as torch's ONNX program."""
+    example, batch = network.example(batch=2), Dim("batch")
+    with _quiet(), torch.no_grad():
+        program: Any = torch.onnx.export(
+            network,
+            kwargs={"given": example},
+            dynamo=True,
+            dynamic_shapes={"given": {name: {0: batch, **network.free.get(name, {})} for name in example}},
+            input_names=list(example),
+            output_names=outputs,
+            optimize=False,
+            verbose=False,
+        )
+        _simplify(program.model)
+    return program
+
+
+def _simplify(graph: Any) -> None:
+    """Compute what is constant, and drop the exporter's notes. (All of its optimizer takes small numbers for zero.)"""
+    import onnx_ir.passes.common as passes
+    from onnxscript import optimizer
+
+    optimizer.inline(graph)
+    optimizer.fold_constants(graph, onnx_shape_inference=True)
+    optimizer.remove_unused_nodes(graph)
+    for simplify in (passes.DeduplicateInitializersPass(), passes.ClearMetadataAndDocStringPass()):
+        simplify(graph)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the exporter has to say of its own affairs from the user."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for category in (UserWarning, DeprecationWarning, FutureWarning):
+                warnings.simplefilter("ignore", category)
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _table(values: Any) -> list[dict[str, Any]]:
+    """Name, type and shape of a graph's inputs or outputs; an axis of any length by its name."""
+    return [
+        {
+            "name": value.name,
+            "type": value.dtype.numpy().name,
+            "shape": [axis if isinstance(axis, int) else str(axis.value) for axis in value.shape],
+        }
+        for value in values
+    ]
+
+
+def _description(model: WaveNet) -> dict[str, Any]:
+    """What a program has to know beside the networks' shapes."""
+    config, features = model.config, None
+    if model.conditioner is not None and config.features is not None:
+        around = {"frames_before": model.conditioner.reach, "frames_after": model.conditioner.reach + 1}
+        features = {**asdict(config.features), "silence": config.features.silence, **around}
+    return {
+        "format": _FORMAT,
+        "sample_rate": config.sample_rate,
+        "distribution": asdict(config.distribution),
+        "silence": model.distribution.silence,
+        "pre_emphasis": config.pre_emphasis,
+        "speakers": list(config.speakers),
+        "features": features,
+        "block": None if model.predictor is None or not model.predictor.fits_past else model.predictor.block,
+        "context": model.context,
+        "start": start(model),
+    }
+
+
+def _npz(tensors: dict[str, Tensor]) -> bytes:
+    encoded = io.BytesIO()
+    arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
+    np.savez_compressed(encoded, **arrays)
+    return encoded.getvalue()
+
+
+def _write(folder: Path, contents: dict[str, bytes]) -> None:
+    """All the files or none: they are written beside the folder, and moved into it when they are complete."""
+    with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=f".{folder.name}.") as beside:
+        for name, data in contents.items():
+            write_atomically(Path(beside) / name, data)
+        folder.mkdir(exist_ok=True)
+        for name in contents:
+            os.replace(Path(beside) / name, folder / name)
+    for name in _FILES - contents.keys():
+        (folder / name).unlink(missing_ok=True)  # of another export, and of another kind of model
