@@ -70,17 +70,11 @@ def train_and_score(name: str, data: Path, training: TrainConfig) -> Result:
 
 def main(arguments: Sequence[str] | None = None) -> list[Result]:
     parser = argparse.ArgumentParser(description="Compare dilation schedules of equal cost.")
-    parser.add_argument("--steps", type=int, default=400, help="of training, for each schedule")
+    parser.add_argument("--steps", type=int, default=450, help="of training, for each schedule")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and of the windows")
     options = parser.parse_args(arguments)
     training = TrainConfig(
-        steps=options.steps,
-        seed=options.seed,
-        batch_size=1,
-        window=1500,
-        learning_rate=4e-3,
-        muon_learning_rate=0.04,
-        evaluation_seconds=20,
+        steps=options.steps, seed=options.seed, batch_size=1, window=1500, learning_rate=4e-3, muon_learning_rate=0.04
     )
     results = []
     print(f"{'schedule':24}{'sees':>6} of{'field':>6}{'held-out bits':>15}{'seconds of training':>21}")
