@@ -345,7 +345,7 @@ def test_a_run_that_lost_its_checkpoints_is_not_overwritten(wavenet, recipe: Pat
     for path in (tmp_path / "run").glob("checkpoint*"):
         path.unlink()
     before = (tmp_path / "run" / "model.safetensors").read_bytes()
-    wavenet("train", recipe).fails_with("holds a run (model.safetensors, metrics.jsonl)", "--resume")
+    wavenet("train", recipe).fails_with("holds a run (model.safetensors, best.safetensors, metrics.jsonl)", "--resume")
     wavenet("train", recipe, "--resume").fails_with("but no checkpoint to go on from")
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
 

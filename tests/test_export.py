@@ -22,12 +22,13 @@ from wavenet import WaveNet
 from wavenet.audio import to_int16
 from wavenet.cli import main
 from wavenet.conditioning import Conditioning
-from wavenet.distributions import GaussianMixture, LogisticMixture
+from wavenet.distributions import GaussianMixture
 from wavenet.engines import IncrementalEngine
 from wavenet.export import _translate as translate
 from wavenet.export import _write as write
 from wavenet.export import export_onnx
-from wavenet.export_networks import exportable, initial_state, networks, start
+from wavenet.export_networks import initial_state, networks, start
+from wavenet.export_operations import exportable
 from wavenet.sampling import SamplingOptions
 
 ROOT = Path(__file__).parent.parent
@@ -235,9 +236,8 @@ def test_the_script_speaks_what_features_say(told: tuple[Export, str], tmp_path:
     conditioning = export.model.condition(speaker="eve", features=features)
     symbols, _ = IncrementalEngine(export.model, 1, conditioning).run(uniforms, SamplingOptions())
     expected = to_int16(export.model.decode(symbols)[0].clamp(-1, 1)).numpy()
-    print(samples, expected)
     assert len(samples) == 48
-    assert np.abs(samples - expected.astype(int)).max() < 100
+    assert np.abs(samples - expected.astype(int)).max() < 100, "more than rounding to one of 4096 levels, once or twice"
 
 
 def test_the_command_says_what_it_wrote_and_how_far_that_is_from_torch(told: tuple[Export, str]) -> None:
@@ -267,10 +267,9 @@ def test_a_shipped_model_makes_the_same_classes_in_onnxruntime(folder: Path) -> 
     assert torch.equal(torch.stack(classes, dim=1), expected)
 
 
-@pytest.mark.parametrize("changes", [{}, {"distribution": LogisticMixture(), "kernel_size": 3}])
 @torch.no_grad()
-def test_torch_exports_the_model(changes: dict[str, object]) -> None:
-    model = small_model(**changes)
+def test_torch_exports_the_model() -> None:
+    model = small_model(kernel_size=3)
     axes = {0: Dim("batch"), 1: Dim("time", min=model.context + 1)}
     program = torch.export.export(model, (noise(model, 2, 40),), dynamic_shapes=(axes,)).module()
     for batch, length in ((1, model.context + 1), (1, 41), (4, 100)):

@@ -30,7 +30,8 @@ from torch import Tensor
 from torch.export import Dim
 
 from wavenet.atomic import write_atomically
-from wavenet.export_networks import ExportNetwork, exportable, initial_state, networks, start
+from wavenet.export_networks import ExportNetwork, initial_state, networks, start
+from wavenet.export_operations import exportable
 from wavenet.model import WaveNet
 
 __all__ = ["export_onnx", "largest_differences"]
