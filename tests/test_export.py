@@ -200,12 +200,10 @@ def step_classes(export: Export, uniforms: Tensor) -> Tensor:
     return torch.stack(classes, dim=1)
 
 
-@pytest.mark.parametrize(("batch", "length"), [(1, 16000), (3, 200)])
-def test_step_makes_the_same_classes_as_the_incremental_engine(plain: Export, batch: int, length: int) -> None:
-    uniforms = torch.rand(batch, length, generator=torch.Generator().manual_seed(1))
-    expected, _ = IncrementalEngine(plain.model, batch).run(uniforms, SamplingOptions())
+def test_step_makes_the_same_classes_as_the_incremental_engine_for_a_batch(plain: Export) -> None:
+    uniforms = torch.rand(3, 300, generator=torch.Generator().manual_seed(1))
+    expected, _ = IncrementalEngine(plain.model, 3).run(uniforms, SamplingOptions())
     assert torch.equal(step_classes(plain, uniforms), expected)
-    assert len(expected.unique()) > 100, "a test on a stuck signal would prove nothing"
 
 
 def generate(export: Export, output: Path, *options: object) -> np.ndarray:
@@ -220,11 +218,12 @@ def generate(export: Export, output: Path, *options: object) -> np.ndarray:
     return samples
 
 
-def test_the_script_makes_the_audio_of_the_incremental_engine(plain: Export, tmp_path: Path) -> None:
-    samples = generate(plain, tmp_path / "a.wav", "--seconds", 0.1, "--seed", 7)
-    uniforms = torch.from_numpy(np.random.default_rng(7).random((1, 1600), dtype=np.float32))
+def test_the_script_makes_the_same_second_as_the_incremental_engine(plain: Export, tmp_path: Path) -> None:
+    samples = generate(plain, tmp_path / "a.wav", "--seconds", 1, "--seed", 7)
+    uniforms = torch.from_numpy(np.random.default_rng(7).random((1, 16000), dtype=np.float32))
     classes, _ = IncrementalEngine(plain.model, 1).run(uniforms, SamplingOptions())
     assert np.array_equal(samples, to_int16(plain.model.decode(classes)[0].clamp(-1, 1)).numpy())
+    assert len(classes.unique()) > 100, "a test on a stuck signal would prove nothing"
 
 
 def test_the_script_speaks_what_features_say(told: tuple[Export, str], tmp_path: Path) -> None:

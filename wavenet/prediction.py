@@ -52,6 +52,12 @@ class PredictionConfig:
             raise ValueError(f"noise_floor is {self.noise_floor}; expected a share between 0 and 1")
 
 
+def autocorrelation(power: Tensor, order: int) -> Tensor:
+    """Lags 0 to `order` for a power spectrum from 0 to half the rate: `(..., points)` -> `(..., order + 1)`."""
+    correlation: Tensor = torch.fft.irfft(power)[..., : order + 1]
+    return correlation
+
+
 def levinson(correlation: Tensor) -> tuple[Tensor, Tensor]:
     """Prediction coefficients and the power of the error, by the Levinson-Durbin recursion.
 
@@ -95,8 +101,9 @@ class Predictor(nn.Module, ABC):
         self.order, self.block = config.order, config.block
         self.context = config.order
         """Past samples that a prediction needs, its fit included."""
+        self.correlate: Callable[[Tensor, int], Tensor] = autocorrelation
         self.recursion: Callable[[Tensor], tuple[Tensor, Tensor]] = levinson
-        """From autocorrelations to coefficients; an export puts a loop in its place."""
+        """An export puts others in their places, which do the same by other means."""
 
     @abstractmethod
     def fit(
@@ -173,8 +180,7 @@ class FeaturePredictor(Predictor):
         share = (places - places.floor()).to(frames.device)[:, None]
         between = frames[:, index] * (1 - share) + frames[:, index + 1] * share
         spectrum = torch.exp(between @ self.interpolation.double() + self.offset.double())
-        correlation: Tensor = torch.fft.irfft(spectrum)[..., : self.order + 1]
-        return correlation
+        return self.correlate(spectrum, self.order)
 
 
 def _interpolation(bands: Tensor, areas: Tensor) -> Tensor:
@@ -218,5 +224,5 @@ class PastPredictor(Predictor):
         assert begin >= 0, "the samples before the first block are not all there"
         windows = samples[:, begin:].unfold(1, self.window, self.block)[:, :blocks].double() * self.weights
         spectrum = torch.fft.rfft(windows, 2 * self.window)
-        correlation = torch.fft.irfft(spectrum.abs().square())[..., : self.order + 1]
+        correlation = self.correlate(spectrum.abs().square(), self.order)
         return self._solve(correlation / self.weights.square().sum(), samples.dtype)

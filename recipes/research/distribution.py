@@ -7,8 +7,11 @@ prediction inside, unless told not to: then a distribution is one of the error, 
 """
 
 import argparse
+import multiprocessing
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -151,7 +154,7 @@ def train_and_score(name: str, data: Path, training: TrainConfig, predicted: boo
         trainer.step()
     [(dataset, clips)] = trainer.held_out
     score = Score.pooled(evaluate(trainer.average, dataset, clips).values())
-    check_model_file(trainer.average.eval(), data / "model.safetensors")
+    check_model_file(trainer.average.eval(), data / f"{name}.safetensors")
     return Result(name, score.mu_law_bits, score.bits, trainer.model.multiply_adds, trainer.progress.seconds)
 
 
@@ -171,13 +174,18 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
     results = []
     print(f"{training.steps} steps of {training.window} samples, seed {training.seed}")
     print(f"{'distribution':26}{'bits of 256 classes':>20}{'of its own':>12}{'multiply-adds':>15}{'seconds':>9}")
-    with TemporaryDirectory() as folder:
+    # Two at a time, each in a process of one thread: a core for each network.
+    workers = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,))
+    with TemporaryDirectory() as folder, workers:
         data = Path(folder) / "speech"
         prepare_dataset(find_clips(SPEECH, "folder", held_out=0.1, speakers=True), data, PrepareConfig())
-        for name in DISTRIBUTIONS:
-            results.append(one := train_and_score(name, data, training, not options.without_prediction))
+        predicted = not options.without_prediction
+        for one in workers.map(
+            partial(train_and_score, data=data, training=training, predicted=predicted), DISTRIBUTIONS
+        ):
+            results.append(one)
             cells = f"{one.mu_law_bits:20.3f}{one.bits:12.3f}{one.multiply_adds:15,}{one.seconds:9.1f}"
-            print(f"{name:26}{cells}", flush=True)
+            print(f"{one.name:26}{cells}", flush=True)
     return results
 
 

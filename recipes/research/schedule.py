@@ -7,10 +7,15 @@ the same windows in the same order. Only the dilations differ.
 """
 
 import argparse
+import multiprocessing
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import torch
 
 from wavenet import WaveNetConfig
 from wavenet.corpus import find_clips
@@ -52,8 +57,9 @@ def network(dilations: Sequence[int]) -> WaveNetConfig:
     )
 
 
-def train_and_score(name: str, data: Path, training: TrainConfig) -> Result:
-    config = network(SCHEDULES[name])
+def train_and_score(schedule: tuple[str, Sequence[int]], data: Path, training: TrainConfig) -> Result:
+    name, dilations = schedule
+    config = network(dilations)
     trainer = Trainer(Recipe(dataset=data, run=data / "run", model=config, train=training), Silence())
     for _ in range(training.steps):
         trainer.step()
@@ -78,12 +84,16 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
     )
     results = []
     print(f"{'schedule':24}{'sees':>6} of{'field':>6}{'held-out bits':>15}{'seconds of training':>21}")
-    with TemporaryDirectory() as folder:
+    # Two at a time, each in a process of one thread: a core for each network.
+    workers = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,))
+    with TemporaryDirectory() as folder, workers:
         data = Path(folder) / "speech"
         prepare_dataset(find_clips(SPEECH, "folder", held_out=0.1, speakers=True), data, PrepareConfig())
-        for name in SCHEDULES:
-            results.append(one := train_and_score(name, data, training))
-            print(f"{name:24}{one.seen:6,} of{one.receptive_field:6,}{one.bits:15.3f}{one.seconds:21.1f}", flush=True)
+        for one in workers.map(partial(train_and_score, data=data, training=training), SCHEDULES.items()):
+            results.append(one)
+            print(
+                f"{one.name:24}{one.seen:6,} of{one.receptive_field:6,}{one.bits:15.3f}{one.seconds:21.1f}", flush=True
+            )
     ((parameters, multiply_adds),) = {(one.parameters, one.multiply_adds) for one in results}  # or they do not compare
     print(f"each: {parameters:,} parameters, {multiply_adds:,} multiply-adds a sample; ", end="")
     print(f"{training.steps} steps of {training.window} samples, seed {training.seed}")
