@@ -109,6 +109,7 @@ FAULTS = [
     Fault("the dataset vanishes", 3, ("audio.pcm: No such file or directory",), 2),
     Fault("the dataset is cut short", 3, ("audio.pcm was cut short", "prepare the dataset again"), 2),
     Fault("the dataset is another", 0, ("has changed since the run began", "start a new run"), 6),
+    Fault("the dataset is edited", 0, ("was edited since it was prepared: audio.pcm changed", "prepare the"), 6),
     Fault("the recipe is another", 0, ("train.window was 200, is 150", "restore it, or begin another run"), 6,
           ("train.window=150",)),
     Fault("the checkpoints are damaged", 0, ("checkpoint.pt cannot be read", "checkpoint.previous.pt"), None),
@@ -126,6 +127,9 @@ def test_every_fault_is_one_line_and_leaves_the_last_good_checkpoint(
         assert wavenet("train", recipe_file).status == 0
         if "not there" in fault.name:
             shutil.rmtree(data)
+        if "edited" in fault.name:
+            with open(data / "audio.pcm", "r+b") as file:
+                file.write(b"edited")
         if fault.name == "the dataset is another":
             shutil.rmtree(data)
             next(speech_folder.rglob("*.wav")).unlink()

@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -190,25 +192,79 @@ def test_training_loss_on_a_clip_is_its_teacher_forced_log_probability(
     torch.testing.assert_close(loss, expected, atol=2e-4, rtol=1e-6)
 
 
+def _edit(state: dict[str, Any], place: str, value: object) -> None:
+    *path, last = (int(key) if key.isdigit() else key for key in place.split("/"))
+    for key in path:
+        state = state[key]
+    state[last] = value
+
+
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("place", "value", "message"),
     [
-        ({"recipe": "x"}, "is damaged"),
-        ({"recipe": {"train": {}}}, "is damaged"),
-        ({"progress": {"step": "1"}}, "does not fit its recipe"),
-        ({"progress": {"step": -5}}, "step is -5 of 12"),
+        ("recipe", "x", "is damaged (recipe"),
+        ("recipe/dataset", 3, "is damaged (recipe.dataset"),
+        ("recipe/train", None, "is damaged (recipe.train"),
+        ("recipe/train/steps", torch.ones(3), "train.steps was 'tensor"),
+        ("progress", {"step": "1"}, "is damaged (progress.step"),
+        ("progress/step", -5, "is damaged (progress.step"),
+        ("progress/step", 13, "its step is 13 of 12"),
+        ("progress/bits_sum", None, "is damaged (progress.bits_sum"),
+        ("progress/bits_count", 1.5, "is damaged (progress.bits_count"),
+        ("progress/metrics_bytes", -1, "is damaged (progress.metrics_bytes"),
+        ("model", {"x": torch.ones(1)}, "does not fit its recipe"),
+        ("average", [], "is damaged (average"),
+        ("model/output.bias", torch.full((256,), math.nan), "weights that are not finite"),
+        ("optimizers", {}, "is damaged (optimizers"),
+        ("optimizers", [], "does not fit its recipe"),
+        ("optimizers/0/state", {}, "an optimizer's moments are none"),
+        ("optimizers/0/state/0/exp_avg", torch.ones(1), "an optimizer's exp_avg is not of its parameter"),
+        ("optimizers/1/state/0/momentum", "x", "an optimizer's momentum is not of its parameter"),
+        ("optimizers/1/param_groups", [], "does not fit its recipe"),
     ],
 )
-def test_damaged_checkpoint_is_refused_in_one_line(
-    recipe: Callable[..., Recipe], damage: dict[str, object], message: str
+def test_edited_checkpoint_is_refused_in_one_line(
+    recipe: Callable[..., Recipe], place: str, value: object, message: str
 ) -> None:
     run = recipe()
     train(run, Watcher())
     state = load_checkpoint(run.run)
     assert state is not None
-    save_checkpoint(run.run, {**state, **damage})
-    with pytest.raises(ValueError, match=message):
+    _edit(state, place, value)
+    torch.save(state, run.run / "checkpoint.pt")
+    (run.run / "checkpoint.previous.pt").unlink()
+    with pytest.raises(ValueError, match=re.escape(message)):
         train(run, Watcher(), resume=True)
+
+
+def test_rates_in_a_checkpoint_do_not_count(recipe: Callable[..., Recipe]) -> None:
+    whole, edited = recipe(), recipe("edited")
+    train(whole, Watcher())
+    watcher = Watcher()
+    train(edited, watcher, stop=lambda: watcher.steps == 6)
+    state = load_checkpoint(edited.run)
+    assert state is not None
+    for optimizer in state["optimizers"]:
+        for group in optimizer["param_groups"]:
+            group.update(lr="none", full_lr=3.0)
+    torch.save(state, edited.run / "checkpoint.pt")
+    train(edited, Watcher(), resume=True)
+    assert_same_run(whole.run, edited.run)
+
+
+@pytest.mark.parametrize("edit", [lambda data: data[:70], lambda data: b"", lambda data: b"x" * len(data)])
+def test_metrics_that_were_edited_go_on_with_whole_lines(
+    recipe: Callable[..., Recipe], edit: Callable[[bytes], bytes]
+) -> None:
+    run, watcher = recipe(), Watcher()
+    train(run, watcher, stop=lambda: watcher.steps == 6)
+    file = run.run / "metrics.jsonl"
+    file.write_bytes(edit(file.read_bytes()))
+    watcher = Watcher()
+    train(run, watcher, resume=True)
+    assert any("metrics.jsonl is not what the run wrote: lines before step 6 are lost" in n for n in watcher.notes)
+    steps = [json.loads(line)["step"] for line in file.read_bytes().splitlines()]
+    assert steps[-4:] == [10, 10, 12, 12]
 
 
 def test_a_run_starts_from_a_model_file_and_names_what_does_not_fit(
@@ -294,19 +350,24 @@ def test_full_disk_while_writing_a_checkpoint_keeps_the_previous(
     assert not list(config.run.glob(".*")), "no half-written file stays"
 
 
-def test_damaged_checkpoint_falls_back_to_the_previous(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path, {"step": 1})
-    save_checkpoint(tmp_path, {"step": 2})
-    data = (tmp_path / "checkpoint.pt").read_bytes()
+def test_damaged_checkpoint_falls_back_to_the_previous(recipe: Callable[..., Recipe]) -> None:
+    run = recipe()
+    train(run, Watcher())
+    file, notes = run.run / "checkpoint.pt", []
+    data, previous = file.read_bytes(), load_checkpoint(run.run)
+    assert previous is not None
+    assert previous["progress"]["step"] == 12
     for damaged in (b"", b"hello", data[:100], data[: len(data) // 2], data[:-1]):
-        (tmp_path / "checkpoint.pt").write_bytes(damaged)
-        state = load_checkpoint(tmp_path)
+        file.write_bytes(damaged)
+        state = load_checkpoint(run.run, notes.append)
         assert state is not None
-        assert state["step"] == 1
-    (tmp_path / "checkpoint.previous.pt").write_bytes(b"x")
+        assert state["progress"]["step"] == 9
+        assert "checkpoint.pt cannot be read" in notes[-1]
+        assert notes[-1].endswith("; going on from checkpoint.previous.pt, of step 9")
+    (run.run / "checkpoint.previous.pt").write_bytes(b"x")
     with pytest.raises(ValueError, match="cannot be read"):
-        load_checkpoint(tmp_path)
-    assert load_checkpoint(tmp_path / "none") is None
+        load_checkpoint(run.run)
+    assert load_checkpoint(run.run / "none") is None
 
 
 def test_bfloat16_trains_and_a_failing_compiler_is_said_once(

@@ -1,17 +1,65 @@
 """A training checkpoint: everything a run needs to go on as if it had never stopped. Reading it runs no code."""
 
 import io
+import math
 import os
 import pickle
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field, TypeAdapter, ValidationError
+from torch import Tensor
 
 from wavenet.atomic import write_atomically
 
-__all__ = ["CHECKPOINTS", "load_checkpoint", "save_checkpoint"]
+__all__ = ["CHECKPOINTS", "Progress", "load_checkpoint", "save_checkpoint"]
+
+_Count = Annotated[int, Field(strict=True, ge=0)]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+@dataclass
+class Progress:
+    """Where a run stands. `bits_sum` over `bits_count` is the training loss since the last log line, `norm_sum` over
+    it the gradient's norm, before clipping.
+
+    `best_bits` is the lowest held-out figure so far.
+    """
+
+    step: _Count = 0
+    bits_sum: _Finite = 0.0
+    norm_sum: _Finite = 0.0
+    bits_count: _Count = 0
+    seconds: _Finite = 0.0
+    metrics_bytes: _Count = 0
+    best_bits: float = math.inf
+
+
+@dataclass
+class _RecipeRecord:
+    """What `Recipe.to_dict` gives, as far as a resumed run looks at it."""
+
+    dataset: str | list[dict[str, Any]]
+    model: dict[str, Any]
+    train: dict[str, Any]
+
+
+@dataclass
+class _State:
+    """What `Trainer.state` gives; that the tensors fit is seen where they are loaded."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True}
+
+    recipe: _RecipeRecord
+    dataset_sha256: str
+    model: dict[str, Tensor]
+    average: dict[str, Tensor]
+    optimizers: list[dict[str, Any]]
+    progress: Progress
 
 _DAMAGE = (RuntimeError, LookupError, ValueError, TypeError, AttributeError, OSError, EOFError, pickle.UnpicklingError)
 """What `torch.load` was seen to raise on files cut short, overwritten or flipped."""
@@ -38,10 +86,10 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     os.replace(new, current)
 
 
-def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest readable checkpoint of a run, or `None` where there is none.
+def load_checkpoint(folder: Path, note: Callable[[str], None] = lambda message: None) -> dict[str, Any] | None:
+    """The newest whole checkpoint of a run, or `None` where there is none; `note` is told what is passed over.
 
-    Raises `ValueError` where files are there and none of them can be read.
+    Raises `ValueError` where files are there and none of them is whole.
     """
     failures = []
     for name in CHECKPOINTS:
@@ -49,14 +97,31 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
         if not path.exists():
             continue
         try:
-            with warnings.catch_warnings(action="ignore"):  # of a strange pickle: what it says is an error or nothing
-                state = torch.load(path, map_location="cpu", weights_only=True)
-            if isinstance(state, dict) and state.get("format") == _FORMAT:
-                return state
-            failures.append(f"{path} is not a checkpoint of this toolkit")
-        except _DAMAGE as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            failures.append(f"{path} cannot be read ({reason})")
+            state = _read(path)
+        except ValueError as error:
+            failures.append(str(error))
+            continue
+        if failures:
+            note(f"{'; '.join(failures)}; going on from {path.name}, of step {state['progress']['step']}")
+        return state
     if failures:
-        raise ValueError("; ".join(failures))
+        raise ValueError(f"{'; '.join(failures)}; begin another run with --set run=FOLDER")
     return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of a strange pickle: what it says is an error or nothing
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except _DAMAGE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path} cannot be read ({reason})") from error
+    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+        raise ValueError(f"{path} is not a checkpoint of this toolkit")
+    try:
+        TypeAdapter(_State).validate_python(state)
+    except ValidationError as error:
+        details = error.errors()[0]
+        key = ".".join(str(part) for part in details["loc"])
+        raise ValueError(f"{path} is damaged ({key}: {details['msg']})") from error
+    return state

@@ -1,5 +1,6 @@
 """A prepared dataset on disk, larger than memory or not, and random windows of it for training."""
 
+import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
-__all__ = ["Batch", "PreparedClip", "PreparedDataset", "Source", "WindowSampler"]
+__all__ = ["Batch", "PreparedClip", "PreparedDataset", "Source", "WindowSampler", "checksum"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,19 @@ class Manifest:
     sha256: str
 
 
+_SUMMED = ("index.jsonl", "audio.pcm")
+
+
+def checksum(folder: Path) -> str:
+    """That of a dataset's index and samples, which its manifest records."""
+    total = hashlib.sha256()
+    for name in _SUMMED:
+        with open(folder / name, "rb") as file:
+            while block := file.read(1 << 20):
+                total.update(block)
+    return total.hexdigest()
+
+
 def _first(error: ValidationError) -> str:
     details = error.errors()[0]
     return ": ".join([".".join(str(part) for part in details["loc"]), details["msg"]]).removeprefix(": ")
@@ -50,7 +64,10 @@ class PreparedDataset:
     """What `wavenet prepare` wrote. Samples stay on disk until they are asked for."""
 
     def __init__(self, path: str | Path) -> None:
-        """Raises `FileNotFoundError` where nothing is, `ValueError` where it is no whole dataset."""
+        """Raises `FileNotFoundError` where nothing is, `ValueError` where it is no whole dataset.
+
+        Where a file is younger than the manifest, which is written last, it is read through to see if it was edited.
+        """
         self.path = Path(path)
         self.manifest = self._read_manifest()
         self.sample_rate = self.manifest.sample_rate
@@ -60,6 +77,16 @@ class PreparedDataset:
             found = f"{audio.stat().st_size} bytes" if audio.is_file() else "nothing"
             raise ValueError(f"{audio}: found {found}, its manifest says {expected} bytes; prepare the dataset again")
         self.clips = tuple(self._read_index())
+        self._refuse_edits()
+
+    def _refuse_edits(self) -> None:
+        prepared = (self.path / "manifest.json").stat().st_mtime_ns
+        younger = [name for name in _SUMMED if (self.path / name).stat().st_mtime_ns > prepared]
+        if younger and checksum(self.path) != self.manifest.sha256:
+            raise ValueError(
+                f"{self.path} was edited since it was prepared: {' and '.join(younger)} changed after manifest.json, "
+                "whose checksum it no longer has; prepare the dataset again"
+            )
 
     def _read_manifest(self) -> Manifest:
         if not self.path.exists():

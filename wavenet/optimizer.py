@@ -7,6 +7,7 @@ matrices of one shape go through together, in their own precision.
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from wavenet.model import WaveNet
 from wavenet.recipe import TrainConfig
 
-__all__ = ["Muon", "optimizers_for", "orthogonalise", "rate_share"]
+__all__ = ["Muon", "optimizers_for", "orthogonalise", "rate_share", "restore_optimizer"]
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
@@ -89,6 +90,26 @@ def optimizers_for(model: WaveNet, config: TrainConfig) -> list[torch.optim.Opti
         for group in optimizer.param_groups:
             group["full_lr"] = group["lr"]
     return optimizers
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], *, begun: bool) -> None:
+    """Load a state dict's moments. The settings are the recipe's, whatever the state dict says of them.
+
+    Raises `ValueError` where moments are not those of the optimizer's parameters, or, once training has `begun`, lack.
+    """
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
+        for parameter in group["params"]:
+            moments = optimizer.state.get(parameter, {})
+            expected = {"momentum"} if isinstance(optimizer, Muon) else {"step", "exp_avg", "exp_avg_sq"}
+            if moments.keys() != (expected if begun else set()):
+                raise ValueError(f"an optimizer's moments are {', '.join(map(str, moments)) or 'none'}")
+            for name, moment in moments.items():
+                shape = torch.Size() if name == "step" else parameter.shape
+                if not isinstance(moment, Tensor) or moment.shape != shape or not bool(moment.isfinite().all()):
+                    raise ValueError(f"an optimizer's {name} is not of its parameter")
 
 
 def rate_share(config: TrainConfig, step: int) -> float:

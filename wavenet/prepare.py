@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from wavenet.atomic import write_atomically
 from wavenet.audio import read_audio, resample, to_int16, trim_silence
 from wavenet.corpus import Clip, printable
+from wavenet.dataset import checksum
 
 __all__ = ["PrepareConfig", "Skipped", "load_clip", "prepare_dataset"]
 
@@ -227,17 +228,12 @@ def _begin_worker() -> None:
 
 
 def _write_manifest(folder: Path, config: PrepareConfig, work: _Work) -> None:
-    checksum = hashlib.sha256()
-    for name in ("index.jsonl", "audio.pcm"):
-        with open(folder / name, "rb") as file:
-            while block := file.read(1 << 20):
-                checksum.update(block)
     manifest = {
         "format": FORMAT,
         **asdict(config),
         "clips": work.clips,
         "samples": work.samples,
         "skipped": len(work.skipped),
-        "sha256": checksum.hexdigest(),
+        "sha256": checksum(folder),
     }
     write_atomically(folder / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())

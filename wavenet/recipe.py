@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from wavenet.config import WaveNetConfig
 from wavenet.distributions import Categorical, GaussianMixture, LogisticMixture
 
-__all__ = ["Recipe", "TrainConfig", "is_recipe", "load_recipe", "recipe_of_run", "refuse_changes"]
+__all__ = ["Recipe", "TrainConfig", "load_recipe", "recipe_of_run", "refuse_changes"]
 
 _STRICT: Mapping[str, Any] = {"extra": "forbid", "strict": True}
 
@@ -167,21 +167,15 @@ def recipe_of_run(run: Path) -> Recipe:
         raise ValueError(f"{path} is not a run's recipe ({_explain(error.errors()[0])})") from error
 
 
-def is_recipe(values: Any) -> bool:
-    """Whether a checkpoint's record of its recipe is one."""
-    return isinstance(values, dict) and all(
-        isinstance(values.get(name), kind) for name, kind in (("model", dict), ("train", dict), ("dataset", str | list))
-    )
-
-
-def _weights(recipe: dict[str, Any]) -> list[float]:
+def _weights(recipe: dict[str, Any]) -> list[Any]:
     """Those of the datasets. (Where they lie may change: their checksums are in the checkpoint.)"""
     datasets = recipe["dataset"]
-    return [share["weight"] for share in datasets] if isinstance(datasets, list) else [1.0]
+    return [share.get("weight") for share in datasets] if isinstance(datasets, list) else [1.0]
 
 
 def refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise `ValueError` that names the keys in which a run's recipe, as `to_dict` gives it, is not what it was."""
+    before, now = (json.loads(json.dumps(values, default=repr, skipkeys=True)) for values in (before, now))
     changed = [
         f"{section}.{key} was {before[section].get(key)!r}, is {now[section].get(key)!r}"
         for section in ("model", "train")

@@ -2,6 +2,7 @@
 
 The cases take turns, round after round; a figure is the median over the rounds. A step is forward, loss on every
 sample of the batch, backward, clipping and Adam. What training reads from disk is measured apart.
+One case is no network: the matrix products of a step alone, each as one call, which bounds what any network reaches.
 """
 
 import multiprocessing
@@ -9,7 +10,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from wavenet.audio import write_audio
 from wavenet.config import WaveNetConfig
 from wavenet.corpus import Clip
 from wavenet.dataset import PreparedDataset, Source, WindowSampler
+from wavenet.heap import keep_freed_memory
 from wavenet.model import WaveNet
 from wavenet.prepare import PrepareConfig, prepare_dataset
 from wavenet.trainer import multiplies_bfloat16
@@ -65,7 +67,10 @@ class PlainWaveNet(nn.Module):
 
 @dataclass(frozen=True)
 class TrainCase:
-    """A way to run a step of training: on `batch` windows of `window` samples."""
+    """A way to run a step of training: on `batch` windows of `window` samples.
+
+    `network` is `plain`, `wavenet`, or `products` for the matrix products of its step and nothing else.
+    """
 
     network: str
     precision: str = "float32"
@@ -95,9 +100,8 @@ def train_cases(device: torch.device) -> list[TrainCase]:
     cases += [TrainCase("wavenet", precision, compiled) for precision in precisions for compiled in (False, True)]
     cases += [TrainCase("wavenet", precisions[-1], recompute=True)]
     best = precisions[-1]
-    return cases + [
-        TrainCase("wavenet", best, best != "float32", False, *shape) for shape in ((1, 8000), (2, 4000), (4, 4000))
-    ]
+    cases += [TrainCase("wavenet", best, best != "float32", False, *shape) for shape in ((1, 8000), (2, 4000), (4, 4000))]
+    return [*cases, *(TrainCase("products", precision) for precision in precisions)]
 
 
 def measure_training(
@@ -145,6 +149,10 @@ def _measure(steps: int) -> tuple[float, float, int]:
 def _step(config: WaveNetConfig, case: TrainCase, device: torch.device) -> Callable[[], None]:
     network: nn.Module
     forward: Callable[[Tensor], Tensor]
+    if case.network != "plain":
+        keep_freed_memory()  # as `wavenet train` does
+    if case.network == "products":
+        return _products(config, case, device)
     if case.network == "plain":
         network = forward = PlainWaveNet(config).to(device)
     else:
@@ -174,9 +182,37 @@ def _step(config: WaveNetConfig, case: TrainCase, device: torch.device) -> Calla
     return step
 
 
+def _products(config: WaveNetConfig, case: TrainCase, device: torch.device) -> Callable[[], None]:
+    """Of each matrix of the network the products that give its outputs, its inputs' gradient and its own."""
+    network = WaveNet(config)
+    stack = (network.blocks, network.skip, network.head, network.output)
+    shapes = [p.shape for module in stack for p in module.parameters() if p.dim() == 2]
+    samples = case.batch * case.window
+
+    def matrices(sizes: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Tensor]:
+        return {size: torch.randn(*size, device=device, dtype=_type(case.precision)) for size in sizes}
+
+    inputs = matrices((samples, columns) for _, columns in shapes)
+    outputs = matrices((samples, rows) for rows, _ in shapes)
+    weights = matrices((rows, columns) for rows, columns in shapes)
+
+    def step() -> None:
+        for rows, columns in shapes:
+            x, y, weight = inputs[samples, columns], outputs[samples, rows], weights[rows, columns]
+            torch.mm(x, weight.t())
+            torch.mm(y, weight)
+            torch.mm(y.t(), x)
+
+    return step
+
+
+def _type(precision: str) -> torch.dtype:
+    return torch.float32 if precision == "float32" else torch.bfloat16
+
+
 def _matrix_product(precision: str, device: torch.device) -> Callable[[], None]:
     """A product that a library makes the best of."""
-    a = torch.randn(_SIZE, _SIZE, device=device, dtype=torch.float32 if precision == "float32" else torch.bfloat16)
+    a = torch.randn(_SIZE, _SIZE, device=device, dtype=_type(precision))
     into = torch.empty_like(a)
 
     def product() -> None:

@@ -7,7 +7,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from wavenet.audio import from_int16
+from wavenet.checkpoint import Progress
 from wavenet.conditioning import Conditioning
 from wavenet.config import WaveNetConfig
 from wavenet.dataset import Batch, PreparedClip, PreparedDataset, Source, WindowSampler
@@ -24,27 +25,10 @@ from wavenet.distributed import ALONE, Processes
 from wavenet.evaluation import Score, about, condition_on, evaluate, speaker_of
 from wavenet.model import WaveNet
 from wavenet.observer import Observer
-from wavenet.optimizer import optimizers_for, rate_share
-from wavenet.recipe import Recipe, TrainConfig, is_recipe, refuse_changes
+from wavenet.optimizer import optimizers_for, rate_share, restore_optimizer
+from wavenet.recipe import Recipe, TrainConfig, refuse_changes
 
-__all__ = ["Objective", "Progress", "Trainer", "multiplies_bfloat16"]
-
-
-@dataclass
-class Progress:
-    """Where a run stands. `bits_sum` over `bits_count` is the training loss since the last log line, `norm_sum` over
-    it the gradient's norm, before clipping.
-
-    `best_bits` is the lowest held-out figure so far.
-    """
-
-    step: int = 0
-    bits_sum: float = 0.0
-    norm_sum: float = 0.0
-    bits_count: int = 0
-    seconds: float = 0.0
-    metrics_bytes: int = 0
-    best_bits: float = math.inf
+__all__ = ["Objective", "Trainer", "multiplies_bfloat16"]
 
 
 class Objective(nn.Module):
@@ -167,7 +151,8 @@ class Trainer:
             clips = ", ".join(clip.name for clip in self.sampler.batch(step).clips)
             raise FloatingPointError(
                 f"step {step + 1}: the loss is {bits:.4g} and its gradient {norm:.4g}, on windows of {clips}; "
-                "training stopped, the last checkpoint (if there is one) is kept; try lower learning rates"
+                "training stopped, the last checkpoint (if there is one) is kept; try lower learning rates in a run of its "
+                "own (--set run=FOLDER), if need be from this one's best.safetensors (--set train.init_from=FILE)"
             )
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -253,13 +238,7 @@ class Trainer:
         self.observer.note(f"started from {path}" + (f"; not in it, and fresh: {fresh}" if fresh else ""))
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint. `ValueError` where it belongs to another recipe or another dataset."""
-        if not {"recipe", "dataset_sha256", "model", "average", "optimizers", "progress"} <= state.keys():
-            raise ValueError(
-                f"the checkpoint in {self.recipe.run} is not whole; begin another run with --set run=FOLDER"
-            )
-        if not is_recipe(state["recipe"]) or not isinstance(state["progress"], dict):
-            raise ValueError(f"the checkpoint in {self.recipe.run} is damaged; begin another run with --set run=FOLDER")
+        """Go on from what `load_checkpoint` read. `ValueError` where it belongs to another recipe or dataset."""
         refuse_changes(state["recipe"], self.recipe.to_dict())
         if state["dataset_sha256"] != self._checksums:
             changed = ", ".join(str(dataset.path) for dataset in self.datasets)
@@ -267,10 +246,10 @@ class Trainer:
         try:
             self.model.load_state_dict(state["model"])
             self.average.load_state_dict(state["average"])
-            for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(optimizer_state)
             self.progress = Progress(**state["progress"])
-            if not 0 <= self.progress.step <= self.config.steps:
+            for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
+                restore_optimizer(optimizer, optimizer_state, begun=self.progress.step > 0)
+            if self.progress.step > self.config.steps:
                 raise ValueError(f"its step is {self.progress.step} of {self.config.steps}")
             if not all(bool(p.isfinite().all()) for p in (*self.model.parameters(), *self.average.parameters())):
                 raise ValueError("it has weights that are not finite")

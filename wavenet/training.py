@@ -55,7 +55,7 @@ def _begin(recipe: Recipe, observer: Observer, resume: bool, processes: Processe
         )
     if (recipe.run / "manifest.json").exists():
         raise ValueError(f"{recipe.run} holds a prepared dataset; choose another folder with --set run=FOLDER")
-    found = load_checkpoint(recipe.run)
+    found = load_checkpoint(recipe.run, observer.note)
     if present and found is None:
         raise FileExistsError(
             f"{recipe.run} holds {', '.join(present)} but no checkpoint to go on from; "
@@ -121,7 +121,7 @@ def _loop(trainer: Trainer, metrics: "_Metrics", stop: Callable[[], bool]) -> bo
 
 
 class _Metrics:
-    """`metrics.jsonl`; a resumed run first cuts off what was written after its checkpoint."""
+    """`metrics.jsonl`; a resumed run first cuts off what was written after its checkpoint, and says what is missing."""
 
     def __init__(self, path: Path, trainer: Trainer) -> None:
         self.path, self.trainer = path, trainer
@@ -129,8 +129,10 @@ class _Metrics:
             return
         path.touch()
         with open(path, "r+b") as file:
-            kept = min(path.stat().st_size, trainer.progress.metrics_bytes)
+            kept = file.read(trainer.progress.metrics_bytes).rfind(b"\n") + 1
             file.truncate(kept)
+        if kept != trainer.progress.metrics_bytes:
+            trainer.observer.note(f"{path} is not what the run wrote: lines before step {trainer.progress.step} are lost")
         trainer.progress.metrics_bytes = kept
 
     def log(self) -> None:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from wavenet.audio import write_audio
 from wavenet.conditioning import Conditioning
 from wavenet.distributed import Processes, joined
+from wavenet.heap import keep_freed_memory
 from wavenet.listening import Listener
 from wavenet.model import WaveNet
 from wavenet.observer import Observer, Silence
@@ -79,6 +80,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint if it has one.")] = False,
 ) -> None:
     """Train a model. Ctrl-C saves a checkpoint; --resume goes on as if nothing had happened."""
+    keep_freed_memory()
     with joined() as processes:
         loaded = processes.together(lambda: load_recipe(recipe, set_ or []))
         console = processes.together(lambda: _TrainingConsole(loaded) if processes.first else None)
