@@ -214,13 +214,48 @@ def test_refusals_are_one_line_and_write_nothing(wavenet, run: Path, tmp_path: P
     wavenet("report", run, "-o", output, "--dataset", tmp_path / "none").fails_with("none: no such dataset")
     wavenet("report", run, "-o", output, "--temperature", -1).fails_with("temperature")
     metrics = (run / "metrics.jsonl").read_text()
-    for broken in ("{", "[1]\n", '{"step": "x"}\n', '{"step": 1, "seconds": 1, "held_out_bits": "x"}\n', "\xff"):
-        (run / "metrics.jsonl").write_bytes(metrics.encode() + broken.encode("latin-1"))
-        wavenet("report", run, "-o", output).fails_with("metrics.jsonl is not a run's metrics")
+    nan = '{"step": 1, "seconds": 1, "held_out_bits": NaN}'
+    for broken in ("{", "[1]", '{"step": 1}', '{"step": 1, "seconds": 1, "held_out_bits": "x"}', nan, "\xff", ""):
+        (run / "metrics.jsonl").write_bytes(metrics.encode() + broken.encode("latin-1") + b"\n")
+        line = metrics.count("\n") + 1
+        wavenet("report", run, "-o", output).fails_with(f"metrics.jsonl, line {line}, is none of a run's metrics")
+    for option, value in (("--temperature", "nan"), ("--seed", 2**70), ("--seconds", 1e-9), ("--scored-seconds", -1)):
+        wavenet("report", run, "-o", output, option, value).fails_with(option.removeprefix("--"))
     (run / "metrics.jsonl").write_text(metrics)
     (run / "recipe.json").write_text("{}")
     wavenet("report", run, "-o", output).fails_with("recipe.json is not a run's recipe")
+    (run / "recipe.json").unlink()
+    wavenet("report", run, "-o", output).fails_with("holds no recipe.json")
     assert not output.exists()
+
+
+def test_a_run_is_shown_while_it_writes_its_metrics(wavenet, run: Path, tmp_path: Path) -> None:
+    with open(run / "metrics.jsonl", "ab") as file:
+        file.write(b'{"step": 7, "trai')
+    made = wavenet("report", run, "-o", tmp_path / "r.html", "--clips", 0, "--seconds", 0.01, "--scored-seconds", 1)
+    assert made.status == 0, made.err
+
+
+def test_several_datasets_and_voices_are_shown_as_they_were_trained_on(wavenet, dataset: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(dataset, tmp_path / "more")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f'run = "{tmp_path / "run"}"\n[[dataset]]\npath = "{dataset}"\n[[dataset]]\npath = "{other}"\n[model]\n'
+        "dilations = [1, 2]\nresidual_channels = 4\ngate_channels = 4\nskip_channels = 4\nhead_channels = 4\n"
+        '[train]\nsteps = 2\nwindow = 200\nevaluation_seconds = 0.2\nvoices = ["b&b"]\n'
+    )
+    assert wavenet("train", recipe).status == 0
+    output = tmp_path / "r.html"
+    assert wavenet("report", tmp_path / "run", "-o", output, "--clips", 1, "--seconds", 0.1).status == 0
+    text = output.read_text("utf-8")
+    rows = re.findall(r'<th scope="row">([a-z][^<]*)</th>', text)
+    assert rows == ["data, b&amp;b", "more, b&amp;b", "all"]
+    assert text.count("<figcaption>The original, held out") == 2
+    assert text.count("Checksum of ") == 2
+    shutil.rmtree(other)
+    made = wavenet("report", tmp_path / "run", "-o", output, "--force", "--seconds", 0.1)
+    assert made.status == 0
+    assert f"note: {other} not there" in made.err
 
 
 def test_silence_and_the_shortest_of_clips_have_pictures(wavenet, tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ class _State:
     optimizers: list[dict[str, Any]]
     progress: Progress
 
+
 _DAMAGE = (RuntimeError, LookupError, ValueError, TypeError, AttributeError, OSError, EOFError, pickle.UnpicklingError)
 """What `torch.load` was seen to raise on files cut short, overwritten or flipped."""
 

@@ -116,6 +116,9 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.datasets:
             raise ValueError("dataset is an empty list; expected a prepared dataset, or several with path and weight")
+        for path in (self.run, *(share.path for share in self.datasets)):
+            if "\0" in str(path):
+                raise ValueError(f"{str(path)!r} has a NUL in it; expected the path of a folder")
         if self.run == Path():
             raise ValueError("run is empty, or the folder that this is run in; expected a folder of its own")
 
@@ -161,6 +164,8 @@ def _toml_value(value: Any) -> str:
 def recipe_of_run(run: Path) -> Recipe:
     """The recipe that a run's folder was trained by, from its `recipe.json`."""
     path = run / "recipe.json"
+    if not path.is_file():
+        raise ValueError(f"{run} holds no recipe.json, which a run has; for a model alone, name its file instead")
     try:
         return TypeAdapter(Recipe).validate_json(path.read_bytes())
     except ValidationError as error:
@@ -201,7 +206,7 @@ def load_recipe(path: Path, settings: Sequence[str] = ()) -> Recipe:
     if not path.is_file():
         raise ValueError(f"{path} is a folder or device; expected a recipe (.toml)")
     try:
-        values = tomllib.loads(path.read_text("utf-8"))
+        values = tomllib.loads(path.read_text("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not a TOML recipe ({error})") from error
     for setting in settings:

@@ -7,7 +7,7 @@ import base64
 import json
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -16,12 +16,12 @@ from typing import Annotated, Any
 import torch
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 from torch import Tensor
 
 from wavenet.audio import encode_audio, from_int16
 from wavenet.baselines import baselines
-from wavenet.dataset import PreparedClip, PreparedDataset
+from wavenet.dataset import PreparedClip, PreparedDataset, Source
 from wavenet.evaluation import CLASSES, Score, about, check_rate, evaluate, speaker_of, spread
 from wavenet.generation import generate
 from wavenet.model import WaveNet
@@ -43,7 +43,9 @@ _MOST_VOICES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """What is made for the page: sound of `clips` held-out clips, `seconds` long where the model chooses the length.
+    """What is made for the page: sound of `clips` held-out clips of each dataset.
+
+    What the model chooses the length of is `seconds` long.
 
     `scored_seconds` bounds the held-out audio that is scored; 0 scores none.
     """
@@ -57,9 +59,13 @@ class ReportOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.clips <= 100:
             raise ValueError(f"--clips is {self.clips}; expected 0 to 100")
-        for name, value, most in (("--seconds", self.seconds, 60), ("--scored-seconds", self.scored_seconds, 86400)):
-            if not 0 <= value <= most or (name == "--seconds" and value == 0):
-                raise ValueError(f"{name} is {value:g}; expected over 0, up to {most}")
+        if not 0.001 <= self.seconds <= 60:
+            raise ValueError(f"--seconds is {self.seconds:g}; expected 0.001 to 60")
+        if not 0 <= self.scored_seconds <= 86400:
+            raise ValueError(f"--scored-seconds is {self.scored_seconds:g}; expected 0 (for none) to 86400")
+        if not 0 <= self.seed < 2**62:
+            raise ValueError(f"--seed is {self.seed}; expected 0 or more, below 2^62")
+        SamplingOptions(temperature=self.temperature)
 
 
 @dataclass(frozen=True)
@@ -110,45 +116,45 @@ class Clip:
     sounds: Sequence[Sound]
 
 
-def build_report(subject: Subject, dataset: PreparedDataset | None, options: ReportOptions, command: str) -> str:
-    """The page, as HTML. Without a dataset it has only what the model makes out of silence.
+def build_report(subject: Subject, held_out: Sequence[Source], options: ReportOptions, command: str) -> str:
+    """The page, as HTML. Without held-out clips it has only what the model makes out of silence.
 
-    `command` is what made it, for the reader. Raises `ValueError` where the dataset does not suit the model.
+    `command` is what made it, for the reader. Raises `ValueError` where the datasets do not suit the model.
     """
     model = subject.model
-    held_out: Sequence[PreparedClip] = ()
-    if dataset is not None:
-        check_rate(model, dataset)
-        held_out = _known(model, dataset.split(dataset.held_out_split))
+    held_out = _known(model, held_out)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    clips = [clip for source in held_out for clip in source.dataset.clips]
     return environment.from_string(_TEMPLATE.read_text("utf-8")).render(
         subject=subject,
         config=model.config,
         options=options,
-        commands=_commands(subject, dataset, command),
+        commands=_commands(subject, held_out, command),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         reach=_reach(model),
         cone=_cone(model),
         layers=layer_table(model.config),
         curves=_curves(subject),
         evaluations=[one for one in subject.metrics if "held_out_bits" in one],
-        dataset=dataset,
-        held_out=held_out,
-        speakers=sorted({clip.speaker for clip in dataset.clips if clip.speaker}) if dataset else [],
-        scores=_scores(model, dataset, held_out, options.scored_seconds) if dataset else [],
-        clips=list(_listen(model, dataset, held_out, options)),
+        datasets=[source.dataset for source in held_out],
+        clip_count=len(clips),
+        held_out_count=sum(len(source.clips) for source in held_out),
+        minutes=sum(clip.samples for clip in clips) / model.config.sample_rate / 60,
+        speakers=sorted({clip.speaker for clip in clips if clip.speaker}),
+        scores=_scores(model, held_out, options.scored_seconds),
+        clips=list(_listen(model, held_out, options)),
         settings=subject.recipe.to_toml() if subject.recipe else json.dumps(model.config.to_dict(), indent=2),
         versions=f"wavenet-toolkit {version('wavenet-toolkit')}, torch {torch.__version__}, Python {python_version()}",
     )
 
 
-def _commands(subject: Subject, dataset: PreparedDataset | None, command: str) -> list[str]:
+def _commands(subject: Subject, held_out: Sequence[Source], command: str) -> list[str]:
     """What makes the model, its figures, its sound and this page."""
     model, commands = shlex.quote(str(subject.path)), []
     if subject.recipe:
         commands.append("wavenet train recipe.toml")
-    if dataset is not None:
-        commands.append(f"wavenet evaluate {model} {shlex.quote(str(dataset.path))} --baselines")
+    paths = [shlex.quote(str(source.dataset.path)) for source in held_out]
+    commands += [f"wavenet evaluate {model} {path} --baselines" for path in paths]
     if subject.model.log_mel is None:
         commands.append(f"wavenet generate {model} -o out.wav --seconds 3")
     else:
@@ -157,23 +163,32 @@ def _commands(subject: Subject, dataset: PreparedDataset | None, command: str) -
 
 
 def _read_metrics(path: Path) -> list[dict[str, float]]:
+    """The lines of a run's metrics; one that has no end yet is still being written."""
     if not path.is_file():
         return []
-    line = TypeAdapter(dict[str, Annotated[float, Field(ge=-1e9, le=1e15)]])
-    try:
-        records = [line.validate_json(text) for text in path.read_bytes().splitlines()]
-    except ValidationError as error:
-        raise ValueError(f"{path} is not a run's metrics; expected names and numbers, JSON, on each line") from error
-    if not all(record.keys() >= {"step", "seconds"} for record in records):
-        raise ValueError(f"{path} is not a run's metrics; expected a step and seconds on each line")
+    line = TypeAdapter(dict[str, Annotated[float, Field(ge=-1e9, le=1e15, allow_inf_nan=False)]])
+    records = []
+    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            records.append(line.validate_json(text))
+            if not records[-1].keys() >= {"step", "seconds"}:
+                raise ValueError("step or seconds missing")
+        except ValueError as error:
+            raise ValueError(
+                f"{path}, line {number}, is none of a run's metrics; expected JSON of names and numbers, step and "
+                "seconds among them"
+            ) from error
     return records
 
 
-def _known(model: WaveNet, clips: Sequence[PreparedClip]) -> Sequence[PreparedClip]:
+def _known(model: WaveNet, held_out: Sequence[Source]) -> Sequence[Source]:
     """The clips whose speaker the model knows, if it knows any by name."""
-    names = model.config.speakers
-    known = tuple(clip for clip in clips if not names or clip.speaker in names)
-    if not known:
+    names, known = model.config.speakers, []
+    for source in held_out:
+        check_rate(model, source.dataset)
+        clips = tuple(clip for clip in source.clips if not names or clip.speaker in names)
+        known += [replace(source, clips=clips)] if clips else []
+    if held_out and not known:
         raise ValueError(f"no held-out clip is by one of the speakers ({', '.join(names)}); choose another --dataset")
     return known
 
@@ -202,37 +217,39 @@ def _curves(subject: Subject) -> Markup | None:
     return Markup(to_svg(draw_curves(subject.metrics, subject.samples_per_step), label))
 
 
-def _scores(
-    model: WaveNet, dataset: PreparedDataset, held_out: Sequence[PreparedClip], seconds: float
-) -> list[dict[str, Any]]:
-    """Bits per sample for each speaker, and for all together last, beside what to beat."""
-    if not seconds:
+def _scores(model: WaveNet, held_out: Sequence[Source], seconds: float) -> list[dict[str, Any]]:
+    """Bits per sample for each speaker of each dataset, and for all together last, beside what to beat."""
+    if not seconds or not held_out:
         return []
-    clips = about(held_out, round(seconds * dataset.sample_rate))
-    scores, references = evaluate(model, dataset, clips), baselines(dataset, clips, CLASSES)
-    names = sorted(scores, key=str)
-    rows = [{"speaker": name or "-", **vars(scores[name]), **vars(references[name])} for name in names]
+    rows: list[dict[str, Any]] = []
+    every: list[Score] = []
+    for source in held_out:
+        dataset = source.dataset
+        clips = about(source.clips, round(seconds / len(held_out) * dataset.sample_rate))
+        scores, references = evaluate(model, dataset, clips), baselines(dataset, clips, CLASSES)
+        for name in sorted(scores, key=str):
+            told = [dataset.path.name] * (len(held_out) > 1) + ([name] if name else [])
+            rows.append({"speaker": ", ".join(told) or "-", **vars(scores[name]), **vars(references[name])})
+        every += scores.values()
     if len(rows) > 1:
-        total: dict[str, Any] = {"speaker": "all", **vars(Score.pooled(scores.values()))}
+        total: dict[str, Any] = {"speaker": "all", **vars(Score.pooled(every))}
         for name in ("uniform", "unigram", "linear_prediction"):
             total[name] = sum(row[name] * row["samples"] for row in rows) / total["samples"]
         rows.append(total)
-    return [{**row, "seconds": row["samples"] / dataset.sample_rate} for row in rows]
+    return [{**row, "seconds": row["samples"] / model.config.sample_rate} for row in rows]
 
 
-def _listen(
-    model: WaveNet, dataset: PreparedDataset | None, held_out: Sequence[PreparedClip], options: ReportOptions
-) -> Iterator[Clip]:
-    longer = [clip for clip in held_out if clip.samples > _SHORT_SECONDS * model.config.sample_rate] or held_out
-    chosen = spread(longer, options.clips) if options.clips and longer else ()
-    if model.log_mel is not None:
-        if dataset is not None:
-            yield from _copies(model, dataset, chosen, options)
-        return
-    if dataset is not None:
+def _listen(model: WaveNet, held_out: Sequence[Source], options: ReportOptions) -> Iterator[Clip]:
+    for source in held_out:
+        longer = [clip for clip in source.clips if clip.samples > _SHORT_SECONDS * model.config.sample_rate]
+        chosen = spread(longer or source.clips, options.clips) if options.clips else ()
+        if model.log_mel is not None:
+            yield from _copies(model, source.dataset, chosen, options)
+            continue
         for index, clip in enumerate(chosen):
-            yield _continued(model, dataset, clip, options, options.seed + index)
-    yield _babble(model, options)
+            yield _continued(model, source.dataset, clip, options, options.seed + index)
+    if model.log_mel is None:
+        yield _babble(model, options)
 
 
 def _copies(

@@ -100,7 +100,9 @@ def train_cases(device: torch.device) -> list[TrainCase]:
     cases += [TrainCase("wavenet", precision, compiled) for precision in precisions for compiled in (False, True)]
     cases += [TrainCase("wavenet", precisions[-1], recompute=True)]
     best = precisions[-1]
-    cases += [TrainCase("wavenet", best, best != "float32", False, *shape) for shape in ((1, 8000), (2, 4000), (4, 4000))]
+    cases += [
+        TrainCase("wavenet", best, best != "float32", False, *shape) for shape in ((1, 8000), (2, 4000), (4, 4000))
+    ]
     return [*cases, *(TrainCase("products", precision) for precision in precisions)]
 
 

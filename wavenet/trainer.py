@@ -3,9 +3,10 @@
 import copy
 import json
 import math
+import os
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -19,14 +20,14 @@ from torch.nn.parallel import DistributedDataParallel
 from wavenet.audio import from_int16
 from wavenet.checkpoint import Progress
 from wavenet.conditioning import Conditioning
-from wavenet.config import WaveNetConfig
-from wavenet.dataset import Batch, PreparedClip, PreparedDataset, Source, WindowSampler
+from wavenet.dataset import Batch, PreparedDataset, WindowSampler
 from wavenet.distributed import ALONE, Processes
-from wavenet.evaluation import Score, about, condition_on, evaluate, speaker_of
+from wavenet.evaluation import Score, condition_on, evaluate, speaker_of
 from wavenet.model import WaveNet
 from wavenet.observer import Observer
 from wavenet.optimizer import optimizers_for, rate_share, restore_optimizer
 from wavenet.recipe import Recipe, TrainConfig, refuse_changes
+from wavenet.splits import training_sources, watched_sources, with_speakers
 
 __all__ = ["Objective", "Trainer", "multiplies_bfloat16"]
 
@@ -67,9 +68,9 @@ class Trainer:
     def __init__(self, recipe: Recipe, observer: Observer, processes: Processes = ALONE) -> None:
         self.config, self.observer, self.processes = recipe.train, observer, processes
         self.datasets = [PreparedDataset(share.path) for share in recipe.datasets]
-        sources = _sources(recipe, self.datasets, lambda dataset: "train")
+        sources = training_sources(recipe, self.datasets)
         clips = [clip for source in sources for clip in source.clips]
-        self.recipe = recipe = replace(recipe, model=_with_speakers(recipe.model, clips))
+        self.recipe = recipe = replace(recipe, model=with_speakers(recipe.model, clips))
         for dataset in self.datasets:
             if dataset.sample_rate != recipe.model.sample_rate:
                 raise ValueError(
@@ -101,9 +102,26 @@ class Trainer:
             margin=self.model.margin,
             grid=self.model.grid,
         )
-        self.held_out = _held_out(recipe, self.datasets)
+        self.held_out = watched_sources(recipe, self.datasets)
         self.progress = Progress()
         self.autocast = _wants_bfloat16(self.config, self.device)
+        self._refuse_too_large(share)
+
+    def _refuse_too_large(self, rows: int) -> None:
+        """`ValueError` where not even the gates of a turn's rows fit in memory: the system would kill the process.
+
+        At two bytes each: what is refused is too large in any precision.
+        """
+        layers = 1 if self.model.recompute else len(self.model.blocks)
+        numbers = rows * (self.sampler.context + self.config.window) * self.model.config.gate_channels * layers
+        cpu = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        memory = torch.cuda.mem_get_info(self.device)[1] if self.device.type == "cuda" else cpu
+        if 2 * numbers > memory:
+            raise ValueError(
+                f"{rows} windows of {self.config.window:,} samples at a time do not fit: their gates alone take "
+                f"{2 * numbers / 2**30:,.0f} GiB of {memory / 2**30:,.0f}; lower train.batch_size or train.window, "
+                "or raise train.accumulate"
+            )
 
     @cached_property
     def objective(self) -> nn.Module:
@@ -151,8 +169,8 @@ class Trainer:
             clips = ", ".join(clip.name for clip in self.sampler.batch(step).clips)
             raise FloatingPointError(
                 f"step {step + 1}: the loss is {bits:.4g} and its gradient {norm:.4g}, on windows of {clips}; "
-                "training stopped, the last checkpoint (if there is one) is kept; try lower learning rates in a run of its "
-                "own (--set run=FOLDER), if need be from this one's best.safetensors (--set train.init_from=FILE)"
+                "training stopped, the last checkpoint (if there is one) is kept; try lower learning rates in a new "
+                "run (--set run=FOLDER), if need be from this one's best.safetensors (--set train.init_from=FILE)"
             )
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -187,15 +205,16 @@ class Trainer:
     def evaluate(self) -> float:
         """Bits per sample of the averaged model on the held-out clips, of which each process takes some."""
         scores: list[Score] = []
-        for dataset, clips in self.held_out:
-            mine = clips[self.processes.rank :: self.processes.count]
-            scores += evaluate(self.average, dataset, mine).values()
+        for source in self.held_out:
+            mine = source.clips[self.processes.rank :: self.processes.count]
+            scores += evaluate(self.average, source.dataset, mine).values()
         return Score.pooled(self.processes.gather(scores)).bits
 
     def example(self) -> Conditioning:
         """The conditioning of the first held-out clip."""
-        dataset, (clip, *_) = self.held_out[0]
-        waveform = from_int16(dataset.read(clip)).to(self.device)
+        source = self.held_out[0]
+        clip = source.clips[0]
+        waveform = from_int16(source.dataset.read(clip)).to(self.device)
         return condition_on(self.average, waveform, speaker_of(self.average, clip))
 
     @property
@@ -255,53 +274,6 @@ class Trainer:
                 raise ValueError("it has weights that are not finite")
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             raise ValueError(f"the checkpoint in {self.recipe.run} does not fit its recipe ({error})") from error
-
-
-def _sources(
-    recipe: Recipe, datasets: Sequence[PreparedDataset], split: Callable[[PreparedDataset], str]
-) -> tuple[Source, ...]:
-    """The clips of a split of each dataset that the recipe trains on, with the datasets' weights."""
-    sources = []
-    for dataset, share in zip(datasets, recipe.datasets, strict=True):
-        present = {clip.speaker for clip in dataset.clips}
-        voices = [voice for voice in recipe.train.voices if len(datasets) == 1 or voice in present]
-        if voices or not recipe.train.voices:
-            sources.append(Source(dataset, dataset.split(split(dataset), voices), share.weight))
-    found = {clip.speaker for source in sources for clip in source.dataset.clips}
-    for voice in recipe.train.voices:
-        if voice not in found:
-            raise ValueError(f"train.voices names {voice!r}, and none of the datasets has that speaker")
-    return tuple(sources)
-
-
-def _held_out(
-    recipe: Recipe, datasets: Sequence[PreparedDataset]
-) -> list[tuple[PreparedDataset, tuple[PreparedClip, ...]]]:
-    """What training is watched on: about `evaluation_seconds` of the held-out clips, each dataset giving its part."""
-    chosen = []
-    sources = _sources(recipe, datasets, lambda dataset: dataset.held_out_split)
-    for source in sources:
-        clips = source.clips
-        if recipe.model.speakers:
-            clips = tuple(clip for clip in clips if clip.speaker in recipe.model.speakers)
-            if not clips:
-                raise ValueError(f"{source.dataset.path}: no held-out clip is by a speaker that is trained on")
-        seconds = recipe.train.evaluation_seconds / len(sources)
-        chosen.append((source.dataset, about(clips, int(seconds * source.dataset.sample_rate))))
-    return chosen
-
-
-def _with_speakers(model: WaveNetConfig, clips: Sequence[PreparedClip]) -> WaveNetConfig:
-    """A model with `speaker_channels` and no names takes the names from the clips it is trained on."""
-    if model.speaker_channels is None:
-        return model
-    found = {clip.speaker for clip in clips}
-    if None in found:
-        raise ValueError("model.speaker_channels is set, and the dataset names no speakers; prepare it with --speakers")
-    names = tuple(sorted(name for name in found if name is not None))
-    if model.speakers and set(names) - set(model.speakers):
-        raise ValueError(f"model.speakers lacks {sorted(set(names) - set(model.speakers))[0]!r} of the dataset")
-    return replace(model, speakers=model.speakers or names)
 
 
 def _wants_bfloat16(config: TrainConfig, device: torch.device) -> bool:

@@ -46,6 +46,8 @@ def train(
 
 def _begin(recipe: Recipe, observer: Observer, resume: bool, processes: Processes) -> Trainer:
     """The run as it stands in its folder, or a fresh one. Writes nothing, and waits for no other process."""
+    if recipe.run.exists() and not recipe.run.is_dir():
+        raise FileExistsError(f"{recipe.run} is a file; choose a folder with --set run=FOLDER")
     written = (*CHECKPOINTS, "model.safetensors", "best.safetensors", "metrics.jsonl")
     present = [name for name in written if (recipe.run / name).exists()]
     if present and not resume:
@@ -132,7 +134,9 @@ class _Metrics:
             kept = file.read(trainer.progress.metrics_bytes).rfind(b"\n") + 1
             file.truncate(kept)
         if kept != trainer.progress.metrics_bytes:
-            trainer.observer.note(f"{path} is not what the run wrote: lines before step {trainer.progress.step} are lost")
+            trainer.observer.note(
+                f"{path} is not what the run wrote: lines before step {trainer.progress.step} are lost"
+            )
         trainer.progress.metrics_bytes = kept
 
     def log(self) -> None:

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,9 @@ import typer
 
 from wavenet.atomic import write_atomically
 from wavenet.cli.options import Force, check_output
-from wavenet.dataset import PreparedDataset
+from wavenet.dataset import PreparedDataset, Source
 from wavenet.report import ReportOptions, Subject, build_report
+from wavenet.splits import held_out_sources
 
 __all__ = ["report"]
 
@@ -21,7 +23,7 @@ def report(
     dataset: Annotated[
         Path | None, typer.Option(help="Prepared dataset of the held-out clips; the run's own if not given.")
     ] = None,
-    clips: Annotated[int, typer.Option(help="How many held-out clips to hear.")] = 2,
+    clips: Annotated[int, typer.Option(help="How many held-out clips of a dataset to hear.")] = 2,
     seconds: Annotated[float, typer.Option(help="How long to generate where the model chooses the length.")] = 3.0,
     scored_seconds: Annotated[float, typer.Option(help="How much held-out audio to score; 0 for none.")] = 40.0,
     temperature: Annotated[float, typer.Option(help="Below 1 is more cautious.")] = 1.0,
@@ -31,19 +33,28 @@ def report(
     """Write one HTML page that shows and plays a model: curves, held-out and generated audio, what the network sees."""
     if output.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"{output}: a report is written as .html, not as {output.suffix!r}")
-    check_output(output, force)
     options = ReportOptions(
         clips=clips, seconds=seconds, scored_seconds=scored_seconds, temperature=temperature, seed=seed
     )
+    check_output(output, force)
     subject = Subject.open(path)
-    own = subject.recipe.datasets[0].path if subject.recipe else None
-    if dataset is None and own is not None:
-        if own.exists():
-            dataset = own
-        else:
-            print(f"note: {own} is not there, so no held-out audio is shown; --dataset names another", file=sys.stderr)
-    page = build_report(
-        subject, PreparedDataset(dataset) if dataset else None, options, shlex.join(["wavenet", *sys.argv[1:]])
-    )
+    page = build_report(subject, _held_out(subject, dataset), options, shlex.join(["wavenet", *sys.argv[1:]]))
     write_atomically(output, page.encode())
     print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
+
+
+def _held_out(subject: Subject, dataset: Path | None) -> Sequence[Source]:
+    """The held-out clips of the dataset that was named, or else of the run's own, where they are."""
+    if dataset is not None:
+        prepared = PreparedDataset(dataset)
+        return [Source(prepared, prepared.split(prepared.held_out_split))]
+    if subject.recipe is None:
+        return []
+    missing = [str(share.path) for share in subject.recipe.datasets if not share.path.exists()]
+    if missing:
+        print(
+            f"note: {', '.join(missing)} not there, so no held-out audio is shown; --dataset names another",
+            file=sys.stderr,
+        )
+        return []
+    return held_out_sources(subject.recipe, [PreparedDataset(share.path) for share in subject.recipe.datasets])
