@@ -360,12 +360,13 @@ def test_odd_names_and_texts_are_prepared(wavenet, speech_folder: Path, tmp_path
     assert "13 clips" in result.out
 
 
-def test_interrupted_training_says_how_to_go_on_and_does(recipe: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_training_says_how_to_go_on_and_does(recipe: Path, tmp_path: Path, number: int) -> None:
     settings = ["--set", "train.steps=4000", "--set", "train.log_every=1"]
     process = subprocess.Popen([*COMMAND, "train", recipe, *settings], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while not (tmp_path / "run" / "checkpoint.previous.pt").exists() and process.poll() is None:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"checkpoint saved" in errors

@@ -1,4 +1,8 @@
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,6 +130,46 @@ def test_existing_dataset_is_replaced_only_by_force_and_never_another_folder(
     prepare_dataset(clips, tmp_path / "dataset", PrepareConfig(), force=True)
     with pytest.raises(ValueError, match="not a prepared dataset"):
         prepare_dataset(clips, speech_folder, PrepareConfig(), force=True)
+
+
+def test_a_folder_that_looks_replaced_is_left_alone(speech_folder: Path, tmp_path: Path, prepare: Prepare) -> None:
+    (tmp_path / "dataset.replaced").mkdir()
+    (tmp_path / "dataset.replaced" / "precious.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"dataset\.replaced is in the way"):
+        prepare(speech_folder)
+    assert (tmp_path / "dataset.replaced" / "precious.txt").read_text() == "mine"
+
+
+def test_a_touched_dataset_is_read_through_once(speech_folder: Path, prepare: Prepare) -> None:
+    path = prepare(speech_folder).path
+    manifest = path / "manifest.json"
+    os.utime(manifest, ns=(0, 0))
+    PreparedDataset(path)
+    assert manifest.stat().st_mtime_ns > (path / "audio.pcm").stat().st_mtime_ns
+
+
+def test_workers_do_not_outlive_a_preparation_that_is_ended(tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    for index in range(400):
+        soundfile.write(tmp_path / "clips" / f"{index}.wav", tone(3.0, seed=index), 48000)
+    command = [sys.executable, "-m", "wavenet", "prepare", tmp_path / "clips", tmp_path / "data", "--jobs", "2"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        index = tmp_path / "data.partial" / "index.jsonl"
+        while process.poll() is None and not (index.exists() and index.stat().st_size):
+            time.sleep(0.01)
+        with pytest.raises(ValueError, match="another process is at work"):
+            prepare_dataset([Clip(name="x", path=tmp_path / "x", split="train")], tmp_path / "data", PrepareConfig())
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.terminate()
+    assert len(children) >= 2
+    waited = time.monotonic() + 20
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < waited:
+        time.sleep(0.05)
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
+    assert (
+        prepare_dataset([*find_clips(tmp_path / "clips", "folder", held_out=0.1)], tmp_path / "data", PrepareConfig())
+        == []
+    )
 
 
 def test_processes_give_the_same_dataset(tmp_path: Path) -> None:

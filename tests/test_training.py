@@ -24,6 +24,7 @@ from wavenet.dataset import PreparedDataset
 from wavenet.distributions import Distribution, GaussianMixture
 from wavenet.evaluation import condition_on, score_symbols
 from wavenet.features import LogMelConfig
+from wavenet.machine import alone_in
 from wavenet.prediction import PredictionConfig
 from wavenet.recipe import Recipe, TrainConfig
 from wavenet.trainer import Trainer
@@ -292,6 +293,70 @@ def test_a_run_starts_from_a_model_file_and_names_what_does_not_fit(
     assert any("not in it, and fresh: " in note and "head" in note for note in watcher.notes)
 
 
+def test_a_new_model_takes_over_the_speakers_it_shares(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    known = replace(recipe(), model=replace(small_config(), speaker_channels=2, speakers=("ann", "eve", "bob")))
+    model = WaveNet(known.model)
+    model.save_pretrained(tmp_path / "first.safetensors")
+    now = replace(known.model, speakers=("bob", "zoe", "ann"), pre_emphasis=0.5)
+    watcher = Watcher()
+    trainer = Trainer(replace(known, model=now), watcher)
+    fresh = trainer.model.conditioner.table.weight[1].clone()
+    trainer.begin_with(tmp_path / "first.safetensors")
+    table, old = trainer.model.conditioner.table.weight, model.conditioner.table.weight
+    torch.testing.assert_close(table, torch.stack([old[2], fresh, old[0]]))
+    assert watcher.notes[-2:] == [
+        f"started from {tmp_path / 'first.safetensors'}; not in it, and fresh: speaker zoe",
+        "it was trained with model.pre_emphasis 0.0; here it is 0.5",
+    ]
+
+
+def test_the_best_model_and_the_last_ones_are_kept(
+    recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[int, dict[str, torch.Tensor]] = {}
+
+    class Keeper(Watcher):
+        def evaluated(self, step: int, bits: float, model: WaveNet, example: Conditioning) -> None:
+            super().evaluated(step, bits, model, example)
+            seen[step] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    bits = iter([1.0, 5.0, 4.0, 3.0, 3.5, 3.2, 6.0])
+    monkeypatch.setattr(Trainer, "evaluate", lambda self: next(bits))
+    run = recipe(evaluate_every=2, keep_models=2)
+    train(run, Keeper())
+    kept = WaveNet.from_pretrained(run.run / "best.safetensors").state_dict()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in seen[6].items())
+    assert sorted(path.name for path in run.run.glob("model-*")) == [
+        "model-00000010.safetensors",
+        "model-00000012.safetensors",
+    ]
+    for path in run.run.iterdir():
+        if not path.name.startswith("model-"):
+            path.unlink()
+    with pytest.raises(FileExistsError, match=r"holds a run \(model-00000010"):
+        train(run, Watcher())
+
+
+def test_two_processes_do_not_work_in_one_run(recipe: Callable[..., Recipe]) -> None:
+    run, watcher = recipe(), Watcher()
+    train(run, watcher, stop=lambda: watcher.steps == 6)
+    before = {path.name: path.read_bytes() for path in run.run.iterdir()}
+    with alone_in(run.run), pytest.raises(ValueError, match="another process is at work in"):
+        train(run, Watcher(), resume=True)
+    assert {path.name: path.read_bytes() for path in run.run.iterdir()} == before
+    assert train(run, Watcher(), resume=True)
+
+
+def test_what_does_not_change_a_run_may_change_and_later_keys_may_lack(recipe: Callable[..., Recipe]) -> None:
+    run, watcher = recipe(), Watcher()
+    train(run, watcher, stop=lambda: watcher.steps == 6)
+    state = load_checkpoint(run.run)
+    assert state is not None
+    del state["recipe"]["train"]["accumulate"], state["recipe"]["model"]["pre_emphasis"]
+    save_checkpoint(run.run, state)
+    assert train(recipe(keep_models=1, audio=True, audio_seconds=0.1, checkpoint_every=4), Watcher(), resume=True)
+
+
 def test_diverging_run_stops_and_keeps_its_checkpoint(recipe: Callable[..., Recipe]) -> None:
     diverging = recipe(learning_rate=1e30, optimizer="adam", gradient_clip=1e30, warmup_steps=0)
     with pytest.raises(FloatingPointError, match=r"step \d+: the loss is .*; training stopped"):
@@ -400,7 +465,7 @@ def test_tensorboard_gets_curves_audio_and_pictures(recipe: Callable[..., Recipe
     listener = Listener(0.1, [writer.heard])
     listener.evaluated(1, model, model.condition())
     listener.close(wait=True)
-    writer.writer.close()
+    writer.close()
     events = EventAccumulator(str(tmp_path / "board"))
     events.Reload()
     tags = events.Tags()

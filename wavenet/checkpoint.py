@@ -38,6 +38,12 @@ class Progress:
     metrics_bytes: _Count = 0
     best_bits: float = math.inf
 
+    def take_averages(self) -> dict[str, float]:
+        """The loss and the gradient's norm, averaged over the steps since they were last taken."""
+        averages = {"train_bits": self.bits_sum, "gradient_norm": self.norm_sum}
+        count, self.bits_sum, self.norm_sum, self.bits_count = self.bits_count, 0.0, 0.0, 0
+        return {name: total / count for name, total in averages.items()}
+
 
 @dataclass
 class _RecipeRecord:
@@ -65,7 +71,7 @@ class _State:
 _DAMAGE = (RuntimeError, LookupError, ValueError, TypeError, AttributeError, OSError, EOFError, pickle.UnpicklingError)
 """What `torch.load` was seen to raise on files cut short, overwritten or flipped."""
 
-CHECKPOINTS = ("checkpoint.pt", "checkpoint.new.pt", "checkpoint.previous.pt")
+CHECKPOINTS = ("checkpoint.new.pt", "checkpoint.pt", "checkpoint.previous.pt")
 """The files of a run that it can go on from, the newest first."""
 
 _FORMAT = "wavenet-toolkit checkpoint, version 1"

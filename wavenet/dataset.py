@@ -1,7 +1,9 @@
 """A prepared dataset on disk, larger than memory or not, and random windows of it for training."""
 
 import hashlib
-from collections.abc import Collection, Iterator
+import os
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,15 +42,13 @@ class Manifest:
     samples: Annotated[int, Field(ge=1)]
     skipped: int
     sha256: str
+    index_sha256: str | None = None
 
 
-_SUMMED = ("index.jsonl", "audio.pcm")
-
-
-def checksum(folder: Path) -> str:
-    """That of a dataset's index and samples, which its manifest records."""
+def checksum(folder: Path, names: Sequence[str] = ("index.jsonl", "audio.pcm")) -> str:
+    """That of a dataset's index and samples, or of some of them, which its manifest records."""
     total = hashlib.sha256()
-    for name in _SUMMED:
+    for name in names:
         with open(folder / name, "rb") as file:
             while block := file.read(1 << 20):
                 total.update(block)
@@ -66,7 +66,8 @@ class PreparedDataset:
     def __init__(self, path: str | Path) -> None:
         """Raises `FileNotFoundError` where nothing is, `ValueError` where it is no whole dataset.
 
-        Where a file is younger than the manifest, which is written last, it is read through to see if it was edited.
+        Where the audio is younger than the manifest, which is written last, it is read through to see if it was
+        edited; if not, the manifest is marked as younger again.
         """
         self.path = Path(path)
         self.manifest = self._read_manifest()
@@ -80,13 +81,15 @@ class PreparedDataset:
         self._refuse_edits()
 
     def _refuse_edits(self) -> None:
-        prepared = (self.path / "manifest.json").stat().st_mtime_ns
-        younger = [name for name in _SUMMED if (self.path / name).stat().st_mtime_ns > prepared]
-        if younger and checksum(self.path) != self.manifest.sha256:
-            raise ValueError(
-                f"{self.path} was edited since it was prepared: {' and '.join(younger)} changed after manifest.json, "
-                "whose checksum it no longer has; prepare the dataset again"
-            )
+        file, recorded = self.path / "manifest.json", self.manifest.index_sha256
+        edited = len(self.clips) != self.manifest.clips
+        if edited or (recorded is not None and checksum(self.path, ["index.jsonl"]) != recorded):
+            raise ValueError(f"{self.path / 'index.jsonl'} was edited since it was prepared; prepare the dataset again")
+        if self._audio.stat().st_mtime_ns > file.stat().st_mtime_ns:
+            if checksum(self.path) != self.manifest.sha256:
+                raise ValueError(f"{self._audio} was edited since it was prepared; prepare the dataset again")
+            with suppress(OSError):
+                os.utime(file)
 
     def _read_manifest(self) -> Manifest:
         if not self.path.exists():

@@ -4,14 +4,17 @@ The work goes on in `DATASET.partial/`, clip by clip in order, and becomes `DATA
 an interrupted run goes on from the last whole clip.
 """
 
+import errno
 import hashlib
 import json
 import multiprocessing
 import os
 import shutil
 import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +28,7 @@ from wavenet.atomic import write_atomically
 from wavenet.audio import read_audio, resample, to_int16, trim_silence
 from wavenet.corpus import Clip, printable
 from wavenet.dataset import checksum
+from wavenet.machine import alone_in, end_with_parent
 
 __all__ = ["PrepareConfig", "Skipped", "load_clip", "prepare_dataset"]
 
@@ -91,8 +95,29 @@ def prepare_dataset(
         raise FileExistsError(f"{destination} exists; choose another path or pass --force to replace it")
     if destination.exists() and not (destination / "manifest.json").is_file():
         raise ValueError(f"{destination} is not a prepared dataset; it is not replaced, even with --force")
+    replaced = destination.with_name(destination.name + ".replaced")
+    if replaced.exists() and not (replaced / "manifest.json").is_file():
+        raise ValueError(f"{replaced} is in the way: it is no replaced dataset; move it or choose another DATASET")
     partial_folder = destination.with_name(destination.name + ".partial")
-    work = _Work.resume(partial_folder, _settings(clips, config))
+    if partial_folder.exists() and not partial_folder.is_dir():
+        raise ValueError(
+            f"{partial_folder} is in the way: it is no half-made dataset; move it or choose another DATASET"
+        )
+    partial_folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(partial_folder):
+        work = _write(clips, partial_folder, config, jobs, progress)
+        if destination.exists():
+            destination.rename(replaced)
+        partial_folder.rename(destination)
+        shutil.rmtree(replaced, ignore_errors=True)
+    return work.skipped
+
+
+def _write(
+    clips: Sequence[Clip], folder: Path, config: PrepareConfig, jobs: int, progress: Callable[[int], None]
+) -> "_Work":
+    """All of a dataset's files, in `folder`, where they may be half made."""
+    work = _Work.resume(folder, _settings(clips, config))
     progress(len(work.done))
     remaining = [clip for clip in clips if clip.name not in work.done]
     try:
@@ -101,19 +126,12 @@ def prepare_dataset(
                 work.add(clip, loaded)
                 progress(1)
     except OSError as error:
-        raise OSError(
-            error.errno, f"{error.strerror}; the same command goes on from there", str(partial_folder)
-        ) from error
+        raise OSError(error.errno, f"{error.strerror}; the same command goes on from there", str(folder)) from error
     if not work.samples:
-        shutil.rmtree(partial_folder)
+        shutil.rmtree(folder)
         raise ValueError(f"none of the {len(clips)} clips could be read; the first: {work.skipped[0].reason}")
-    _write_manifest(partial_folder, config, work)
-    replaced = destination.with_name(destination.name + ".replaced")
-    if destination.exists():
-        destination.rename(replaced)
-    partial_folder.rename(destination)
-    shutil.rmtree(replaced, ignore_errors=True)
-    return work.skipped
+    _write_manifest(folder, config, work)
+    return work
 
 
 def _settings(clips: Sequence[Clip], config: PrepareConfig) -> dict[str, Any]:
@@ -142,13 +160,10 @@ class _Work:
                 return work
             except (ValueError, LookupError, TypeError, OSError):
                 work = cls(folder)  # damaged: begin anew
-        if folder.exists() and (
-            not folder.is_dir()
-            or {path.name for path in folder.iterdir()} - {"settings.json", "manifest.json", *_DATA_FILES}
-        ):
+        if {path.name for path in folder.iterdir()} - {"settings.json", "manifest.json", *_DATA_FILES}:
             raise ValueError(f"{folder} is in the way: it is no half-made dataset; move it or choose another DATASET")
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        for path in folder.iterdir():
+            path.unlink()
         for name in _DATA_FILES:
             (folder / name).touch()
         settings_file.write_text(json.dumps(settings), "utf-8")
@@ -205,24 +220,38 @@ class _Work:
         self.clips += 1
 
 
-class _mapper:  # noqa: N801 (reads as a verb)
+@contextmanager
+def _mapper(jobs: int, clips: int) -> Iterator[Callable[..., Iterator[Any]]]:
     """`map` over processes where that pays: starting one costs seconds, as each imports torch."""
+    workers = min(jobs, clips // 100)
+    if workers <= 1:
+        yield map
+        return
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin_worker)
 
-    def __init__(self, jobs: int, clips: int) -> None:
-        workers = min(jobs, clips // 100)
-        spawn = multiprocessing.get_context("spawn")
-        self.pool = ProcessPoolExecutor(workers, spawn, initializer=_begin_worker) if workers > 1 else None
+    def map_ahead(work: Callable[[Clip], Any], clips: Sequence[Clip]) -> Iterator[Any]:
+        """In order, and only so far ahead that results do not pile up behind a long clip."""
+        pending: deque[Future[Any]] = deque()
+        for clip in clips:
+            pending.append(pool.submit(work, clip))
+            if len(pending) > 4 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
-    def __enter__(self) -> Callable[..., Iterator[Any]]:
-        return map if self.pool is None else partial(self.pool.map, chunksize=8)
-
-    def __exit__(self, *_: object) -> None:
-        if self.pool is not None:
-            self.pool.shutdown(cancel_futures=True)
+    try:
+        yield map_ahead
+    except BrokenExecutor as error:
+        raise OSError(
+            errno.ECHILD, "a worker was killed, for lack of memory perhaps (fewer --jobs need less)"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _begin_worker() -> None:
-    """A worker keeps to its core, and leaves Ctrl-C to the process that started it."""
+    """A worker keeps to its core, and leaves Ctrl-C to the process that started it, which it does not outlive."""
+    end_with_parent()
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -235,5 +264,6 @@ def _write_manifest(folder: Path, config: PrepareConfig, work: _Work) -> None:
         "samples": work.samples,
         "skipped": len(work.skipped),
         "sha256": checksum(folder),
+        "index_sha256": checksum(folder, ["index.jsonl"]),
     }
     write_atomically(folder / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())

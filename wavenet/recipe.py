@@ -5,7 +5,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
@@ -65,6 +65,9 @@ class TrainConfig:
     tensorboard: bool = False
     audio: bool = False
     audio_seconds: float = 1.0
+
+    BYSTANDERS: ClassVar = ("audio", "audio_seconds", "checkpoint_every", "keep_models", "tensorboard")
+    """What may change when a run is resumed: it changes nothing about the model."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "window", "log_every", "evaluate_every", "checkpoint_every"):
@@ -181,12 +184,15 @@ def _weights(recipe: dict[str, Any]) -> list[Any]:
 def refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
     """Raise `ValueError` that names the keys in which a run's recipe, as `to_dict` gives it, is not what it was."""
     before, now = (json.loads(json.dumps(values, default=repr, skipkeys=True)) for values in (before, now))
-    changed = [
-        f"{section}.{key} was {before[section].get(key)!r}, is {now[section].get(key)!r}"
-        for section in ("model", "train")
-        for key in sorted(before[section].keys() | now[section].keys())
-        if before[section].get(key) != now[section].get(key)
-    ]
+    changed = []
+    for section, config in (("model", WaveNetConfig), ("train", TrainConfig)):
+        defaults = {field.name: field.default for field in fields(config)}  # of keys that came later
+        was, is_now = {**defaults, **before[section]}, {**defaults, **now[section]}
+        changed += [
+            f"{section}.{key} was {was.get(key)!r}, is {is_now.get(key)!r}"
+            for key in sorted(was.keys() | is_now.keys())
+            if was.get(key) != is_now.get(key) and key not in TrainConfig.BYSTANDERS
+        ]
     if _weights(before) != _weights(now):
         changed.append(f"the datasets' weights were {_weights(before)}, are {_weights(now)}")
     if changed:

@@ -6,7 +6,6 @@ One case is no network: the matrix products of a step alone, each as one call, w
 """
 
 import multiprocessing
-import resource
 import statistics
 import tempfile
 import time
@@ -24,10 +23,9 @@ from wavenet.audio import write_audio
 from wavenet.config import WaveNetConfig
 from wavenet.corpus import Clip
 from wavenet.dataset import PreparedDataset, Source, WindowSampler
-from wavenet.heap import keep_freed_memory
+from wavenet.machine import end_with_parent, keep_freed_memory, multiplies_bfloat16, peak_memory
 from wavenet.model import WaveNet
 from wavenet.prepare import PrepareConfig, prepare_dataset
-from wavenet.trainer import multiplies_bfloat16
 
 __all__ = ["PlainWaveNet", "TrainCase", "TrainRow", "measure_training", "reading_seconds", "train_cases"]
 
@@ -54,7 +52,7 @@ class PlainWaveNet(nn.Module):
         self.contexts = [(config.kernel_size - 1) * dilation for dilation in config.dilations]
 
     def forward(self, symbols: Tensor) -> Tensor:
-        x = self.first(functional.one_hot(symbols, self.classes).transpose(1, 2).float())
+        x = self.first(functional.one_hot(symbols, self.classes).transpose(1, 2).to(self.first.weight))
         skips = torch.zeros((), device=x.device)
         for context, gates, residual, skip in zip(self.contexts, self.gates, self.residuals, self.skips, strict=True):
             filter_, gate = gates(functional.pad(x, (context, 0))).chunk(2, dim=1)
@@ -69,13 +67,15 @@ class PlainWaveNet(nn.Module):
 class TrainCase:
     """A way to run a step of training: on `batch` windows of `window` samples.
 
-    `network` is `plain`, `wavenet`, or `products` for the matrix products of its step and nothing else.
+    `network` is `plain`, `wavenet`, or `products` for the matrix products of its step and nothing else. It `keeps` the
+    memory of freed tensors, as `wavenet train` does, or gives it back.
     """
 
     network: str
     precision: str = "float32"
     compiled: bool = False
     recompute: bool = False
+    keeps: bool = True
     batch: int = 2
     window: int = 8000
 
@@ -84,7 +84,7 @@ class TrainCase:
 class TrainRow:
     """`rate` in samples per second, `memory` the peak of the process (of the GPU, where there is one) in bytes.
 
-    `share` is that of the device's rate of matrix products in this precision, which is measured in the same rounds.
+    `share` is that of the device's rate of matrix products in this precision, measured in the same rounds by all cases.
     """
 
     case: TrainCase
@@ -96,12 +96,13 @@ class TrainRow:
 def train_cases(device: torch.device) -> list[TrainCase]:
     """The plain network, this one in each way that the hardware is made for, and other shapes of the batch."""
     precisions = ["float32", *(["bfloat16"] if multiplies_bfloat16(device) else [])]
-    cases = [TrainCase("plain")]
+    cases = [TrainCase("plain", keeps=False), TrainCase("plain")]
     cases += [TrainCase("wavenet", precision, compiled) for precision in precisions for compiled in (False, True)]
     cases += [TrainCase("wavenet", precisions[-1], recompute=True)]
     best = precisions[-1]
     cases += [
-        TrainCase("wavenet", best, best != "float32", False, *shape) for shape in ((1, 8000), (2, 4000), (4, 4000))
+        TrainCase("wavenet", best, best != "float32", batch=batch, window=window)
+        for batch, window in ((1, 8000), (2, 4000), (4, 4000))
     ]
     return [*cases, *(TrainCase("products", precision) for precision in precisions)]
 
@@ -121,7 +122,9 @@ def measure_training(
     operations = 6 * WaveNet(config).multiply_adds  # two for each multiply-add; forward, and twice as many backward
     rows = []
     for index, case in enumerate(cases):
-        seconds, product = (statistics.median(turn[index][place] for turn in turns) for place in (0, 1))
+        alike = [place for place, other in enumerate(cases) if other.precision == case.precision]
+        product = statistics.median(turn[place][1] for turn in turns for place in alike)
+        seconds = statistics.median(turn[index][0] for turn in turns)
         rate = case.batch * case.window / seconds
         rows.append(TrainRow(case, rate, operations * rate / product, turns[-1][index][2]))
     return rows
@@ -133,6 +136,7 @@ _work: tuple[Callable[[], None], Callable[[], None], torch.device]
 
 def _begin(config: WaveNetConfig, case: TrainCase, threads: int) -> None:
     global _work
+    end_with_parent()
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -144,15 +148,14 @@ def _measure(steps: int) -> tuple[float, float, int]:
     step, product, device = _work
     seconds = _seconds(step, steps, device) / steps
     rate = 4 * 2 * _SIZE**3 / _seconds(product, 4, device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return seconds, rate, torch.cuda.max_memory_allocated() if device.type == "cuda" else peak
+    return seconds, rate, torch.cuda.max_memory_allocated() if device.type == "cuda" else peak_memory()
 
 
 def _step(config: WaveNetConfig, case: TrainCase, device: torch.device) -> Callable[[], None]:
     network: nn.Module
     forward: Callable[[Tensor], Tensor]
-    if case.network != "plain":
-        keep_freed_memory()  # as `wavenet train` does
+    if case.keeps:
+        keep_freed_memory()
     if case.network == "products":
         return _products(config, case, device)
     if case.network == "plain":

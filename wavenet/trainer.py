@@ -23,13 +23,14 @@ from wavenet.conditioning import Conditioning
 from wavenet.dataset import Batch, PreparedDataset, WindowSampler
 from wavenet.distributed import ALONE, Processes
 from wavenet.evaluation import Score, condition_on, evaluate, speaker_of
+from wavenet.machine import multiplies_bfloat16
 from wavenet.model import WaveNet
 from wavenet.observer import Observer
 from wavenet.optimizer import optimizers_for, rate_share, restore_optimizer
 from wavenet.recipe import Recipe, TrainConfig, refuse_changes
 from wavenet.splits import training_sources, watched_sources, with_speakers
 
-__all__ = ["Objective", "Trainer", "multiplies_bfloat16"]
+__all__ = ["Objective", "Trainer"]
 
 
 class Objective(nn.Module):
@@ -242,19 +243,29 @@ class Trainer:
 
     @torch.no_grad()
     def begin_with(self, path: Path) -> None:
-        """Start from a model file's weights, as far as they fit by name and shape (and speakers by their names)."""
+        """Start from a model file's weights, as far as they fit by name and shape, and speakers by their names."""
         other = WaveNet.from_pretrained(path)
-        theirs = other.state_dict()
-        if other.config.speakers != self.model.config.speakers:
-            theirs.pop("conditioner.table.weight", None)
-        own = self.model.state_dict()
+        own, theirs = self.model.state_dict(), other.state_dict()
         fitting = {name: tensor for name, tensor in theirs.items() if name in own and tensor.shape == own[name].shape}
+        fresh = own.keys() - fitting.keys()
+        names, known = self.model.config.speakers, other.config.speakers
+        if names != known and _SPEAKERS in own and _SPEAKERS in theirs:
+            fresh |= {f"speaker {name}" for name in names if name not in known}
+            fresh -= {_SPEAKERS}
+            fitting[_SPEAKERS] = own[_SPEAKERS].clone()
+            for name in set(names) & set(known):
+                fitting[_SPEAKERS][names.index(name)] = theirs[_SPEAKERS][known.index(name)]
         if not fitting:
             raise ValueError(f"train.init_from is {path}, of which no weight fits this model; expected a similar one")
         self.model.load_state_dict({**own, **fitting})
         self.average.load_state_dict({**own, **fitting})
-        fresh = ", ".join(sorted(own.keys() - fitting.keys()))
-        self.observer.note(f"started from {path}" + (f"; not in it, and fresh: {fresh}" if fresh else ""))
+        self.observer.note(
+            f"started from {path}" + (f"; not in it, and fresh: {', '.join(sorted(fresh))}" if fresh else "")
+        )
+        for name in ("sample_rate", "features", "prediction", "pre_emphasis"):
+            before, now = getattr(other.config, name), getattr(self.model.config, name)
+            if before != now:
+                self.observer.note(f"it was trained with model.{name} {before}; here it is {now}")
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `load_checkpoint` read. `ValueError` where it belongs to another recipe or dataset."""
@@ -276,13 +287,9 @@ class Trainer:
             raise ValueError(f"the checkpoint in {self.recipe.run} does not fit its recipe ({error})") from error
 
 
+_SPEAKERS = "conditioner.table.weight"
+
+
 def _wants_bfloat16(config: TrainConfig, device: torch.device) -> bool:
     """`auto` takes bfloat16 where the hardware multiplies it: emulated, it is forty times slower than float32."""
     return multiplies_bfloat16(device) if config.precision == "auto" else config.precision == "bfloat16"
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware has units for bfloat16."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

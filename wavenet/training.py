@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from wavenet.atomic import remove_leftovers, write_atomically
 from wavenet.checkpoint import CHECKPOINTS, load_checkpoint, save_checkpoint
 from wavenet.distributed import ALONE, Processes
+from wavenet.machine import alone_in
 from wavenet.observer import Observer
 from wavenet.optimizer import rate_share
 from wavenet.recipe import Recipe
@@ -36,11 +38,12 @@ def train(
     trainer = processes.together(lambda: _begin(recipe, observer, resume, processes))
     _refuse_differences(trainer)  # which waits for all of them: nobody writes before all have looked
     fresh = not trainer.progress.metrics_bytes  # before the first process looks at the file: all have to agree
-    metrics = processes.together(lambda: _open_folder(recipe, trainer))
-    if fresh:
-        metrics.evaluate()
-    finished = _loop(trainer, metrics, stop)
-    _save(trainer)
+    with ExitStack() as held:
+        metrics = processes.together(lambda: _open_folder(recipe, trainer, held))
+        if fresh:
+            _evaluate(trainer, metrics)
+        finished = _loop(trainer, metrics, stop)
+        _save(trainer)
     return finished
 
 
@@ -50,6 +53,7 @@ def _begin(recipe: Recipe, observer: Observer, resume: bool, processes: Processe
         raise FileExistsError(f"{recipe.run} is a file; choose a folder with --set run=FOLDER")
     written = (*CHECKPOINTS, "model.safetensors", "best.safetensors", "metrics.jsonl")
     present = [name for name in written if (recipe.run / name).exists()]
+    present += [path.name for path in _kept_models(recipe.run)]
     if present and not resume:
         raise FileExistsError(
             f"{recipe.run} holds a run ({', '.join(present)}); "
@@ -85,12 +89,14 @@ def _refuse_differences(trainer: Trainer) -> None:
         )
 
 
-def _open_folder(recipe: Recipe, trainer: Trainer) -> "_Metrics":
+def _open_folder(recipe: Recipe, trainer: Trainer, held: ExitStack) -> "_Metrics":
     """The run's folder, ready to be written to; a run that has just begun leaves its first checkpoint there."""
     run = recipe.run
     if trainer.processes.first:
         run.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(run)
+        held.enter_context(alone_in(run))
+        for folder in (run, run / "audio"):
+            remove_leftovers(folder)
         write_atomically(run / "recipe.json", json.dumps(recipe.to_dict(), indent=2).encode())
         if not any((run / name).exists() for name in CHECKPOINTS):
             save_checkpoint(run, trainer.state())
@@ -114,12 +120,41 @@ def _loop(trainer: Trainer, metrics: "_Metrics", stop: Callable[[], bool]) -> bo
         trainer.observer.stepped(progress.step, bits)
         last = progress.step == config.steps
         if progress.step % config.log_every == 0 or last:
-            metrics.log()
+            metrics.write(
+                **progress.take_averages(),
+                rate=rate_share(config, progress.step - 1),
+                samples_per_second=progress.step * config.batch_size * config.window / progress.seconds,
+            )
         if progress.step % config.evaluate_every == 0 or last:
-            metrics.evaluate()
+            _evaluate(trainer, metrics)
         if progress.step % config.checkpoint_every == 0 and not last:
             _save(trainer)
     return True
+
+
+def _evaluate(trainer: Trainer, metrics: "_Metrics") -> None:
+    bits = trainer.evaluate()
+    metrics.write(held_out_bits=bits)
+    if trainer.processes.first:
+        _keep_models(trainer, bits)
+        trainer.observer.evaluated(trainer.progress.step, bits, trainer.average, trainer.example())
+
+
+def _keep_models(trainer: Trainer, bits: float) -> None:
+    """The models of an evaluation that the recipe asks to keep. A resumed run writes the same ones again."""
+    progress, run = trainer.progress, trainer.recipe.run
+    if progress.step and bits < progress.best_bits:
+        progress.best_bits = bits
+        trainer.average.save_pretrained(run / "best.safetensors")
+    if progress.step and trainer.config.keep_models:
+        trainer.average.save_pretrained(run / f"model-{progress.step:08}.safetensors")
+        for old in _kept_models(run)[: -trainer.config.keep_models]:
+            old.unlink()
+
+
+def _kept_models(run: Path) -> list[Path]:
+    """Those of single evaluations, the oldest first."""
+    return sorted(run.glob(f"model-{'[0-9]' * 8}.safetensors"))
 
 
 class _Metrics:
@@ -129,57 +164,26 @@ class _Metrics:
         self.path, self.trainer = path, trainer
         if not trainer.processes.first:
             return
+        progress = trainer.progress
         path.touch()
         with open(path, "r+b") as file:
-            kept = file.read(trainer.progress.metrics_bytes).rfind(b"\n") + 1
+            kept = file.read(progress.metrics_bytes).rfind(b"\n") + 1
             file.truncate(kept)
-        if kept != trainer.progress.metrics_bytes:
-            trainer.observer.note(
-                f"{path} is not what the run wrote: lines before step {trainer.progress.step} are lost"
-            )
-        trainer.progress.metrics_bytes = kept
+        if kept != progress.metrics_bytes:
+            trainer.observer.note(f"{path} is not what the run wrote: lines before step {progress.step} are lost")
+        progress.metrics_bytes = kept
 
-    def log(self) -> None:
-        progress, config = self.trainer.progress, self.trainer.config
-        self._write(
-            step=progress.step,
-            train_bits=progress.bits_sum / progress.bits_count,
-            gradient_norm=progress.norm_sum / progress.bits_count,
-            rate=rate_share(config, progress.step - 1),
-            samples_per_second=progress.step * config.batch_size * config.window / progress.seconds,
-        )
-        progress.bits_sum, progress.norm_sum, progress.bits_count = 0.0, 0.0, 0
-
-    def evaluate(self) -> None:
-        trainer = self.trainer
-        bits = trainer.evaluate()
-        self._write(step=trainer.progress.step, held_out_bits=bits)
-        if trainer.processes.first:
-            self._keep(bits)
-            trainer.observer.evaluated(trainer.progress.step, bits, trainer.average, trainer.example())
-
-    def _keep(self, bits: float) -> None:
-        """The models of this evaluation that the recipe asks to keep. A resumed run writes the same ones again."""
-        trainer, step = self.trainer, self.trainer.progress.step
-        if step and bits < trainer.progress.best_bits:
-            trainer.progress.best_bits = bits
-            trainer.average.save_pretrained(trainer.recipe.run / "best.safetensors")
-        if step and trainer.config.keep_models:
-            trainer.average.save_pretrained(trainer.recipe.run / f"model-{step:08}.safetensors")
-            for old in sorted(trainer.recipe.run.glob(f"model-{'[0-9]' * 8}.safetensors"))[
-                : -trainer.config.keep_models
-            ]:
-                old.unlink()
-
-    def _write(self, **record: float) -> None:
+    def write(self, **values: float) -> None:
+        """One line: the step, the values and the seconds of training so far."""
+        progress = self.trainer.progress
         if not self.trainer.processes.first:
             return
-        record["seconds"] = round(self.trainer.progress.seconds, 3)
+        record = {"step": progress.step, **values, "seconds": round(progress.seconds, 3)}
         line = (json.dumps(record) + "\n").encode()
         try:
             with open(self.path, "ab") as file:
                 file.write(line)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
-        self.trainer.progress.metrics_bytes += len(line)
+        progress.metrics_bytes += len(line)
         self.trainer.observer.logged(record)

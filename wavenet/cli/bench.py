@@ -13,9 +13,9 @@ from wavenet.benchmark import SHAPES, Limit, Row, cases, cost_curves, measure
 from wavenet.cli.options import AsJson
 from wavenet.config import WaveNetConfig
 from wavenet.engines import IncrementalEngine, NativeEngine, WeightType
+from wavenet.machine import multiplies_bfloat16
 from wavenet.model import WaveNet
 from wavenet.train_benchmark import measure_training, reading_seconds, train_cases
-from wavenet.trainer import multiplies_bfloat16
 
 __all__ = ["bench"]
 
@@ -81,11 +81,15 @@ def _bench_training(config: WaveNetConfig, as_json: bool) -> None:
         case = row.case
         how = "compiled" if case.compiled else "checkpointed" if case.recompute else "eager"
         how = "alone" if case.network == "products" else how
+        network = case.network + ("" if case.keeps else "*")
         print(
-            f"{case.network:9}{case.precision:>10}{how:>14}{f'{case.batch} x {case.window:,}':>11}{row.rate:11,.0f}"
+            f"{network:9}{case.precision:>10}{how:>14}{f'{case.batch} x {case.window:,}':>11}{row.rate:11,.0f}"
             f"{row.rate / rows[0].rate:7.2f}{row.memory / 1e6:7,.0f} MB{row.share:8.0%}"
         )
-    print(f"reading 2 x 4,000 samples and their context: {1000 * reading:.2f} ms, {share:.2%} of a step")
+    print("* as torch leaves it: memory that is freed goes back to the system, and comes again filled with zeros")
+    print(
+        f"reading 2 x 4,000 samples and their context from cached files: {1000 * reading:.2f} ms, {share:.2%} of a step"
+    )
     if not multiplies_bfloat16(device):
         print("bfloat16 is left out: this processor has no units for it")
     print(f"{device.type}, {torch.get_num_threads()} threads; medians of rounds in turn, each case in its own process")

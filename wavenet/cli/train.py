@@ -16,8 +16,8 @@ from tqdm import tqdm
 from wavenet.audio import write_audio
 from wavenet.conditioning import Conditioning
 from wavenet.distributed import Processes, joined
-from wavenet.heap import keep_freed_memory
 from wavenet.listening import Listener
+from wavenet.machine import keep_freed_memory
 from wavenet.model import WaveNet
 from wavenet.observer import Observer, Silence
 from wavenet.recipe import Recipe, load_recipe
@@ -70,6 +70,8 @@ class _TrainingConsole:
         self.bar.close()
         if self.listener is not None:
             self.listener.close(wait=wait)
+        if self.tensorboard is not None:
+            self.tensorboard.close()
 
 
 def train(
