@@ -108,7 +108,7 @@ def train_cases(device: torch.device) -> list[TrainCase]:
 
 
 def measure_training(
-    config: WaveNetConfig, cases: Sequence[TrainCase], rounds: int = 3, steps: int = 1
+    config: WaveNetConfig, cases: Sequence[TrainCase], rounds: int = 9, steps: int = 1
 ) -> list[TrainRow]:
     """Rates of all cases, `steps` steps of each in each round, on the threads that torch has here."""
     threads, spawn = torch.get_num_threads(), multiprocessing.get_context("spawn")
