@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 
 
-def seen_by_gradient(dilations: Sequence[int], kernel: int = 2, first: int | None = None) -> Tensor:
+def seen_by_gradient(dilations: Sequence[int], kernel: int = 2, longer: int = 0) -> Tensor:
     """Which inputs reach the newest output of a causal stack: `(T,)`, true where the gradient is not zero.
 
-    All weights are one, so that no two paths cancel.
+    All weights are one, so that no two paths cancel. There are as many inputs as the formula says, and `longer` more.
     """
-    field = 1 + (kernel - 1) * sum(dilations)
+    field = 1 + (kernel - 1) * sum(dilations) + longer
     x = torch.zeros(1, 1, field, dtype=torch.float64, requires_grad=True)
     y = x
     for dilation in dilations:
@@ -35,7 +35,10 @@ def seen_by_gradient(dilations: Sequence[int], kernel: int = 2, first: int | Non
 
 
 def paths(dilations: Sequence[int], kernel: int = 2) -> Tensor:
-    """The number of ways from each input to the newest output, by multiplying out the taps' polynomials."""
+    """The number of ways from each input to the newest output, by multiplying out the taps' polynomials.
+
+    (`wavenet.receptive_field.count_paths` adds them up; this is a derivation of its own.)
+    """
     count = torch.ones(1, dtype=torch.float64)
     for dilation in dilations:
         taps = torch.zeros((kernel - 1) * dilation + 1, dtype=torch.float64)
@@ -91,7 +94,10 @@ def claim_doubling_dilations_widen_the_view_exponentially_at_linear_cost() -> st
         assert len(seen_by_gradient(doubling)) == 2**depth
         assert bool(seen_by_gradient(doubling).all()), "every input is seen"
         assert torch.equal(paths(doubling), torch.ones(2**depth, dtype=torch.float64)), "and by one path"
-        assert len(seen_by_gradient(plain)) == depth + 1
+        assert int(seen_by_gradient(doubling, longer=9).sum()) == 2**depth, "and no input farther back"
+        assert int(seen_by_gradient(plain, longer=9).sum()) == depth + 1
+        terms = [functional.conv1d(torch.ones(1, 1, 2**depth), torch.ones(1, 1, 2), dilation=d).max() for d in doubling]
+        assert terms == [2.0] * depth, "an output of any layer is a sum of two products"
         rows.append(f"{depth}: {2**depth} against {depth + 1}")
     return "inputs seen by layers of 2 taps, doubling against undilated: " + "; ".join(rows)
 
@@ -202,19 +208,29 @@ def claim_initialised_as_interpolation_it_has_none() -> str:
     torch.manual_seed(0)
     rough = functional.conv_transpose1d(torch.ones(1, 1, 9), torch.rand(1, 1, 8), stride=4)[0, 0, 4:-4]
     assert float(rough.std()) > 0.1
+    assert set(overlaps(7, 4)[6:-6].tolist()) == {1.0, 2.0}, "WaveNet's kernels overlap unevenly, and stay even"
     return f"a constant stays one (a random kernel's spread: {float(rough.std()):.2f}) and a line a line, step 1/4"
 
 
 def claim_wavenet_uses_dilation_in_the_stack_and_transposition_for_its_features() -> str:
     from wavenet import WaveNet, WaveNetConfig
     from wavenet.features import LogMelConfig
+    from wavenet.upsample import TransposedUpsampler
 
     model = WaveNet(WaveNetConfig(cycles=1, layers_per_cycle=6, features=LogMelConfig(hop=200)))
     dilations = [block.conv.dilation for block in model.blocks]
-    strides = [module.stride[0] for module in model.modules() if isinstance(module, torch.nn.ConvTranspose1d)]
+    transposed = [module for module in model.modules() if isinstance(module, torch.nn.ConvTranspose1d)]
+    strides, kernels = ([getattr(module, name)[0] for module in transposed] for name in ("stride", "kernel_size"))
     assert dilations == [1, 2, 4, 8, 16, 32]
     assert strides == [10, 20]
-    return f"dilations {dilations} at the sample rate; strides {strides} from frames to samples, 200 in all"
+    fresh, frames = TransposedUpsampler(1, strides), torch.arange(5.0)[None, None]
+    with torch.no_grad():
+        torch.testing.assert_close(fresh(torch.ones_like(frames)), torch.ones(1, 1, 801))
+        torch.testing.assert_close(fresh(frames)[0, 0], torch.arange(801) / 200, atol=1e-5, rtol=0)
+    return (
+        f"dilations {dilations} at the sample rate; strides {strides} and kernels {kernels} from frames to samples, "
+        "200 in all: fresh ones keep a constant, and a line a line"
+    )
 
 
 def dilated_context(image: Tensor, dilations: Sequence[int]) -> Tensor:
@@ -256,6 +272,9 @@ def claim_images_have_the_same_two_tools() -> str:
     spot[0, 0, 20, 20] = 1
     reached = torch.nonzero(dilated_context(spot, (1, 2, 4))[0, 0])
     assert (reached.max(dim=0).values - reached.min(dim=0).values + 1).tolist() == [15, 15]
+    assert len(reached) == 15 * 15, "without holes"
+    bilinear = functional.interpolate(coarse, scale_factor=8.0, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(fine, bilinear)
     scores = f"{tuple(coarse.shape[2:])} scores upsampled to {tuple(fine.shape[2:])}"
     return f"3x3 at 1, 2, 4 sees 15x15 at full resolution; {scores}"
 
@@ -320,6 +339,7 @@ def _cone(axis: "Axes", schedule: Sequence[int]) -> None:
     axis.set(
         title=f"dilations {list(schedule)}: {len(alive)} of {width} inputs seen", yticks=[], xlim=(width - 32, width)
     )
+    axis.set_xticks(list(range(width - 1, -1, -4)))
 
 
 if __name__ == "__main__":
