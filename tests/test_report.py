@@ -1,6 +1,8 @@
 """The report, as a browser shows it: sound plays, pictures are there, nothing is asked of a network."""
 
+import html
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from itertools import pairwise
@@ -96,6 +98,14 @@ Promise.all(images.map(async source => { const i = new Image(); i.src = source; 
 """
 
 
+HEIGHTS = """
+return [...document.querySelectorAll("svg text")].map(text => {
+    const scale = text.getScreenCTM();
+    return Math.hypot(scale.a, scale.b) * parseFloat(getComputedStyle(text).fontSize);
+});
+"""
+
+
 def test_players_play_and_pictures_render_without_a_word_on_the_console(browser, page: Path) -> None:
     show(browser, page, 1200)
     durations = browser.execute_async_script(PLAY)
@@ -136,6 +146,8 @@ def test_it_fits_a_phone_and_has_contrast(browser, page: Path, scheme: str) -> N
     for ink in ("ink", "quiet", "mark"):
         for ground in ("paper", "card"):
             assert contrast(colours[ink], colours[ground]) >= 4.5, f"{ink} on {ground}, WCAG 2 AA"
+    heights = browser.execute_script(HEIGHTS)
+    assert min(heights) >= 9, "words in pictures can be read"
     picture = browser.execute_script("return getComputedStyle(document.querySelector('svg text')).fill")
     assert [int(value) for value in re.findall(r"\d+", picture)[:3]] == rgb(colours["ink"])
 
@@ -158,6 +170,23 @@ def test_the_keyboard_reaches_all_and_headings_make_an_outline(browser, page: Pa
     assert browser.execute_script(unnamed) == 0
 
 
+def test_the_commands_on_the_page_give_its_figures(
+    wavenet, page: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = page.read_text("utf-8")
+    block = re.search(r'aria-label="Commands">(.*?)</pre>', text, re.DOTALL)
+    assert block is not None
+    commands = [shlex.split(html.unescape(line)) for line in block[1].strip().splitlines()]
+    assert [command[1] for command in commands[:-1]] == ["train", "evaluate", "generate", "inspect"]
+    monkeypatch.chdir(tmp_path)
+    made = [wavenet(*command[1:]) for command in commands[1:-1]]
+    assert [result.status for result in made] == [0, 0, 0], [result.err for result in made]
+    shown = re.search(r'<th scope="row">all</th><td>[\d.]+</td>\s*<td[^>]*>([\d.]+)</td>', text)
+    assert shown is not None
+    assert shown[1] in made[0].out
+    assert soundfile.info("out.wav").duration == 0.3
+
+
 def rgb(colour: str) -> list[int]:
     return [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
 
@@ -178,6 +207,8 @@ def test_the_page_stands_alone_and_says_what_it_is_about(page: Path, run: Path) 
     sources = re.findall(r'(?:src|href)="([^"]*)"', text)
     assert all(source.startswith(("data:", "#")) for source in sources)
     assert "sees 8 of the last 15 samples" in text, "the holes are named"
+    names = re.findall(r' id="([^"]*)"', text)
+    assert len(names) == len(set(names))
     recipe = re.search(r'aria-label="Recipe">(.*?)</pre>', text, re.DOTALL)
     assert recipe is not None
     settings = run.parent / "again.toml"
@@ -200,6 +231,11 @@ def test_a_vocoder_is_heard_beside_its_references(wavenet, dataset: Path, tmp_pa
     text = output.read_text("utf-8")
     assert [name in text for name in ("Copied by the model", "Griffin-Lim", "µ-law", "The original")] == [True] * 4
     assert text.count("<audio") == 4
+    row = r'</th><td>[\d.]+</td>\s*<td>([\d.]+)</td>\s*<td(?: class="best")?>([\d.]+)</td>\s*<td>([\d.]+)</td>'
+    bold = re.search(row, text)
+    assert bold is not None
+    assert float(bold[2]) < float(bold[1]), "a class of 256 is likelier than a level of 65,536"
+    assert ('class="best"' in bold[0]) == (float(bold[2]) < float(bold[3]))
     assert wavenet("report", model, "-o", output, "--force").status == 0, "without a dataset there is nothing to copy"
     assert "<audio" not in output.read_text("utf-8")
 
@@ -250,7 +286,7 @@ def test_several_datasets_and_voices_are_shown_as_they_were_trained_on(wavenet, 
     text = output.read_text("utf-8")
     rows = re.findall(r'<th scope="row">([a-z][^<]*)</th>', text)
     assert rows == ["data, b&amp;b", "more, b&amp;b", "all"]
-    assert text.count("<figcaption>The original, held out") == 2
+    assert text.count("<figcaption>The original<") == 2
     assert text.count("Checksum of ") == 2
     shutil.rmtree(other)
     made = wavenet("report", tmp_path / "run", "-o", output, "--force", "--seconds", 0.1)

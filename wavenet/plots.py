@@ -7,6 +7,7 @@ it suits a light and a dark page; `save` writes it to a file.
 import html
 import io
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,7 @@ def _figure(width: float, height: float, rows: int, heights: Sequence[float] | N
 
 def draw_sound(waveform: Tensor, sample_rate: int) -> "Figure":
     """Waveform `(T,)` above its spectrogram, seconds and kilohertz."""
-    figure, (above, below) = _figure(5.2, 2.6, 2, (1, 2))
+    figure, (above, below) = _figure(3.9, 2.4, 2, (1, 2))
     seconds = len(waveform) / sample_rate
     hop = -(-len(waveform) // (_COLUMNS // 2))
     pieces = torch.split(waveform, hop)
@@ -91,7 +92,7 @@ def draw_curves(records: Sequence[dict[str, float]], samples_per_step: int | Non
 
     Where it is not known how many they are, against steps.
     """
-    figure, (axes,) = _figure(5.6, 2.8, 1)
+    figure, (axes,) = _figure(3.9, 2.5, 1)
     scale = samples_per_step / 1e6 if samples_per_step else 1
     begun = 0.03 * max((one["step"] for one in records), default=0)  # the first fall would flatten all that follows
     for (key, name), colour, style in zip(_BITS.items(), (_FAINT, _BLUE), ("-", "-o"), strict=True):
@@ -182,12 +183,18 @@ def _before(value: float, place: float = 0) -> str:
 
 
 def to_svg(figure: "Figure", label: str) -> str:
-    """The figure as an `<svg>` element for a page, with a label for those who cannot see it."""
+    """The figure as an `<svg>` element for a page, with a label for those who cannot see it.
+
+    What is referred to within it has names of its own, so that a page can hold several.
+    """
     written = io.StringIO()
     _write(figure, written, "svg")
     markup = written.getvalue()
     markup = markup[markup.index("<svg") :].replace(_INK, "currentColor")
     markup = re.sub(r"<metadata>.*?</metadata>", "", markup, flags=re.DOTALL)
+    own = f"{zlib.crc32((label + markup).encode()):08x}-"
+    markup = re.sub(r'<g id="[^"]*"', "<g", markup)
+    markup = re.sub(r'( id="|"#|url\(#)', rf"\g<1>{own}", markup)
     return markup.replace("<svg ", f'<svg role="img" aria-label="{html.escape(label)}" ', 1)
 
 

@@ -19,12 +19,14 @@ __all__ = [
     "describe_reach",
     "layer_table",
     "measure_reach",
-    "measure_receptive_field",
+    "seen_lags",
     "visible_lags",
 ]
 
 WIDEST = 2**16
 """Samples up to which a receptive field is examined input by input."""
+_NAMED = 4
+"""Holes that are named one by one; the rest are counted."""
 
 
 def count_paths(dilations: Sequence[int], kernel_size: int) -> Iterator[Tensor]:
@@ -43,6 +45,17 @@ def count_paths(dilations: Sequence[int], kernel_size: int) -> Iterator[Tensor]:
             below[tap * dilation : tap * dilation + len(counts)] += counts
         counts = below.clamp(max=torch.finfo(torch.float64).max)
         yield counts
+
+
+def seen_lags(config: WaveNetConfig) -> Tensor | None:
+    """Which inputs within the receptive field reach the newest output, by counting paths: bool, lag 0 first.
+
+    `None` where the field is wider than `WIDEST`.
+    """
+    if config.receptive_field > WIDEST:
+        return None
+    *_, counts = count_paths(config.dilations, config.kernel_size)
+    return counts > 0
 
 
 def measure_reach(dilations: Sequence[int], kernel_size: int) -> Tensor:
@@ -91,11 +104,6 @@ def visible_lags(model: WaveNet, samples: int | None = None) -> Tensor:
     return reached.flip(0)[:samples]
 
 
-def measure_receptive_field(model: WaveNet) -> int:
-    """How many samples back the farthest input that reaches an output lies, counting the newest as 1."""
-    return int(visible_lags(model).nonzero().max()) + 1
-
-
 def layer_table(config: WaveNetConfig) -> list[dict[str, float]]:
     """For each layer its number, its dilation, and how far it sees, in `samples` and `ms`."""
     seen, layers = 1, []
@@ -127,7 +135,3 @@ def describe_reach(seen: Tensor, sample_rate: int) -> str:
     more = f" and {len(runs) - _NAMED} more stretches" if len(runs) > _NAMED else ""
     holes = f"never those {', '.join(named)}{more} before the newest"
     return f"sees {int(seen.sum()):,} of the last {len(seen):,} samples ({milliseconds:.1f} ms); {holes}"
-
-
-_NAMED = 4
-"""Holes that are named one by one; the rest are counted."""

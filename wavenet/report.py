@@ -11,34 +11,39 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
-from pydantic import Field, TypeAdapter
 from torch import Tensor
 
 from wavenet.audio import encode_audio, from_int16
 from wavenet.baselines import baselines
+from wavenet.config import WaveNetConfig
 from wavenet.dataset import PreparedClip, PreparedDataset, Source
 from wavenet.evaluation import CLASSES, Score, about, check_rate, evaluate, speaker_of, spread
 from wavenet.generation import generate
 from wavenet.model import WaveNet
 from wavenet.plots import draw_cone, draw_curves, draw_sound, to_svg
 from wavenet.quantize import decode_mu_law, encode_mu_law
-from wavenet.receptive_field import WIDEST, count_paths, describe_reach, layer_table
-from wavenet.recipe import Recipe, recipe_of_run
+from wavenet.receptive_field import describe_reach, layer_table, seen_lags
 from wavenet.sampling import SamplingOptions
+from wavenet.subject import Subject
 from wavenet.vocoder import copy_clips
 
-__all__ = ["ReportOptions", "Subject", "build_report"]
+__all__ = ["ReportOptions", "build_report"]
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 _PRIME_SECONDS = 1.0
 _SHORT_SECONDS = 1.5
 """Clips that are shorter are heard only where there are no others."""
 _MOST_VOICES = 8
+_SYSTEMS = {
+    "model": ("Copied by the model", "from the original's features alone"),
+    "griffin_lim": ("Griffin-Lim", "from the same features, without training"),
+    "mu_law": ("µ-law, 256 classes", "the original in 8 bits"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,33 +74,6 @@ class ReportOptions:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What the page is about: a model, and what is known of the run that made it."""
-
-    name: str
-    path: Path
-    model: WaveNet
-    recipe: Recipe | None
-    metrics: Sequence[dict[str, float]]
-
-    @property
-    def samples_per_step(self) -> int | None:
-        return self.recipe.train.batch_size * self.recipe.train.window if self.recipe else None
-
-    @classmethod
-    def open(cls, path: Path) -> "Subject":
-        """A run's folder, or a model file with its `NAME.metrics.jsonl` beside it if there is one."""
-        if not path.is_dir():
-            beside = path.with_suffix(".metrics.jsonl")
-            return cls(path.stem, path, WaveNet.from_pretrained(path), None, _read_metrics(beside))
-        file = path / "model.safetensors"
-        if not file.is_file():
-            raise ValueError(f"{path} holds no model.safetensors; expected a run's folder or a model file")
-        recipe = recipe_of_run(path)
-        return cls(path.name, file, WaveNet.from_pretrained(file), recipe, _read_metrics(path / "metrics.jsonl"))
-
-
-@dataclass(frozen=True)
 class Sound:
     """A recording with its picture, both ready for the page."""
 
@@ -116,69 +94,64 @@ class Clip:
     sounds: Sequence[Sound]
 
 
-def build_report(subject: Subject, held_out: Sequence[Source], options: ReportOptions, command: str) -> str:
-    """The page, as HTML. Without held-out clips it has only what the model makes out of silence.
+def build_report(subject: Subject, options: ReportOptions, command: str) -> str:
+    """The page, as HTML. Where the subject has no held-out clips it has only what the model makes out of silence.
 
-    `command` is what made it, for the reader. Raises `ValueError` where the datasets do not suit the model.
+    `command` is what made it, for the reader. Raises `ValueError` where the clips do not suit the model.
     """
-    model = subject.model
-    held_out = _known(model, held_out)
+    model, config = subject.model, subject.model.config
+    nameless = config.speaker_channels is not None and not config.speakers  # what its speakers are is not at hand
+    held_out = [] if nameless else _known(model, subject.held_out)
+    scored = _scored(held_out, options.scored_seconds)
+    trained_on = [clip for source in subject.trained_on for clip in source.clips]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    clips = [clip for source in held_out for clip in source.dataset.clips]
+    seen = seen_lags(config)
+    reach = (
+        f"reaches {config.receptive_field:,} samples back" if seen is None else describe_reach(seen, config.sample_rate)
+    )
     return environment.from_string(_TEMPLATE.read_text("utf-8")).render(
         subject=subject,
-        config=model.config,
+        config=config,
         options=options,
-        commands=_commands(subject, held_out, command),
+        commands=_commands(subject, held_out, scored, options, command),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        reach=_reach(model),
-        cone=_cone(model),
-        layers=layer_table(model.config),
+        reach=reach,
+        cone=None if seen is None else _cone(config, reach),
+        layers=layer_table(config),
         curves=_curves(subject),
         evaluations=[one for one in subject.metrics if "held_out_bits" in one],
-        datasets=[source.dataset for source in held_out],
-        clip_count=len(clips),
-        held_out_count=sum(len(source.clips) for source in held_out),
-        minutes=sum(clip.samples for clip in clips) / model.config.sample_rate / 60,
-        speakers=sorted({clip.speaker for clip in clips if clip.speaker}),
-        scores=_scores(model, held_out, options.scored_seconds),
+        trained_clips=len(trained_on),
+        trained_minutes=sum(clip.samples for clip in trained_on) / config.sample_rate / 60,
+        speakers=sorted({clip.speaker for clip in trained_on if clip.speaker}),
+        held_out=held_out,
+        scores=_scores(model, scored),
         clips=list(_listen(model, held_out, options)),
-        settings=subject.recipe.to_toml() if subject.recipe else json.dumps(model.config.to_dict(), indent=2),
+        settings=subject.recipe.to_toml() if subject.recipe else json.dumps(config.to_dict(), indent=2),
         versions=f"wavenet-toolkit {version('wavenet-toolkit')}, torch {torch.__version__}, Python {python_version()}",
     )
 
 
-def _commands(subject: Subject, held_out: Sequence[Source], command: str) -> list[str]:
-    """What makes the model, its figures, its sound and this page."""
-    model, commands = shlex.quote(str(subject.path)), []
+def _commands(
+    subject: Subject, held_out: Sequence[Source], scored: Sequence[Source], options: ReportOptions, command: str
+) -> list[str]:
+    """What makes the model, the page's figures, sound like the page's, its picture, and the page."""
+    config, model = subject.model.config, str(subject.path)
+    lines: list[list[str]] = []
     if subject.recipe:
-        commands.append("wavenet train recipe.toml")
-    paths = [shlex.quote(str(source.dataset.path)) for source in held_out]
-    commands += [f"wavenet evaluate {model} {path} --baselines" for path in paths]
-    if subject.model.log_mel is None:
-        commands.append(f"wavenet generate {model} -o out.wav --seconds 3")
-    else:
-        commands.append(f"wavenet generate {model} -o out.wav --features-from recording.wav")
-    return [*commands, f"wavenet inspect {model} --plot cone.svg", command]
-
-
-def _read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of a run's metrics; one that has no end yet is still being written."""
-    if not path.is_file():
-        return []
-    line = TypeAdapter(dict[str, Annotated[float, Field(ge=-1e9, le=1e15, allow_inf_nan=False)]])
-    records = []
-    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-        try:
-            records.append(line.validate_json(text))
-            if not records[-1].keys() >= {"step", "seconds"}:
-                raise ValueError("step or seconds missing")
-        except ValueError as error:
-            raise ValueError(
-                f"{path}, line {number}, is none of a run's metrics; expected JSON of names and numbers, step and "
-                "seconds among them"
-            ) from error
-    return records
+        lines.append(["wavenet", "train", "recipe.toml"])
+    for source, part in zip(held_out, scored, strict=False):
+        dataset, voices = source.dataset, sorted({clip.speaker or "" for clip in source.clips})
+        line = ["wavenet", "evaluate", model, str(dataset.path), "--split", dataset.held_out_split]
+        if len(source.clips) < len(dataset.split(dataset.held_out_split)):
+            line += [word for voice in voices for word in ("--voice", voice)]
+        lines.append([*line, "--limit", str(len(part.clips)), "--baselines"])
+    speaker = ["--speaker", config.speakers[0]] if config.speakers else []
+    chosen = ["--temperature", f"{options.temperature:g}", "--seed", str(options.seed)]
+    length = ["--features-from", "recording.wav"] if config.features else ["--seconds", f"{options.seconds:g}"]
+    if config.speaker_channels is None or config.speakers:
+        lines.append(["wavenet", "generate", model, "-o", "out.wav", *speaker, *length, *chosen])
+    lines.append(["wavenet", "inspect", model])
+    return [*(shlex.join(line) for line in lines), command]
 
 
 def _known(model: WaveNet, held_out: Sequence[Source]) -> Sequence[Source]:
@@ -193,20 +166,9 @@ def _known(model: WaveNet, held_out: Sequence[Source]) -> Sequence[Source]:
     return known
 
 
-def _reach(model: WaveNet) -> str:
-    config = model.config
-    if config.receptive_field > WIDEST:
-        return f"reaches {config.receptive_field:,} samples back"
-    *_, counts = count_paths(config.dilations, config.kernel_size)
-    return describe_reach(counts > 0, config.sample_rate)
-
-
-def _cone(model: WaveNet) -> Markup | None:
-    config = model.config
-    if config.receptive_field > WIDEST:
-        return None
+def _cone(config: WaveNetConfig, reach: str) -> Markup:
     figure = draw_cone(config.dilations, config.kernel_size, config.sample_rate)
-    return Markup(to_svg(figure, f"The receptive field, layer by layer: it {_reach(model)}"))
+    return Markup(to_svg(figure, f"The receptive field, layer by layer: it {reach}"))
 
 
 def _curves(subject: Subject) -> Markup | None:
@@ -217,18 +179,23 @@ def _curves(subject: Subject) -> Markup | None:
     return Markup(to_svg(draw_curves(subject.metrics, subject.samples_per_step), label))
 
 
-def _scores(model: WaveNet, held_out: Sequence[Source], seconds: float) -> list[dict[str, Any]]:
-    """Bits per sample for each speaker of each dataset, and for all together last, beside what to beat."""
-    if not seconds or not held_out:
+def _scored(held_out: Sequence[Source], seconds: float) -> list[Source]:
+    """About `seconds` of the held-out clips, each dataset giving its part; none for 0."""
+    if not seconds:
         return []
+    parts = [round(seconds / len(held_out) * source.dataset.sample_rate) for source in held_out]
+    return [replace(s, clips=about(s.clips, samples)) for s, samples in zip(held_out, parts, strict=True)]
+
+
+def _scores(model: WaveNet, scored: Sequence[Source]) -> list[dict[str, Any]]:
+    """Bits per sample for each speaker of each dataset, and for all together last, beside what to beat."""
     rows: list[dict[str, Any]] = []
     every: list[Score] = []
-    for source in held_out:
+    for source in scored:
         dataset = source.dataset
-        clips = about(source.clips, round(seconds / len(held_out) * dataset.sample_rate))
-        scores, references = evaluate(model, dataset, clips), baselines(dataset, clips, CLASSES)
+        scores, references = evaluate(model, dataset, source.clips), baselines(dataset, source.clips, CLASSES)
         for name in sorted(scores, key=str):
-            told = [dataset.path.name] * (len(held_out) > 1) + ([name] if name else [])
+            told = [dataset.path.name] * (len(scored) > 1) + ([name] if name else [])
             rows.append({"speaker": ", ".join(told) or "-", **vars(scores[name]), **vars(references[name])})
         every += scores.values()
     if len(rows) > 1:
@@ -240,35 +207,30 @@ def _scores(model: WaveNet, held_out: Sequence[Source], seconds: float) -> list[
 
 
 def _listen(model: WaveNet, held_out: Sequence[Source], options: ReportOptions) -> Iterator[Clip]:
+    seed = options.seed
     for source in held_out:
         longer = [clip for clip in source.clips if clip.samples > _SHORT_SECONDS * model.config.sample_rate]
         chosen = spread(longer or source.clips, options.clips) if options.clips else ()
         if model.log_mel is not None:
-            yield from _copies(model, source.dataset, chosen, options)
-            continue
-        for index, clip in enumerate(chosen):
-            yield _continued(model, source.dataset, clip, options, options.seed + index)
+            yield from _copies(model, source.dataset, chosen, options, seed)
+        else:
+            for index, clip in enumerate(chosen):
+                yield _continued(model, source.dataset, clip, options, seed + index)
+        seed += len(chosen)
     if model.log_mel is None:
         yield _babble(model, options)
 
 
 def _copies(
-    model: WaveNet, dataset: PreparedDataset, clips: Sequence[PreparedClip], options: ReportOptions
+    model: WaveNet, dataset: PreparedDataset, clips: Sequence[PreparedClip], options: ReportOptions, seed: int
 ) -> Iterator[Clip]:
     rate = dataset.sample_rate
     sampling = SamplingOptions(temperature=options.temperature)
-    for copies in copy_clips(model, dataset, clips, sampling, seed=options.seed):
-        sounds = [_sound("The original, held out", "", copies.original, rate)]
+    for copies in copy_clips(model, dataset, clips, sampling, seed=seed):
+        sounds = [_sound("The original", "", copies.original, rate)]
         for system, (title, note) in _SYSTEMS.items():
             sounds.append(_sound(title, note, copies.audio[system], rate))
         yield Clip(copies.clip.name, copies.clip.speaker, copies.clip.text, sounds)
-
-
-_SYSTEMS = {
-    "model": ("Copied by the model", "from the original's features alone"),
-    "griffin_lim": ("Griffin-Lim", "from the same features, without training"),
-    "mu_law": ("µ-law, 256 classes", "the original in 8 bits"),
-}
 
 
 def _continued(model: WaveNet, dataset: PreparedDataset, clip: PreparedClip, options: ReportOptions, seed: int) -> Clip:
@@ -287,7 +249,7 @@ def _continued(model: WaveNet, dataset: PreparedDataset, clip: PreparedClip, opt
     told = f", told that {speaker} speaks" if speaker else ""
     note = f"after {len(beginning) / rate:.1f} s of the original{told}"
     sounds = [
-        _sound("The original, held out", "", original, rate),
+        _sound("The original", "", original, rate),
         _sound("µ-law, 256 classes", "the original in 8 bits", decode_mu_law(encode_mu_law(original)), rate),
         _sound("Continued by the model", note, continued, rate),
     ]
@@ -295,7 +257,7 @@ def _continued(model: WaveNet, dataset: PreparedDataset, clip: PreparedClip, opt
 
 
 def _babble(model: WaveNet, options: ReportOptions) -> Clip:
-    """What the model says of its own, in each of its voices."""
+    """What the model says of its own, in each of its voices up to `_MOST_VOICES`."""
     rate, voices = model.config.sample_rate, model.config.speakers[:_MOST_VOICES]
     if model.config.speaker_channels and not voices:
         return Clip("Out of silence", None, "Its speakers are vectors from outside, of which none is at hand.", [])
@@ -307,9 +269,11 @@ def _babble(model: WaveNet, options: ReportOptions) -> Clip:
         seed=options.seed,
         temperature=options.temperature,
     ).cpu()
+    unheard = len(model.config.speakers) - len(voices)
+    told = f" The first {len(voices)} of its {len(voices) + unheard} voices." if unheard else ""
     titles = [f"As {voice}" for voice in voices] or ["Generated"]
     sounds = [_sound(title, "from silence", row, rate) for title, row in zip(titles, audio, strict=True)]
-    return Clip("Out of silence", None, "Nothing tells the model what to say.", sounds)
+    return Clip("Out of silence", None, f"Nothing tells the model what to say.{told}", sounds)
 
 
 def _sound(title: str, note: str, waveform: Tensor, rate: int) -> Sound:

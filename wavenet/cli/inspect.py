@@ -13,10 +13,13 @@ from wavenet.cli.options import AsJson, Force, check_output
 from wavenet.config import WaveNetConfig
 from wavenet.model import WaveNet
 from wavenet.plots import draw_cone, save
-from wavenet.receptive_field import WIDEST, count_paths, describe_reach, layer_table, measure_reach
+from wavenet.receptive_field import describe_reach, layer_table, measure_reach, seen_lags
 from wavenet.recipe import load_recipe
 
 __all__ = ["inspect"]
+
+_MOST_WORK = 2**24
+"""Samples, taps and layers multiplied, up to which a picture takes seconds."""
 
 
 def inspect(
@@ -45,7 +48,7 @@ def inspect(
     if network.conditioner is not None and config.features is not None:
         summary["look_ahead_frames"] = network.conditioner.look_ahead
         summary["look_ahead_ms"] = network.look_ahead / config.sample_rate * 1000
-    seen = _seen(config)
+    seen = seen_lags(config)
     if seen is not None:
         summary["unseen_samples"] = int((~seen).sum())
     if plot is not None:
@@ -80,14 +83,6 @@ def inspect(
     print(f"{summary['parameters']:,} parameters, {network.multiply_adds:,} multiply-adds per sample")
 
 
-def _seen(config: WaveNetConfig) -> Tensor | None:
-    """Which of the inputs in the receptive field reach the output, lag 0 first; `None` where they are too many."""
-    if config.receptive_field > WIDEST:
-        return None
-    *_, counts = count_paths(config.dilations, config.kernel_size)
-    return counts > 0
-
-
 def _plot(config: WaveNetConfig, seen: Tensor | None, path: Path, force: bool) -> None:
     check_output(path, force)
     work = config.receptive_field * config.kernel_size * len(config.dilations)
@@ -98,11 +93,7 @@ def _plot(config: WaveNetConfig, seen: Tensor | None, path: Path, force: bool) -
         )
     measured = measure_reach(config.dilations, config.kernel_size)
     save(draw_cone(config.dilations, config.kernel_size, config.sample_rate), path)
-    agree = "by gradient as by counting paths"
+    agree = "by counting paths and by gradient of a small network of this schedule"
     if not torch.equal(measured, seen):  # a gradient over hundreds of layers is too small for a number
-        agree = f"by counting paths; {int(measured.sum()):,} by gradient, as far as that does not vanish"
+        agree = f"by counting paths; {int(measured.sum()):,} by gradient of a small network, where it does not vanish"
     print(f"wrote {path}: {int(seen.sum()):,} inputs reach the output, {agree}", file=sys.stderr)
-
-
-_MOST_WORK = 2**24
-"""Samples, taps and layers multiplied, up to which a picture takes seconds."""

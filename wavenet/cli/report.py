@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +9,8 @@ import typer
 
 from wavenet.atomic import write_atomically
 from wavenet.cli.options import Force, check_output
-from wavenet.dataset import PreparedDataset, Source
-from wavenet.report import ReportOptions, Subject, build_report
-from wavenet.splits import held_out_sources
+from wavenet.report import ReportOptions, build_report
+from wavenet.subject import Subject
 
 __all__ = ["report"]
 
@@ -38,23 +36,14 @@ def report(
     )
     check_output(output, force)
     subject = Subject.open(path)
-    page = build_report(subject, _held_out(subject, dataset), options, shlex.join(["wavenet", *sys.argv[1:]]))
-    write_atomically(output, page.encode())
-    print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
-
-
-def _held_out(subject: Subject, dataset: Path | None) -> Sequence[Source]:
-    """The held-out clips of the dataset that was named, or else of the run's own, where they are."""
     if dataset is not None:
-        prepared = PreparedDataset(dataset)
-        return [Source(prepared, prepared.split(prepared.held_out_split))]
-    if subject.recipe is None:
-        return []
-    missing = [str(share.path) for share in subject.recipe.datasets if not share.path.exists()]
-    if missing:
+        subject = subject.scored_on(dataset)
+    elif subject.missing:
         print(
-            f"note: {', '.join(missing)} not there, so no held-out audio is shown; --dataset names another",
+            f"note: {', '.join(map(str, subject.missing))} not there, so no held-out audio is shown; --dataset names "
+            "another",
             file=sys.stderr,
         )
-        return []
-    return held_out_sources(subject.recipe, [PreparedDataset(share.path) for share in subject.recipe.datasets])
+    page = build_report(subject, options, shlex.join(["wavenet", *sys.argv[1:]]))
+    write_atomically(output, page.encode())
+    print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
