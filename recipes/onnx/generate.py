@@ -23,7 +23,14 @@ settings = SessionOptions()
 settings.intra_op_num_threads = 1  # a step is too small to share
 networks = {name: InferenceSession(options.folder / f"{name}.onnx", settings) for name in about["networks"]}
 rate, distribution, features = about["sample_rate"], about["distribution"], about["features"]
-speaker = about["speakers"].index(options.speaker) if about["speakers"] else 0
+speakers = about["speakers"]
+if speakers and options.speaker not in speakers:
+    parser.error(f"--speaker is {options.speaker}; expected one of {', '.join(speakers)}")
+if bool(features) != bool(options.features):
+    parser.error("--features goes with a model that has features, and this one has " + ("them" if features else "none"))
+if not speakers and any(tensor["name"] == "speaker" for tensor in about["networks"]["step"]["inputs"]):
+    parser.error("its speakers are vectors, of which this program knows none")
+speaker = speakers.index(options.speaker) if speakers else 0
 
 
 def run(name, known):

@@ -44,7 +44,6 @@ def alterations(waveform: Tensor, rate: int) -> dict[str, Tensor]:
 
 def surprise(model: WaveNet, waveform: Tensor) -> tuple[Tensor, Tensor]:
     """Bits of each sample of a clip `(T,)` given those before it: the model's, and linear prediction's."""
-    assert isinstance(model.distribution, Categorical)
     symbols = model.encode(waveform[None])
     bits = -score_symbols(model, symbols, chunk=4000).log_probs[0] / math.log(2)
     return bits, linear_prediction_bits(symbols[0], model.distribution.classes)
@@ -123,6 +122,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Tensor]:
     if len(options.files) not in (0, 2):
         parser.error(f"{len(options.files)} recordings given; expected two, or none for the held-out clips")
     model = WaveNet.from_pretrained(options.model)
+    if not isinstance(model.distribution, Categorical) or model.conditioner is not None:
+        told = " that is told of speakers or features" if model.conditioner is not None else ""
+        parser.error(
+            f"{options.model} is a model of kind {model.distribution.kind}{told}; expected a categorical one that is "
+            "told nothing, such as prompts.safetensors"
+        )
     if options.picture is not None:
         draw(model, load(SAMPLES / "speech" / "en" / "demo-thanks.flac", model.config.sample_rate), options.picture)
     if options.files:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from wavenet.cli.options import Force, ModelFile
-from wavenet.export import export_onnx, largest_differences
+from wavenet.export import CLOSE, export_onnx, largest_differences
 from wavenet.model import WaveNet
 
 __all__ = ["export"]
@@ -30,5 +30,8 @@ def export(
     except ImportError:
         print("not checked: onnxruntime is not installed (pip install 'wavenet-toolkit[onnx]')")
         return
+    far = [f"{name} by {difference:.2g}" for name, difference in differences.items() if not difference < CLOSE]
+    if far:
+        raise ValueError(f"{output} differs from torch, run in onnxruntime on noise ({', '.join(far)}); do not use it")
     found = ", ".join(f"{name} {difference:.1e}" for name, difference in differences.items())
     print(f"largest differences from torch, run in onnxruntime on noise: {found}")

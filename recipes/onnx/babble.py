@@ -1,0 +1,28 @@
+"""The least program: a model of classes that is told nothing, run with ONNX Runtime and NumPy alone."""
+
+import json
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+from onnxruntime import InferenceSession
+
+folder, output, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+about = json.loads((folder / "model.json").read_text())
+outputs = [tensor["name"] for tensor in about["networks"]["step"]["outputs"]]
+rate, classes, symbol = about["sample_rate"], about["distribution"]["classes"], about["silence"]
+step = InferenceSession(folder / "step.onnx")
+queues, symbols = dict(np.load(folder / "initial.npz")), []
+for uniform in np.random.default_rng(0).random(round(seconds * rate), dtype=np.float32):
+    found = dict(zip(outputs, step.run(outputs, {"symbols": np.array([symbol]), **queues}), strict=True))
+    logits = np.float64(found.pop("parameters")[0])
+    ends = np.exp(logits - logits.max()).cumsum()
+    symbol = ends.searchsorted(ends[-1] * uniform, side="right")
+    queues = {name.removeprefix("new_"): queue for name, queue in found.items()}
+    symbols.append(symbol)
+companded = np.array(symbols) / (classes - 1) * 2 - 1
+audio = np.sign(companded) * np.expm1(np.abs(companded) * np.log(classes)) / (classes - 1)
+with wave.open(output, "wb") as file:
+    file.setparams((1, 2, rate, len(audio), "NONE", ""))
+    file.writeframes(np.clip(np.round(audio * 32768), -32768, 32767).astype("<i2").tobytes())
