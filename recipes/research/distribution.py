@@ -152,8 +152,8 @@ def train_and_score(name: str, data: Path, training: TrainConfig, predicted: boo
     trainer = Trainer(Recipe(dataset=data, run=data / "run", model=model, train=training), Silence())
     for _ in range(training.steps):
         trainer.step()
-    [(dataset, clips)] = trainer.held_out
-    score = Score.pooled(evaluate(trainer.average, dataset, clips).values())
+    [source] = trainer.held_out
+    score = Score.pooled(evaluate(trainer.average, source.dataset, source.clips).values())
     check_model_file(trainer.average.eval(), data / f"{name}.safetensors")
     return Result(name, score.mu_law_bits, score.bits, trainer.model.multiply_adds, trainer.progress.seconds)
 
