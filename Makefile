@@ -48,7 +48,9 @@ sanitize: $(READY)
 
 # The API reference, from the docstrings, to build/docs.
 docs: $(READY)
-	$(BIN)/pdoc --output-directory build/docs --template-directory docs --docformat markdown wavenet
+	$(BIN)/pdoc --output-directory build/docs --template-directory docs --docformat markdown \
+		wavenet $(subst /,.,$(basename $(wildcard wavenet/[a-z]*.py wavenet/engines/[a-z]*.py))) wavenet.engines wavenet.engines.native
+	grep -q TrainConfig build/docs/wavenet/recipe.html
 
 bench: $(READY)
 	$(BIN)/wavenet bench

@@ -236,7 +236,7 @@ def test_recomputed_activations_give_the_same_run_to_the_bit(recipe_file: Path, 
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(recipe_file: Path) -> None:
-    with pytest.raises(ValueError, match="batch_size is 4; expected a multiple of 3 processes"):
+    with pytest.raises(ValueError, match="batch_size is 4; expected a multiple of 3, 3 processes times"):
         Trainer(load_recipe(recipe_file), Silence(), Processes(0, 3))
 
 

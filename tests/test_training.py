@@ -290,7 +290,14 @@ def test_a_run_starts_from_a_model_file_and_names_what_does_not_fit(
     )
     watcher = Watcher()
     train(wider, watcher)
-    assert any("not in it, and fresh: " in note and "head" in note for note in watcher.notes)
+    assert any("of another shape there, and fresh: head.bias, head.weight, output.weight" in n for n in watcher.notes)
+
+    shallower = replace(second, model=replace(second.model, dilations=second.model.dilations[:-1]), run=tmp_path / "d")
+    watcher = Watcher()
+    train(shallower, watcher)
+    last = len(second.model.dilations) - 1
+    assert any(f"; in it, and left out: blocks.{last - 1}.residual.weight, blocks.{last}.conv" in n for n in watcher.notes)
+    assert any(note.startswith("it was trained with model.dilations (") for note in watcher.notes)
 
 
 def test_a_new_model_takes_over_the_speakers_it_shares(recipe: Callable[..., Recipe], tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such model file")
     if not path.is_file():
-        raise ValueError(f"{path} is a folder or device; expected a model file (.safetensors)")
+        inside = path / "model.safetensors"
+        hint = f", such as {inside}" if inside.is_file() else " (.safetensors)"
+        raise ValueError(f"{path} is a folder or device; expected a model file{hint}")
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}

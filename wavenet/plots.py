@@ -100,7 +100,7 @@ def draw_curves(records: Sequence[dict[str, float]], samples_per_step: int | Non
         if points:
             axes.plot(*zip(*points, strict=True), style, color=colour, label=name, linewidth=1.6, markersize=4)
     settled = [value for one in records for key, value in one.items() if key in _BITS and one["step"] > begun]
-    if settled:
+    if len(settled) > 8:
         margin = 0.05 * (max(settled) - min(settled)) + 0.01
         axes.set_ylim(min(settled) - margin, max(settled) + margin)
     axes.set(xlabel="million samples trained on" if samples_per_step else "steps", ylabel="bits per sample")

@@ -66,7 +66,7 @@ class TrainConfig:
     audio: bool = False
     audio_seconds: float = 1.0
 
-    BYSTANDERS: ClassVar = ("audio", "audio_seconds", "checkpoint_every", "keep_models", "tensorboard")
+    BYSTANDERS: ClassVar = ("audio", "audio_seconds", "checkpoint_every", "keep_models", "log_every", "tensorboard")
     """What may change when a run is resumed: it changes nothing about the model."""
 
     def __post_init__(self) -> None:
@@ -198,7 +198,8 @@ def refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
     if changed:
         raise ValueError(
             f"the recipe has changed since the run began ({'; '.join(changed)}); "
-            "restore it, or begin another run with --set run=FOLDER"
+            "restore it, or begin another run with --set run=FOLDER, from this one's model if need be (--set "
+            "train.init_from=FILE)"
         )
 
 
@@ -258,8 +259,11 @@ def _explain(error: ErrorDetails) -> str:
     if error["type"] == "unexpected_keyword_argument":
         if key in known:
             return f"key {key} does not go with the kind that is chosen"
-        close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+        section = [name for name in known if name.startswith(key.rpartition(".")[0])] or known
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(section)}"
+        if table and key.rpartition(".")[2] in ("run", "dataset"):
+            hint = "run stands above the first [[dataset]], in whose place no other dataset is named"
         return f"unknown key {key}; {hint}"
     if error["type"] in ("missing", "missing_argument"):
         return f"key {key} is missing"

@@ -124,6 +124,7 @@ def build_report(subject: Subject, options: ReportOptions, command: str) -> str:
         trained_minutes=sum(clip.samples for clip in trained_on) / config.sample_rate / 60,
         speakers=sorted({clip.speaker for clip in trained_on if clip.speaker}),
         held_out=held_out,
+        scored=scored,
         scores=_scores(model, scored),
         clips=list(_listen(model, held_out, options)),
         settings=subject.recipe.to_toml() if subject.recipe else json.dumps(config.to_dict(), indent=2),
@@ -138,7 +139,8 @@ def _commands(
     config, model = subject.model.config, str(subject.path)
     lines: list[list[str]] = []
     if subject.recipe:
-        lines.append(["wavenet", "train", "recipe.toml"])
+        run = subject.path.parent
+        lines.append(["wavenet", "train", str(run / "recipe.toml"), "--set", f"run={run}-again"])
     for source, part in zip(held_out, scored, strict=False):
         dataset, voices = source.dataset, sorted({clip.speaker or "" for clip in source.clips})
         line = ["wavenet", "evaluate", model, str(dataset.path), "--split", dataset.held_out_split]

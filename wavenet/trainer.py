@@ -81,8 +81,8 @@ class Trainer:
         share, left = divmod(self.config.batch_size, processes.count * self.config.accumulate)
         if left:
             raise ValueError(
-                f"train.batch_size is {self.config.batch_size}; expected a multiple of {processes.count} processes "
-                f"times train.accumulate, {self.config.accumulate}"
+                f"train.batch_size is {self.config.batch_size}; expected a multiple of "
+                f"{processes.count * self.config.accumulate}, {processes.count} processes times train.accumulate"
             )
         begin = processes.rank * share * self.config.accumulate
         self.parts = [slice(begin + turn * share, begin + (turn + 1) * share) for turn in range(self.config.accumulate)]
@@ -248,10 +248,11 @@ class Trainer:
         own, theirs = self.model.state_dict(), other.state_dict()
         fitting = {name: tensor for name, tensor in theirs.items() if name in own and tensor.shape == own[name].shape}
         fresh = own.keys() - fitting.keys()
+        unused = theirs.keys() - fitting.keys()
         names, known = self.model.config.speakers, other.config.speakers
         if names != known and _SPEAKERS in own and _SPEAKERS in theirs:
             fresh |= {f"speaker {name}" for name in names if name not in known}
-            fresh -= {_SPEAKERS}
+            fresh, unused = fresh - {_SPEAKERS}, unused - {_SPEAKERS}
             fitting[_SPEAKERS] = own[_SPEAKERS].clone()
             for name in set(names) & set(known):
                 fitting[_SPEAKERS][names.index(name)] = theirs[_SPEAKERS][known.index(name)]
@@ -259,10 +260,22 @@ class Trainer:
             raise ValueError(f"train.init_from is {path}, of which no weight fits this model; expected a similar one")
         self.model.load_state_dict({**own, **fitting})
         self.average.load_state_dict({**own, **fitting})
-        self.observer.note(
-            f"started from {path}" + (f"; not in it, and fresh: {', '.join(sorted(fresh))}" if fresh else "")
-        )
-        for name in ("sample_rate", "features", "prediction", "pre_emphasis"):
+        named = {
+            "of another shape there, and fresh": fresh & unused,
+            "not in it, and fresh": fresh - unused,
+            "in it, and left out": unused - fresh,
+        }
+        told = [f"; {what}: {', '.join(sorted(names))}" for what, names in named.items() if names]
+        self.observer.note(f"started from {path}{''.join(told)}")
+        for name in (
+            "sample_rate",
+            "kernel_size",
+            "dilations",
+            "distribution",
+            "features",
+            "prediction",
+            "pre_emphasis",
+        ):
             before, now = getattr(other.config, name), getattr(self.model.config, name)
             if before != now:
                 self.observer.note(f"it was trained with model.{name} {before}; here it is {now}")

@@ -29,9 +29,9 @@ def train(
 ) -> bool:
     """Train to the recipe's last step; `False` if `stop()` said to stop before. Either way a checkpoint is there.
 
-    Writes into `recipe.run`: `recipe.json`, `metrics.jsonl`, `checkpoint.pt`, and the averaged model: the newest as
-    `model.safetensors`, that of the best evaluation as `best.safetensors`, and with `keep_models` those of the last
-    evaluations as `model-STEP.safetensors`.
+    Writes into `recipe.run`: `recipe.json` (`recipe.toml` trains again), `metrics.jsonl`, `checkpoint.pt`, and the
+    averaged model: the newest as `model.safetensors`, that of the best evaluation as `best.safetensors`, and with
+    `keep_models` those of the last evaluations as `model-STEP.safetensors`.
     Of several processes, which all call this, the first writes; none of them begins where one cannot.
     Raises `FileExistsError` where a run is there and `resume` is off; `FloatingPointError` when training diverges.
     """
@@ -98,6 +98,7 @@ def _open_folder(recipe: Recipe, trainer: Trainer, held: ExitStack) -> "_Metrics
         for folder in (run, run / "audio"):
             remove_leftovers(folder)
         write_atomically(run / "recipe.json", json.dumps(recipe.to_dict(), indent=2).encode())
+        write_atomically(run / "recipe.toml", recipe.to_toml().encode())
         if not any((run / name).exists() for name in CHECKPOINTS):
             save_checkpoint(run, trainer.state())
     return _Metrics(run / "metrics.jsonl", trainer)
