@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("recipes/*/README.md")), *sorted(ROOT.glob("samples/**/README.md"))]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("recipes/**/README.md")), *sorted(ROOT.glob("samples/**/README.md"))]
 
 SHORT = {
     "train": (

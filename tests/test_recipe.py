@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from wavenet import Categorical
-from wavenet.recipe import load_recipe
+from wavenet.recipe import _BYSTANDERS, Recipe, _keys, load_recipe
 
 RECIPE = """
 dataset = "data"
@@ -91,3 +91,12 @@ def test_missing_keys_and_broken_files_are_named(tmp_path: Path) -> None:
         load_recipe(tmp_path)
     with pytest.raises(FileNotFoundError, match="no such recipe"):
         load_recipe(tmp_path / "none.toml")
+
+
+def test_the_page_of_recipes_has_every_key() -> None:
+    page = (Path(__file__).parent.parent / "recipes" / "README.md").read_text("utf-8")
+    for key in _keys(Recipe):
+        section, _, name = key.rpartition(".")
+        assert f"`{key}`" in page or (f"`{section}" in page and f"`{name}`" in page), key
+    for name in _BYSTANDERS:
+        assert f"`train.{name}` *" in page

@@ -18,6 +18,8 @@ from wavenet.distributions import Categorical, GaussianMixture, LogisticMixture
 __all__ = ["Recipe", "TrainConfig", "load_recipe", "recipe_of_run", "refuse_changes"]
 
 _STRICT: Mapping[str, Any] = {"extra": "forbid", "strict": True}
+_BYSTANDERS = ("audio", "audio_seconds", "checkpoint_every", "keep_models", "log_every", "tensorboard")
+"""Keys that may change when a run is resumed: they change nothing about the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +67,6 @@ class TrainConfig:
     tensorboard: bool = False
     audio: bool = False
     audio_seconds: float = 1.0
-
-    BYSTANDERS: ClassVar = ("audio", "audio_seconds", "checkpoint_every", "keep_models", "log_every", "tensorboard")
-    """What may change when a run is resumed: it changes nothing about the model."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulate", "window", "log_every", "evaluate_every", "checkpoint_every"):
@@ -191,7 +190,7 @@ def refuse_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
         changed += [
             f"{section}.{key} was {was.get(key)!r}, is {is_now.get(key)!r}"
             for key in sorted(was.keys() | is_now.keys())
-            if was.get(key) != is_now.get(key) and key not in TrainConfig.BYSTANDERS
+            if was.get(key) != is_now.get(key) and key not in _BYSTANDERS
         ]
     if _weights(before) != _weights(now):
         changed.append(f"the datasets' weights were {_weights(before)}, are {_weights(now)}")

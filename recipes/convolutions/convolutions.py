@@ -59,11 +59,20 @@ def claim_a_dilated_kernel_is_the_plain_kernel_with_zeros_between_its_taps() -> 
     return f"3 taps, step 4: as 9 taps of which {int((comb == 0).sum())} are zero, the outputs are equal to the bit"
 
 
+def claim_four_inputs_tell_them_apart() -> str:
+    x, kernel = torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]), torch.ones(1, 1, 2)
+    dilated = functional.conv1d(functional.pad(x, (2, 0)), kernel, dilation=2)[0, 0].int().tolist()
+    transposed = functional.conv_transpose1d(x, kernel, stride=2)[0, 0].int().tolist()
+    assert functional.conv1d(x, kernel, dilation=2).shape[2] == 4 - (2 - 1) * 2
+    assert len(transposed) == (4 - 1) * 2 + 2
+    return f"{', '.join(map(str, dilated))} | {', '.join(map(str, transposed))}"
+
+
 def claim_a_dilated_convolution_keeps_the_resolution_and_the_weights() -> str:
     x, kernel = torch.randn(1, 1, 100), torch.randn(1, 1, 3)
     lengths = [functional.conv1d(x, kernel, dilation=d, padding=d).shape[2] for d in (1, 2, 4, 8)]
     assert lengths == [100] * 4
-    return f"100 samples in, {lengths} out at dilations 1, 2, 4, 8, with the same 3 weights"
+    return f"100 samples in, {lengths} out at dilations 1, 2, 4, 8, padded at both ends, with the same 3 weights"
 
 
 def claim_in_two_dimensions_a_3x3_kernel_reads_nine_inputs_over_9x9() -> str:
@@ -83,8 +92,8 @@ def claim_dilation_is_counted_as_a_step_here_and_as_zeros_elsewhere() -> str:
         comb[:: zeros + 1] = kernel
         step = functional.conv1d(x, kernel[None, None], dilation=zeros + 1)
         assert torch.equal(step, functional.conv1d(x, comb[None, None]))
-        results.append(f"{zeros} zeros = step {zeros + 1}")
-    return ", ".join(results) + " (PyTorch and the WaveNet paper give the step)"
+        results.append(f"zeros: {zeros}, step: {zeros + 1}")
+    return "; ".join(results) + " (PyTorch and the WaveNet paper give the step)"
 
 
 def claim_doubling_dilations_widen_the_view_exponentially_at_linear_cost() -> str:
@@ -135,7 +144,7 @@ def claim_causal_padding_stands_on_one_side_only() -> str:
         latest[name] = int(torch.nonzero(gradient[0, 0]).max())
     assert latest == {"left": 10, "both": 12}
     newest = f"{latest['left']} with causal padding, {latest['both']} with symmetric"
-    return f"output 10 of 3 taps, dilation 2: the newest input it sees is {newest}"
+    return f"3 taps, dilation 2: the newest input that output 10 sees is {newest}"
 
 
 def claim_padding_of_zeros_is_heard_at_the_edge() -> str:
@@ -157,9 +166,8 @@ def claim_a_transposed_convolution_is_the_gradient_of_a_convolution() -> str:
     torch.testing.assert_close(transposed, gradient, atol=1e-14, rtol=0)
     matrix = torch.autograd.functional.jacobian(lambda v: functional.conv1d(v, kernel, stride=3).flatten(), x.detach())
     torch.testing.assert_close((outgoing.flatten() @ matrix[:, 0, 0])[None, None], transposed, atol=1e-14, rtol=0)
-    return (
-        f"{y.shape[2]} values to {transposed.shape[2]}: equal to the gradient, and to the transposed matrix's product"
-    )
+    sizes = f"{y.shape[2]} values to {transposed.shape[2]} by 5 taps, stride 3"
+    return f"{sizes}: equal to the gradient, and to the transposed matrix's product"
 
 
 def claim_it_is_a_convolution_after_zeros_between_the_inputs() -> str:
@@ -170,7 +178,7 @@ def claim_it_is_a_convolution_after_zeros_between_the_inputs() -> str:
     by_zeros = functional.conv1d(functional.pad(spread, (4, 4)), kernel.flip(2))
     transposed = functional.conv_transpose1d(x, kernel, stride=stride)
     torch.testing.assert_close(by_zeros, transposed, atol=1e-14, rtol=0)
-    return f"6 inputs, stride 3, zeros between the INPUTS: {transposed.shape[2]} outputs, the same either way"
+    return f"6 inputs, 5 taps, stride 3, zeros between the INPUTS: {transposed.shape[2]} outputs, the same either way"
 
 
 def claim_the_transposed_one_enlarges_and_the_dilated_one_does_not() -> str:
@@ -178,7 +186,8 @@ def claim_the_transposed_one_enlarges_and_the_dilated_one_does_not() -> str:
     dilated = functional.conv1d(functional.pad(x, (6, 0)), kernel, dilation=2)
     transposed = functional.conv_transpose1d(x, kernel, stride=2, padding=1)
     assert (dilated.shape[2], transposed.shape[2]) == (40, 80)
-    return "40 in, the same 4 weights: 40 out dilated by 2, 80 out transposed with stride 2"
+    sizes = "40 out dilated by 2 (6 zeros before), 80 out transposed with stride 2 (1 cut off each end)"
+    return f"40 in, the same 4 weights: {sizes}"
 
 
 def overlaps(kernel: int, stride: int, inputs: int = 8) -> Tensor:
@@ -209,7 +218,8 @@ def claim_initialised_as_interpolation_it_has_none() -> str:
     rough = functional.conv_transpose1d(torch.ones(1, 1, 9), torch.rand(1, 1, 8), stride=4)[0, 0, 4:-4]
     assert float(rough.std()) > 0.1
     assert set(overlaps(7, 4)[6:-6].tolist()) == {1.0, 2.0}, "WaveNet's kernels overlap unevenly, and stay even"
-    return f"a constant stays one (a random kernel's spread: {float(rough.std()):.2f}) and a line a line, step 1/4"
+    spread = f"of a random kernel: standard deviation {float(rough.std()):.2f}"
+    return f"a constant stays one ({spread}), a ramp rises by 1/4 each output"
 
 
 def claim_wavenet_uses_dilation_in_the_stack_and_transposition_for_its_features() -> str:
