@@ -77,7 +77,8 @@ class _TrainingConsole:
 def train(
     recipe: Annotated[Path, typer.Argument(help="Recipe (TOML).")],
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the recipe; recipes/README.md lists them; repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a key; recipes/README.md lists them. Repeatable."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint if it has one.")] = False,
 ) -> None:
