@@ -6,13 +6,15 @@ import wave
 from pathlib import Path
 
 import numpy as np
-from onnxruntime import InferenceSession
+from onnxruntime import InferenceSession, SessionOptions
 
 folder, output, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 about = json.loads((folder / "model.json").read_text())
 outputs = [tensor["name"] for tensor in about["networks"]["step"]["outputs"]]
 rate, classes, symbol = about["sample_rate"], about["distribution"]["classes"], about["silence"]
-step = InferenceSession(folder / "step.onnx")
+settings = SessionOptions()
+settings.intra_op_num_threads = 1  # a step is too small to share
+step = InferenceSession(folder / "step.onnx", settings)
 queues, symbols = dict(np.load(folder / "initial.npz")), []
 for uniform in np.random.default_rng(0).random(round(seconds * rate), dtype=np.float32):
     found = dict(zip(outputs, step.run(outputs, {"symbols": np.array([symbol]), **queues}), strict=True))
