@@ -271,6 +271,8 @@ def test_the_script_says_what_a_model_wants(told: tuple[Export, str], plain: Exp
         (told[0], [], "--speaker is None; expected one of ann, bob, eve"),
         (told[0], ["--speaker", "eve"], "has features, and this one has them"),
         (plain, ["--features", "x.npy"], "has features, and this one has none"),
+        (plain, ["--speaker", "eve"], "this one knows none"),
+        (plain, ["--seconds", "-1"], "--seconds is -1"),
     ):
         command = [sys.executable, script, export.folder, "x.wav", *options]
         result = subprocess.run(list(map(str, command)), capture_output=True, text=True)
@@ -346,6 +348,10 @@ def test_impossible_exports_are_refused(wavenet, model_file: Path, tmp_path: Pat
     wavenet("export", ROOT / "README.md", "-o", tmp_path / "x").fails_with("is not a model file")
     wavenet("export", tmp_path / "none", "-o", tmp_path / "x").fails_with("no such model file")
     assert list(there.iterdir()) == []
+    (tmp_path / "old" / "model.json").mkdir(parents=True)
+    (tmp_path / "old" / "step.onnx").write_text("old")
+    wavenet("export", model_file, "-o", tmp_path / "old", "--force").fails_with("model.json is a folder")
+    assert (tmp_path / "old" / "step.onnx").read_text() == "old"
     assert not (tmp_path / "x").exists()
 
 

@@ -90,6 +90,13 @@ def largest_differences(model: WaveNet, folder: str | os.PathLike[str]) -> dict[
 def _check(folder: Path, force: bool) -> None:
     if not all(find_spec(package) for package in ("onnx", "onnxscript")):
         raise ValueError(f"exporting needs the packages onnx and onnxscript; {_INSTALL}")
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{folder} is no text in UTF-8, which ONNX Runtime wants of a path; choose another") from error
+    for name in sorted(_FILES):
+        if (folder / name).is_dir():
+            raise ValueError(f"{folder / name} is a folder; it is not replaced, even with --force")
     if os.path.lexists(folder) and not folder.is_dir():
         raise ValueError(f"{folder} is a file; expected a folder to write")
     if folder.exists() and not force:

@@ -17,6 +17,8 @@ parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--speaker", help="if the model knows several")
 parser.add_argument("--features", help="if the model has them: a .npy file of log-mel features (bins, frames)")
 options = parser.parse_args()
+if not 0 < options.seconds < 3600 or options.seed < 0:
+    parser.error(f"--seconds is {options.seconds:g}, --seed {options.seed}; expected over 0, below 3600; 0 or more")
 
 about = json.loads((options.folder / "model.json").read_text())
 settings = SessionOptions()
@@ -26,9 +28,12 @@ rate, distribution, features = about["sample_rate"], about["distribution"], abou
 speakers = about["speakers"]
 if speakers and options.speaker not in speakers:
     parser.error(f"--speaker is {options.speaker}; expected one of {', '.join(speakers)}")
+if options.speaker and not speakers:
+    parser.error("--speaker goes with a model that knows speakers by name, and this one knows none")
 if bool(features) != bool(options.features):
     parser.error("--features goes with a model that has features, and this one has " + ("them" if features else "none"))
-if not speakers and any(tensor["name"] == "speaker" for tensor in about["networks"]["step"]["inputs"]):
+inputs = [tensor["name"] for network in about["networks"].values() for tensor in network["inputs"]]
+if not speakers and "speaker" in inputs:
     parser.error("its speakers are vectors, of which this program knows none")
 speaker = speakers.index(options.speaker) if speakers else 0
 
