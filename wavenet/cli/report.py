@@ -40,7 +40,7 @@ def report(
         subject = subject.scored_on(dataset)
     elif subject.missing:
         print(
-            f"note: {', '.join(map(str, subject.missing))} not there, so no clips of it are shown; --dataset names another",
+            f"note: {', '.join(map(str, subject.missing))} not there, its clips are not shown; --dataset names another",
             file=sys.stderr,
         )
     page = build_report(subject, options, shlex.join(["wavenet", *sys.argv[1:]]))
