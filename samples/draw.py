@@ -1,25 +1,26 @@
-"""Draw spectrograms of audio files, one above the other, with the level over time.
+"""Draw spectrograms of audio files, one above the other, with their levels."""
 
-python samples/draw.py OUTPUT.png FILE.wav ...
-"""
-
-import sys
+import argparse
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import torch
-from matplotlib import pyplot
+from matplotlib.figure import Figure
 from torchaudio import transforms
 
 from wavenet.audio import read_audio
+from wavenet.cli.errors import errors_in_one_line
+from wavenet.plots import picture_kind, save
 
 
 def main() -> None:
-    output, *files = map(Path, sys.argv[1:])
-    figure, rows = pyplot.subplots(len(files), 1, figsize=(10, 2.2 * len(files)), squeeze=False, layout="constrained")
-    for (axes,), path in zip(rows, files, strict=True):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="picture to write: .png, .svg or .pdf")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="audio")
+    options = parser.parse_args()
+    picture_kind(options.output)
+    figure = Figure(figsize=(10, 2.2 * len(options.files)), layout="constrained")
+    rows = figure.subplots(len(options.files), 1, squeeze=False)
+    for (axes,), path in zip(rows, options.files, strict=True):
         waveform, rate = read_audio(path)
         power = transforms.Spectrogram(n_fft=512, hop_length=64)(waveform)
         decibels = transforms.AmplitudeToDB(top_db=70)(power)
@@ -30,8 +31,9 @@ def main() -> None:
         axes.set_title(f"{path.stem}: {level:.0f} dB RMS, peak {share:.2f}", fontsize=9)
         axes.set_ylabel("kHz")
     rows[-1][0].set_xlabel("seconds")
-    figure.savefig(output, dpi=100)
+    save(figure, options.output)
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line("draw.py"):
+        main()

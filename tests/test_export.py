@@ -1,11 +1,14 @@
 """ONNX exports, run in onnxruntime and compared with torch; and `torch.export` of a model."""
 
 import contextlib
+import errno
 import importlib
 import io
 import json
 import math
 import re
+import runpy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -265,19 +268,88 @@ def test_the_script_makes_the_same_second_as_the_incremental_engine(plain: Expor
     assert np.array_equal(soundfile.read(tmp_path / "b.wav", dtype="int16")[0], generate(plain, tmp_path / "c.wav"))
 
 
-def test_the_script_says_what_a_model_wants(told: tuple[Export, str], plain: Export) -> None:
-    script = ROOT / "recipes" / "onnx" / "generate.py"
+def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object) -> str:
+    """The last line of what the script says when it ends with status 2."""
+    script = str(ROOT / "recipes" / "onnx" / "generate.py")
+    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(script, run_name="__main__")
+    assert stopped.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_script_says_what_a_model_wants(
+    told: tuple[Export, str], plain: Export, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, taken = tmp_path / "x.wav", tmp_path / "taken.wav"
+    taken.write_text("kept")
     for export, options, message in (
-        (told[0], [], "--speaker is None; expected one of ann, bob, eve"),
-        (told[0], ["--speaker", "eve"], "has features, and this one has them"),
-        (plain, ["--features", "x.npy"], "has features, and this one has none"),
-        (plain, ["--speaker", "eve"], "this one knows none"),
-        (plain, ["--seconds", "-1"], "--seconds is -1"),
+        (told[0], [output], "--speaker is None; expected one of ann, bob, eve"),
+        (told[0], [output, "--speaker", "eve"], "has features, and this one has them"),
+        (plain, [output, "--features", "x.npy"], "has features, and this one has none"),
+        (plain, [output, "--speaker", "eve"], "this one knows none"),
+        (plain, [output, "--seconds", "-1"], "--seconds is -1"),
+        (plain, [taken], "taken.wav exists; choose another path or pass --force"),
+        (plain, [tmp_path], "cannot be written; expected a file"),
+        (plain, [tmp_path / "none" / "x.wav"], "cannot be written; expected a file in a folder that is there"),
     ):
-        command = [sys.executable, script, export.folder, "x.wav", *options]
-        result = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-        assert result.returncode == 2
-        assert message in result.stderr.splitlines()[-1]
+        assert message in refusal(capsys, monkeypatch, export.folder, *options)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken.wav"]
+    assert taken.read_text() == "kept"
+
+
+def test_the_script_refuses_what_are_no_features(
+    told: tuple[Export, str], tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nan = np.full((5, 3), np.nan, dtype=np.float32)
+    for features, message in (
+        (np.zeros((4, 3)), "its shape is (4, 3); the model needs (5, frames)"),
+        (np.zeros((5, 0)), "its shape is (5, 0)"),
+        (np.zeros((5, 3), dtype=complex), "no array of floating-point numbers"),
+        (np.array(["x"]), "no array of floating-point numbers"),
+        (nan, "expected natural logs of mel power"),
+        (np.full((5, 3), 40.0), "expected natural logs of mel power"),
+        (b"", "is not a feature file"),
+        (b"\x93NUMPY", "is not a feature file"),
+    ):
+        path = tmp_path / "f.npy"
+        path.write_bytes(features) if isinstance(features, bytes) else np.save(path, features)
+        arguments = [told[0].folder, tmp_path / "x.wav", "--speaker", "eve", "--features", path]
+        assert message in refusal(capsys, monkeypatch, *arguments)
+    assert not (tmp_path / "x.wav").exists()
+
+
+def test_the_script_refuses_damaged_exports(
+    plain: Export, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, damage in (
+        ("step.onnx", lambda data: data[: len(data) // 2]),
+        ("model.json", lambda data: b"{"),
+        ("model.json", lambda data: b"[]"),
+        ("initial.npz", lambda data: data[:100]),
+        ("initial.npz", None),
+        ("model.json", None),
+    ):
+        folder = tmp_path / "export"
+        shutil.copytree(plain.folder, folder)
+        if damage is None:
+            (folder / name).unlink()
+        else:
+            (folder / name).write_bytes(damage((folder / name).read_bytes()))
+        line = refusal(capsys, monkeypatch, folder, tmp_path / "x.wav")
+        assert "is no export, or not a whole one" in line, name
+        shutil.rmtree(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_cannot_be_written_names_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: str, target: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", source)
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match=r"No space left on device.*choose another") as error:
+        write(tmp_path / "x", {"step.onnx": b""})
+    assert error.value.filename == str(tmp_path / "x")
 
 
 def test_the_script_speaks_what_features_say(told: tuple[Export, str], tmp_path: Path) -> None:

@@ -26,6 +26,12 @@ def rewrite(path: Path, config: dict[str, object] | None = None, **tensors: torc
     write_model_file(path, changed, {"config": {**metadata["config"], **(config or {})}})
 
 
+def test_a_name_that_is_no_text_is_at_fault_not_the_model(model_file: Path) -> None:
+    path = model_file.rename(model_file.with_name("m\udcff.safetensors"))
+    with pytest.raises(ValueError, match="no text in UTF-8, which safetensors wants of a path; choose another"):
+        WaveNet.from_pretrained(path)
+
+
 def test_every_truncation_is_refused(model_file: Path) -> None:
     data = model_file.read_bytes()
     for length in (0, 1, 7, 8, 100, len(data) // 2, len(data) - 1):

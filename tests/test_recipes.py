@@ -1,5 +1,9 @@
 """Recipes and samples are what their pages say. (Every recipe is trained two steps in test_pages.py.)"""
 
+import runpy
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +51,53 @@ def test_shipped_model_loads_and_beats_its_baseline_on_a_held_out_clip(path: Pat
     held_out = dataset.split("test")[:1]
     score = evaluate(WaveNet.from_pretrained(path), dataset, held_out)["en"]
     assert score.mu_law_bits < baselines(dataset, held_out, 256)["en"].linear_prediction
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "message"),
+    [
+        ("research/schedule.py", ["--steps", "0"], "schedule.py: error: steps is 0; expected 1"),
+        ("research/distribution.py", ["--seed", "-1"], "distribution.py: error: seed is -1; expected 0"),
+        ("research/likelihood.py", ["--limit", "0"], "--limit is 0; expected 1 or more"),
+        ("research/likelihood.py", ["--limit", "-1"], "--limit is -1"),
+        ("research/likelihood.py", ["--model", "none.safetensors"], "none.safetensors: no such model file"),
+        ("research/likelihood.py", ["--model", "text.txt"], "text.txt is not a model file"),
+        ("research/likelihood.py", ["a.wav", "b.wav"], "a.wav: no such audio file"),
+        ("research/likelihood.py", ["text.txt", "text.txt"], "text.txt is not readable audio"),
+        ("research/likelihood.py", ["--picture", "none/a.png"], "none: no such folder"),
+        ("research/likelihood.py", ["--picture", "a.gif"], "a.gif: pictures are written as .svg"),
+        ("research/likelihood.py", ["--picture", "text.png"], "text.png exists"),
+        ("convolutions/convolutions.py", ["text.txt"], "text.txt: File exists"),
+        ("../samples/draw.py", ["a.png", "text.txt"], "text.txt is not readable audio"),
+        ("../samples/draw.py", ["text.txt", "text.txt"], "text.txt: pictures are written as"),
+    ],
+)
+def test_programs_say_in_one_line_what_is_wrong(
+    program: str,
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("text.txt", "text.png"):
+        (tmp_path / name).write_text("kept")
+    monkeypatch.chdir(tmp_path)
+    script = str(ROOT / "recipes" / program)
+    monkeypatch.setattr(sys, "argv", [script, *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(script, run_name="__main__")
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"text.txt": "kept", "text.png": "kept"}
+
+
+def test_a_program_of_two_processes_ends_on_an_interrupt() -> None:
+    command = [sys.executable, ROOT / "recipes" / "research" / "schedule.py", "--steps", "1000000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline().startswith("schedule")
+        program.send_signal(signal.SIGINT)
+        _, said = program.communicate(timeout=60)  # which waits for all that hold its standard error, workers too
+    assert program.returncode == 130
+    assert said.splitlines()[-1] == "interrupted"

@@ -1,6 +1,7 @@
 """The report, as a browser shows it: sound plays, pictures are there, nothing is asked of a network."""
 
 import html
+import json
 import re
 import shlex
 import shutil
@@ -15,6 +16,7 @@ import torch
 from tests.conftest import small_config, tone
 from wavenet import WaveNet
 from wavenet.conditioning import ConditioningConfig
+from wavenet.dataset import checksum
 from wavenet.distributions import GaussianMixture
 from wavenet.features import LogMelConfig
 from wavenet.recipe import load_recipe
@@ -263,6 +265,38 @@ def test_refusals_are_one_line_and_write_nothing(wavenet, run: Path, tmp_path: P
     (run / "recipe.json").unlink()
     wavenet("report", run, "-o", output).fails_with("holds no recipe.json")
     assert not output.exists()
+
+
+def test_what_cannot_be_seen_in_a_name_is_spelled_out(wavenet, dataset: Path, tmp_path: Path) -> None:
+    index = dataset / "index.jsonl"
+    lines = [json.loads(line) for line in index.read_text("utf-8").splitlines()]
+    for line in lines:
+        line["text"] = "a\0b \u202e drow"
+    index.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    manifest["index_sha256"] = checksum(dataset, ["index.jsonl"])
+    (dataset / "manifest.json").write_text(json.dumps(manifest))
+    WaveNet(small_config()).save_pretrained(tmp_path / "m.safetensors")
+    made = wavenet("report", tmp_path / "m.safetensors", "-o", tmp_path / "r.html", "--dataset", dataset, "--seconds",
+                   0.01, "--scored-seconds", 0)  # fmt: skip
+    assert made.status == 0, made.err
+    text = (tmp_path / "r.html").read_text("utf-8")
+    assert "a\\x00b \\u202e drow" in text
+    assert not {"\0", "\u202e"} & set(text)
+
+
+def test_a_dataset_without_a_training_split_is_scored_beside_the_baselines_that_need_none(
+    wavenet, speech_folder: Path, tmp_path: Path
+) -> None:
+    data, model = tmp_path / "data", tmp_path / "m.safetensors"
+    assert wavenet("prepare", speech_folder, data, "--held-out", 0.999).status == 0
+    WaveNet(small_config()).save_pretrained(model)
+    made = wavenet("report", model, "-o", tmp_path / "r.html", "--dataset", data, "--clips", 0, "--seconds", 0.01)
+    assert made.status == 0, made.err
+    assert re.search(r"<td>\d\.\d+</td><td>-</td><td>8</td>", (tmp_path / "r.html").read_text("utf-8"))
+    scored = json.loads(wavenet("evaluate", model, data, "--baselines", "--json").out)
+    assert scored["linear_prediction"] < scored["uniform"] == 8
+    assert "unigram" not in scored
 
 
 def test_a_run_is_shown_while_it_writes_its_metrics(wavenet, run: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Write a file whole or not at all."""
+"""Write a file whole or not at all, at a path that can be written."""
 
 import contextlib
 import functools
@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["remove_leftovers", "write_atomically"]
+__all__ = ["check_utf8", "remove_leftovers", "write_atomically"]
 
 
 _MARK = ".wavenet-partial"
@@ -36,6 +36,14 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         if temporary is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
+
+
+def check_utf8(path: Path, library: str) -> None:
+    """Raise `ValueError` where a path is no text in UTF-8, which that library needs of it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8, which {library} wants of a path; choose another") from error
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -30,11 +30,15 @@ _MEMORY = 32
 
 @dataclass(frozen=True)
 class Baseline:
-    """Bits per sample of each baseline."""
+    """Bits per sample of each baseline; unigram is `None` where there is no training split to count in."""
 
     uniform: float
-    unigram: float
+    unigram: float | None
     linear_prediction: float
+
+    def known(self) -> dict[str, float]:
+        """By name, without what is `None`."""
+        return {name: bits for name, bits in vars(self).items() if bits is not None}
 
 
 def baselines(
@@ -44,7 +48,8 @@ def baselines(
     progress: Callable[[int], None] = lambda samples: None,
 ) -> Mapping[str | None, Baseline]:
     """Bits per sample by speaker (`None` where the corpus names none), each sample scored once."""
-    code_lengths = -_unigram(dataset, classes).log2()
+    counted = any(clip.split == "train" for clip in dataset.clips)
+    code_lengths = -_unigram(dataset, classes).log2() if counted else torch.zeros(classes, dtype=torch.float64)
     sums: defaultdict[str | None, Tensor] = defaultdict(lambda: torch.zeros(3, dtype=torch.float64))
     for clip in clips:
         symbols = encode_mu_law(from_int16(dataset.read(clip)), classes)
@@ -52,7 +57,7 @@ def baselines(
         sums[clip.speaker] += torch.stack([torch.tensor(float(len(symbols))), code_lengths[symbols].sum(), predicted])
         progress(clip.samples)
     return {
-        speaker: Baseline(math.log2(classes), float(unigram / samples), float(predicted / samples))
+        speaker: Baseline(math.log2(classes), float(unigram / samples) if counted else None, float(predicted / samples))
         for speaker, (samples, unigram, predicted) in sums.items()
     }
 

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
-from wavenet.atomic import write_atomically
+from wavenet.atomic import check_utf8, write_atomically
 from wavenet.export_networks import ExportNetwork, initial_state, networks, start
 from wavenet.export_operations import exportable
 from wavenet.model import WaveNet
@@ -89,10 +89,7 @@ def largest_differences(model: WaveNet, folder: str | os.PathLike[str]) -> dict[
 def _check(folder: Path, force: bool) -> None:
     if not all(find_spec(package) for package in ("onnx", "onnxscript")):
         raise ValueError(f"exporting needs the packages onnx and onnxscript; {_INSTALL}")
-    try:
-        str(folder).encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{folder} is no text in UTF-8, which ONNX Runtime wants of a path; choose another") from error
+    check_utf8(folder, "ONNX Runtime")
     for name in sorted(_FILES):
         if (folder / name).is_dir():
             raise ValueError(f"{folder / name} is a folder; it is not replaced, even with --force")
@@ -188,12 +185,18 @@ def _npz(tensors: dict[str, Tensor]) -> bytes:
 
 
 def _write(folder: Path, contents: dict[str, bytes]) -> None:
-    """All the files or none: they are written beside the folder, and moved into it when they are complete."""
-    with tempfile.TemporaryDirectory(dir=folder.absolute().parent, prefix=f".{folder.name}.") as beside:
-        for name, data in contents.items():
-            write_atomically(Path(beside) / name, data)
-        folder.mkdir(exist_ok=True)
-        for name in contents:
-            os.replace(Path(beside) / name, folder / name)
-    for name in _FILES - contents.keys():
-        (folder / name).unlink(missing_ok=True)  # of another export, and of another kind of model
+    """All the files or none: they are written elsewhere on the same disk, and moved when they are complete."""
+    near = folder if folder.exists() else folder.absolute().parent
+    try:
+        with tempfile.TemporaryDirectory(dir=near, prefix=f".{folder.name}.") as whole:
+            for name, data in contents.items():
+                write_atomically(Path(whole) / name, data)
+            folder.mkdir(exist_ok=True)
+            for name in contents:
+                os.replace(Path(whole) / name, folder / name)
+        for name in _FILES - contents.keys():
+            (folder / name).unlink(missing_ok=True)  # of another export, and of another kind of model
+    except OSError as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        reason = cause.strerror or cause
+        raise OSError(error.errno, f"cannot write an export ({reason}); choose another folder", str(folder)) from error

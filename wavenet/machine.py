@@ -3,6 +3,7 @@
 import ctypes
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["alone_in", "end_with_parent", "keep_freed_memory", "multiplies_bfloat16", "peak_memory"]
+__all__ = ["alone_in", "begin_worker", "end_with_parent", "keep_freed_memory", "multiplies_bfloat16", "peak_memory"]
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 """Parameters of glibc's `mallopt` (malloc.h)."""
@@ -58,6 +59,14 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def begin_worker() -> None:
+    """A worker keeps to its core, and leaves Ctrl-C to the process that started it, which it does not outlive."""
+    end_with_parent()
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())  # tidies up, as the default does not
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from wavenet.atomic import write_atomically
+from wavenet.atomic import check_utf8, write_atomically
 
 __all__ = ["load_tensors", "read_model_file", "write_model_file"]
 
@@ -39,6 +39,7 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
         inside = path / "model.safetensors"
         hint = f", such as {inside}" if inside.is_file() else " (.safetensors)"
         raise ValueError(f"{path} is a folder or device; expected a model file{hint}")
+    check_utf8(path, "safetensors")
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_cone", "draw_curves", "draw_sound", "save", "to_svg"]
+__all__ = ["draw_cone", "draw_curves", "draw_sound", "picture_kind", "save", "to_svg"]
 
 PICTURES = ("svg", "png", "pdf")
 
@@ -198,11 +198,17 @@ def to_svg(figure: "Figure", label: str) -> str:
     return markup.replace("<svg ", f'<svg role="img" aria-label="{html.escape(label)}" ', 1)
 
 
-def save(figure: "Figure", path: Path) -> None:
-    """Write the figure, black on white, as the path's suffix says (.svg, .png, .pdf); `ValueError` for another."""
+def picture_kind(path: Path) -> str:
+    """ "svg", "png" or "pdf", by the suffix; `ValueError` for another."""
     kind = path.suffix.lower().lstrip(".")
     if kind not in PICTURES:
         raise ValueError(f"{path}: pictures are written as {', '.join('.' + name for name in PICTURES)}")
+    return kind
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write the figure, black on white, as the path's suffix says (.svg, .png, .pdf); `ValueError` for another."""
+    kind = picture_kind(path)
     figure.set_facecolor("white")
     encoded = io.BytesIO()
     _write(figure, encoded, kind)

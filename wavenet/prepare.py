@@ -10,7 +10,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
@@ -21,14 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wavenet.atomic import write_atomically
 from wavenet.audio import read_audio, resample, to_int16, trim_silence
 from wavenet.corpus import Clip, printable
 from wavenet.dataset import checksum
-from wavenet.machine import alone_in, end_with_parent
+from wavenet.machine import alone_in, begin_worker
 
 __all__ = ["PrepareConfig", "Skipped", "load_clip", "prepare_dataset"]
 
@@ -227,7 +225,7 @@ def _mapper(jobs: int, clips: int) -> Iterator[Callable[..., Iterator[Any]]]:
     if workers <= 1:
         yield map
         return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin_worker)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=begin_worker)
 
     def map_ahead(work: Callable[[Clip], Any], clips: Sequence[Clip]) -> Iterator[Any]:
         """In order, and only so far ahead that results do not pile up behind a long clip."""
@@ -247,13 +245,6 @@ def _mapper(jobs: int, clips: int) -> Iterator[Callable[..., Iterator[Any]]]:
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _begin_worker() -> None:
-    """A worker keeps to its core, and leaves Ctrl-C to the process that started it, which it does not outlive."""
-    end_with_parent()
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _write_manifest(folder: Path, config: PrepareConfig, work: _Work) -> None:

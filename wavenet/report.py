@@ -5,6 +5,7 @@ The page stands alone: pictures and sound are inside of it, and it asks nothing 
 
 import base64
 import json
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -39,6 +40,8 @@ _PRIME_SECONDS = 1.0
 _SHORT_SECONDS = 1.5
 """Clips that are shorter are heard only where there are no others."""
 _MOST_VOICES = 8
+_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, marks of direction that reach beyond their text, bytes that were no UTF-8."""
 _SYSTEMS = {
     "model": ("Copied by the model", "from the original's features alone"),
     "griffin_lim": ("Griffin-Lim", "from the same features, without training"),
@@ -104,7 +107,9 @@ def build_report(subject: Subject, options: ReportOptions, command: str) -> str:
     held_out = [] if nameless else _known(model, subject.held_out)
     scored = _scored(held_out, options.scored_seconds)
     trained_on = [clip for source in subject.trained_on for clip in source.clips]
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_visible
+    )
     seen = seen_lags(config)
     reach = (
         f"reaches {config.receptive_field:,} samples back" if seen is None else describe_reach(seen, config.sample_rate)
@@ -130,6 +135,13 @@ def build_report(subject: Subject, options: ReportOptions, command: str) -> str:
         settings=subject.recipe.to_toml() if subject.recipe else json.dumps(config.to_dict(), indent=2),
         versions=f"wavenet-toolkit {version('wavenet-toolkit')}, torch {torch.__version__}, Python {python_version()}",
     )
+
+
+def _visible(value: Any) -> Any:
+    """Text of names and clips: what a page cannot hold, or what turns its words around, is spelled out."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return _INVISIBLE.sub(lambda found: found[0].encode("unicode_escape").decode(), value)
 
 
 def _commands(
@@ -198,11 +210,11 @@ def _scores(model: WaveNet, scored: Sequence[Source]) -> list[dict[str, Any]]:
         scores, references = evaluate(model, dataset, source.clips), baselines(dataset, source.clips, CLASSES)
         for name in sorted(scores, key=str):
             told = [dataset.path.name] * (len(scored) > 1) + ([name] if name else [])
-            rows.append({"speaker": ", ".join(told) or "-", **vars(scores[name]), **vars(references[name])})
+            rows.append({"speaker": ", ".join(told) or "-", **vars(scores[name]), **references[name].known()})
         every += scores.values()
     if len(rows) > 1:
         total: dict[str, Any] = {"speaker": "all", **vars(Score.pooled(every))}
-        for name in ("uniform", "unigram", "linear_prediction"):
+        for name in set.intersection(*map(set, rows)) - total.keys():
             total[name] = sum(row[name] * row["samples"] for row in rows) / total["samples"]
         rows.append(total)
     return [{**row, "seconds": row["samples"] / model.config.sample_rate} for row in rows]

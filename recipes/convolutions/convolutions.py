@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from wavenet.cli.errors import errors_in_one_line
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -304,7 +306,6 @@ def draw(folder: Path) -> list[Path]:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    folder.mkdir(parents=True, exist_ok=True)
     figure, axes = pyplot.subplots(3, 1, figsize=(9, 6), constrained_layout=True)
     for axis, schedule in zip(axes, ([1, 2, 4, 8], [1, 1, 1, 1], [2, 4, 8, 16]), strict=True):
         _cone(axis, schedule)
@@ -312,7 +313,9 @@ def draw(folder: Path) -> list[Path]:
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 2.6), constrained_layout=True)
     for axis, kernel in zip(axes, (3, 4), strict=True):
         axis.bar(range(len(overlaps(kernel, 2))), overlaps(kernel, 2).tolist(), color="#3b6ea5")
-        axis.set(title=f"kernel {kernel}, stride 2: inputs in each output", xlabel="output", ylim=(0, 2.4))
+        axis.set(
+            title=f"kernel {kernel}, stride 2: inputs in each output", xlabel="output", ylim=(0, 2.4), yticks=[0, 1, 2]
+        )
     figure.savefig(folder / "overlap.png", dpi=120)
     image = small_image()
     coarse, fine = upsampled_scores(image)
@@ -350,13 +353,17 @@ def _cone(axis: "Axes", schedule: Sequence[int]) -> None:
         title=f"dilations {list(schedule)}: {len(alive)} of {width} inputs seen", yticks=[], xlim=(width - 32, width)
     )
     axis.set_xticks(list(range(width - 1, -1, -4)))
+    axis.set(xlabel="input", ylabel="layer")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, help="where to draw the pictures")
     arguments = parser.parse_args()
-    for claim, found in claims().items():
-        print(f"{claim}:\n    {found}")
-    for path in draw(arguments.folder) if arguments.folder else []:
-        print(f"wrote {path}")
+    with errors_in_one_line("convolutions.py"):
+        if arguments.folder:
+            arguments.folder.mkdir(parents=True, exist_ok=True)
+        for claim, found in claims().items():
+            print(f"{claim}:\n    {found}")
+        for path in draw(arguments.folder) if arguments.folder else []:
+            print(f"wrote {path}")

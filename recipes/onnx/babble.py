@@ -1,4 +1,4 @@
-"""The least program: a model of classes that is told nothing, run with ONNX Runtime and NumPy alone."""
+"""The least program: a model of classes that is told nothing. Usage: babble.py FOLDER OUTPUT.wav SECONDS"""
 
 import json
 import sys
@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 from onnxruntime import InferenceSession, SessionOptions
 
+if len(sys.argv) != 4:
+    sys.exit(__doc__)
 folder, output, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 about = json.loads((folder / "model.json").read_text())
-outputs = [tensor["name"] for tensor in about["networks"]["step"]["outputs"]]
 rate, classes, symbol = about["sample_rate"], about["distribution"]["classes"], about["silence"]
 settings = SessionOptions()
 settings.intra_op_num_threads = 1  # a step is too small to share
 step = InferenceSession(folder / "step.onnx", settings)
 queues, symbols = dict(np.load(folder / "initial.npz")), []
 for uniform in np.random.default_rng(0).random(round(seconds * rate), dtype=np.float32):
-    found = dict(zip(outputs, step.run(outputs, {"symbols": np.array([symbol]), **queues}), strict=True))
-    logits = np.float64(found.pop("parameters")[0])
-    ends = np.exp(logits - logits.max()).cumsum()
+    logits, *rows = step.run(None, {"symbols": np.array([symbol]), **queues})
+    queues = dict(zip(queues, rows, strict=True))  # they come out in the order in which they stand there
+    ends = np.exp(np.float64(logits[0]) - logits.max()).cumsum()
     symbol = ends.searchsorted(ends[-1] * uniform, side="right")
-    queues = {name.removeprefix("new_"): queue for name, queue in found.items()}
     symbols.append(symbol)
 companded = np.array(symbols) / (classes - 1) * 2 - 1
 audio = np.sign(companded) * np.expm1(np.abs(companded) * np.log(classes)) / (classes - 1)

@@ -9,7 +9,6 @@ prediction inside, unless told not to: then a distribution is one of the error, 
 import argparse
 import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,9 +28,11 @@ from wavenet import (
     WaveNetConfig,
     generate,
 )
+from wavenet.cli.errors import errors_in_one_line
 from wavenet.corpus import find_clips
 from wavenet.distributions import Distribution, Mixture
 from wavenet.evaluation import Score, evaluate
+from wavenet.machine import begin_worker
 from wavenet.model_file import load_tensors, read_model_file
 from wavenet.observer import Silence
 from wavenet.prepare import PrepareConfig, prepare_dataset
@@ -164,25 +165,23 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
     parser.add_argument("--seed", type=int, default=0, help="of the weights and of the windows")
     parser.add_argument("--without-prediction", action="store_true", help="no linear prediction inside the networks")
     options = parser.parse_args(arguments)
+    training = TrainConfig(
+        steps=options.steps, seed=options.seed, batch_size=1, window=1500, learning_rate=4e-3, muon_learning_rate=0.04
+    )
     for distribution in (LaplaceMixture(COMPONENTS), CoarseLaplaceMixture(COMPONENTS)):
         error, distance = check(distribution, random_parameters())
         print(f"{distribution.kind}: the probabilities sum to one, but for {error:.0e}; ", end="")
         print(f"counts of samples lie within {distance:.1f} standard deviations")
-    training = TrainConfig(
-        steps=options.steps, seed=options.seed, batch_size=1, window=1500, learning_rate=4e-3, muon_learning_rate=0.04
-    )
     results = []
     print(f"{training.steps} steps of {training.window} samples, seed {training.seed}")
     print(f"{'distribution':26}{'bits of 256 classes':>20}{'of its own':>12}{'multiply-adds':>15}{'seconds':>9}")
     # Two at a time, each in a process of one thread: a core for each network.
-    workers = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,))
-    with TemporaryDirectory() as folder, workers:
+    with TemporaryDirectory() as folder, multiprocessing.get_context("spawn").Pool(2, begin_worker) as workers:
         data = Path(folder) / "speech"
         prepare_dataset(find_clips(SPEECH, "folder", held_out=0.1, speakers=True), data, PrepareConfig())
         predicted = not options.without_prediction
-        for one in workers.map(
-            partial(train_and_score, data=data, training=training, predicted=predicted), DISTRIBUTIONS
-        ):
+        score = partial(train_and_score, data=data, training=training, predicted=predicted)
+        for one in workers.imap(score, DISTRIBUTIONS):
             results.append(one)
             cells = f"{one.mu_law_bits:20.3f}{one.bits:12.3f}{one.multiply_adds:15,}{one.seconds:9.1f}"
             print(f"{one.name:26}{cells}", flush=True)
@@ -190,4 +189,5 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line("distribution.py"):
+        main()

@@ -17,8 +17,11 @@ from torch.nn import functional
 from wavenet import Categorical, WaveNet
 from wavenet.audio import read_audio, resample
 from wavenet.baselines import linear_prediction_bits
+from wavenet.cli.errors import errors_in_one_line
+from wavenet.cli.options import check_output
 from wavenet.corpus import find_clips
 from wavenet.evaluation import score_symbols
+from wavenet.plots import picture_kind, save
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 SECONDS = 3
@@ -67,6 +70,7 @@ def compare_alterations(model: WaveNet, clips: Sequence[Tensor]) -> dict[str, Te
     print(f"{'bits per sample':24}{'WaveNet':>9}{'less probable':>15}{'linear prediction':>19}{'less probable':>15}")
     for name, bits in found.items():
         worse = [f"{count} of {len(clips)}" for count in (bits > recorded).sum(dim=0).tolist()]
+        worse = worse if bits is not recorded else ["", ""]
         of_model, of_prediction = bits.mean(dim=0).tolist()
         print(f"{name:24}{of_model:9.3f}{worse[0]:>15}{of_prediction:19.3f}{worse[1]:>15}")
     return found
@@ -85,20 +89,16 @@ def compare_files(model: WaveNet, paths: Sequence[Path]) -> dict[str, Tensor]:
 
 def draw(model: WaveNet, waveform: Tensor, path: Path, seconds: float = 0.02) -> None:
     """The clip's spectrogram above its bits per sample, means over `seconds`."""
-    import matplotlib
+    from matplotlib.figure import Figure
     from torchaudio import transforms
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
 
     rate = model.config.sample_rate
     width = round(seconds * rate)
     smooth = [functional.avg_pool1d(bits[None].double(), width, 1)[0] for bits in surprise(model, waveform)]
     times = (torch.arange(len(smooth[0])) + width / 2) / rate
     decibels = transforms.AmplitudeToDB(top_db=70)(transforms.Spectrogram(n_fft=512, hop_length=64)(waveform))
-    figure, (above, below) = pyplot.subplots(
-        2, 1, figsize=(10, 5), sharex=True, layout="constrained", height_ratios=(3, 2)
-    )
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     extent = (0, len(waveform) / rate, 0, rate / 2000)
     above.imshow(decibels.numpy(), origin="lower", aspect="auto", extent=extent, cmap="magma", interpolation="bilinear")
     above.set(ylabel="kHz")
@@ -108,8 +108,7 @@ def draw(model: WaveNet, waveform: Tensor, path: Path, seconds: float = 0.02) ->
     below.set(xlabel="seconds", ylabel="bits per sample", ylim=(0, 8), xlim=(0, extent[1]))
     below.grid(visible=True, axis="y", alpha=0.3)
     below.legend(frameon=False, ncols=2, loc="upper left")
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    save(figure, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Tensor]:
@@ -117,10 +116,16 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Tensor]:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="two recordings to compare")
     parser.add_argument("--model", type=Path, default=SAMPLES / "models" / "prompts.safetensors")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw where in demo-thanks the surprise lies")
+    parser.add_argument("--force", action="store_true", help="replace the picture that is there")
     parser.add_argument("--limit", type=int, metavar="N", help="of the held-out clips only the first N")
     options = parser.parse_args(arguments)
     if len(options.files) not in (0, 2):
         parser.error(f"{len(options.files)} recordings given; expected two, or none for the held-out clips")
+    if options.limit is not None and options.limit < 1:
+        parser.error(f"--limit is {options.limit}; expected 1 or more clips")
+    if options.picture is not None:
+        picture_kind(options.picture)
+        check_output(options.picture, options.force)
     model = WaveNet.from_pretrained(options.model)
     if not isinstance(model.distribution, Categorical) or model.conditioner is not None:
         told = " that is told of speakers or features" if model.conditioner is not None else ""
@@ -139,4 +144,5 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Tensor]:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line("likelihood.py"):
+        main()

@@ -9,16 +9,15 @@ the same windows in the same order. Only the dilations differ.
 import argparse
 import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
 from wavenet import WaveNetConfig
+from wavenet.cli.errors import errors_in_one_line
 from wavenet.corpus import find_clips
+from wavenet.machine import begin_worker
 from wavenet.observer import Silence
 from wavenet.prepare import PrepareConfig, prepare_dataset
 from wavenet.receptive_field import measure_reach
@@ -85,11 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
     results = []
     print(f"{'schedule':24}{'sees':>6} of{'field':>6}{'held-out bits':>15}{'seconds of training':>21}")
     # Two at a time, each in a process of one thread: a core for each network.
-    workers = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,))
-    with TemporaryDirectory() as folder, workers:
+    with TemporaryDirectory() as folder, multiprocessing.get_context("spawn").Pool(2, begin_worker) as workers:
         data = Path(folder) / "speech"
         prepare_dataset(find_clips(SPEECH, "folder", held_out=0.1, speakers=True), data, PrepareConfig())
-        for one in workers.map(partial(train_and_score, data=data, training=training), SCHEDULES.items()):
+        for one in workers.imap(partial(train_and_score, data=data, training=training), SCHEDULES.items()):
             results.append(one)
             print(
                 f"{one.name:24}{one.seen:6,} of{one.receptive_field:6,}{one.bits:15.3f}{one.seconds:21.1f}", flush=True
@@ -101,4 +99,5 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_one_line("schedule.py"):
+        main()

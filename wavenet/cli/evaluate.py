@@ -106,9 +106,9 @@ def _evaluate_likelihood(
     references = baselines(prepared, clips, CLASSES) if with_baselines else {}
     rows: list[dict[str, Any]] = []
     for name, score in sorted(scores.items(), key=lambda item: str(item[0])):
-        rows.append({"speaker": name, **vars(score), **(vars(references[name]) if references else {})})
+        rows.append({"speaker": name, **vars(score), **(references[name].known() if references else {})})
     total: dict[str, Any] = vars(Score.pooled(scores.values())).copy()
-    for name in ("uniform", "unigram", "linear_prediction") if references else ():
+    for name in [name for name in rows[0] if name != "speaker" and name not in total]:
         total[name] = sum(row[name] * row["samples"] for row in rows) / total["samples"]
     if as_json:
         print(json.dumps({"clips": len(clips), **total, "speakers": rows}, indent=2))

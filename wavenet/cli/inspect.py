@@ -12,7 +12,7 @@ from torch import Tensor
 from wavenet.cli.options import AsJson, Force, check_output
 from wavenet.config import WaveNetConfig
 from wavenet.model import WaveNet
-from wavenet.plots import draw_cone, save
+from wavenet.plots import draw_cone, picture_kind, save
 from wavenet.receptive_field import describe_reach, layer_table, measure_reach, seen_lags
 from wavenet.recipe import load_recipe
 
@@ -84,6 +84,7 @@ def inspect(
 
 
 def _plot(config: WaveNetConfig, seen: Tensor | None, path: Path, force: bool) -> None:
+    picture_kind(path)
     check_output(path, force)
     work = config.receptive_field * config.kernel_size * len(config.dilations)
     if seen is None or work > _MOST_WORK:
