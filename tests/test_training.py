@@ -461,6 +461,24 @@ def test_bfloat16_trains_and_a_failing_compiler_is_said_once(
     assert watcher.notes[0].endswith("in bfloat16")
 
 
+def test_a_compiler_that_fails_in_the_backward_pass_is_noticed_before_the_first_step(
+    recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Backward(torch.autograd.Function):
+        @staticmethod
+        def forward(context: object, loss: torch.Tensor) -> torch.Tensor:
+            return loss.clone()
+
+        @staticmethod
+        def backward(context: object, *gradients: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("C++ compile error\nlong story")
+
+    monkeypatch.setattr(torch, "compile", lambda model, **_: lambda *batch: Backward.apply(model(*batch)))
+    watcher = Watcher()
+    train(recipe(steps=2, precision="bfloat16"), watcher)
+    assert "torch.compile does not work here (C++ compile error); training eagerly" in watcher.notes
+
+
 def test_tensorboard_gets_curves_audio_and_pictures(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -138,7 +138,8 @@ class Trainer:
         compiled = torch.compile(self.objective, dynamic=False)
 
         def first_call(*batch: Any) -> Tensor:
-            try:
+            try:  # the backward pass is compiled when it is first asked for; `grad` asks without a word to others
+                torch.autograd.grad(compiled(*batch), list(self.model.parameters()), allow_unused=True)
                 loss: Tensor = compiled(*batch)
                 self.loss = compiled
             except RuntimeError as error:
