@@ -166,7 +166,13 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
     parser.add_argument("--without-prediction", action="store_true", help="no linear prediction inside the networks")
     options = parser.parse_args(arguments)
     training = TrainConfig(
-        steps=options.steps, seed=options.seed, batch_size=1, window=1500, learning_rate=4e-3, muon_learning_rate=0.04
+        steps=options.steps,
+        seed=options.seed,
+        batch_size=1,
+        window=1500,
+        learning_rate=4e-3,
+        muon_learning_rate=0.04,
+        precision="float32",  # the same figures on every machine, and nothing to compile
     )
     for distribution in (LaplaceMixture(COMPONENTS), CoarseLaplaceMixture(COMPONENTS)):
         error, distance = check(distribution, random_parameters())
@@ -185,6 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
             results.append(one)
             cells = f"{one.mu_law_bits:20.3f}{one.bits:12.3f}{one.multiply_adds:15,}{one.seconds:9.1f}"
             print(f"{one.name:26}{cells}", flush=True)
+        workers.close()
+        workers.join()  # so that they end by themselves, not by the block's end
     return results
 
 

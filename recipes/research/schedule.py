@@ -79,7 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
     parser.add_argument("--seed", type=int, default=0, help="of the weights and of the windows")
     options = parser.parse_args(arguments)
     training = TrainConfig(
-        steps=options.steps, seed=options.seed, batch_size=1, window=1500, learning_rate=4e-3, muon_learning_rate=0.04
+        steps=options.steps,
+        seed=options.seed,
+        batch_size=1,
+        window=1500,
+        learning_rate=4e-3,
+        muon_learning_rate=0.04,
+        precision="float32",  # the same figures on every machine, and nothing to compile
     )
     results = []
     print(f"{'schedule':24}{'sees':>6} of{'field':>6}{'held-out bits':>15}{'seconds of training':>21}")
@@ -92,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
             print(
                 f"{one.name:24}{one.seen:6,} of{one.receptive_field:6,}{one.bits:15.3f}{one.seconds:21.1f}", flush=True
             )
+        workers.close()
+        workers.join()  # so that they end by themselves, not by the block's end
     ((parameters, multiply_adds),) = {(one.parameters, one.multiply_adds) for one in results}  # or they do not compare
     print(f"each: {parameters:,} parameters, {multiply_adds:,} multiply-adds a sample; ", end="")
     print(f"{training.steps} steps of {training.window} samples, seed {training.seed}")
