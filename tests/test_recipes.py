@@ -100,4 +100,4 @@ def test_a_program_of_two_processes_ends_on_an_interrupt() -> None:
         program.send_signal(signal.SIGINT)
         _, said = program.communicate(timeout=60)  # which waits for all that hold its standard error, workers too
     assert program.returncode == 130
-    assert said.splitlines()[-1] == "interrupted"
+    assert "interrupted" in said.splitlines()

@@ -66,7 +66,6 @@ def begin_worker() -> None:
     end_with_parent()
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())  # tidies up, as the default does not
 
 
 @contextmanager
