@@ -5,10 +5,12 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
+from torch.nn import functional
 from torchaudio import transforms
 
 from wavenet.audio import read_audio
 from wavenet.cli.errors import errors_in_one_line
+from wavenet.cli.options import check_output
 from wavenet.plots import picture_kind, save
 
 
@@ -16,15 +18,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="picture to write: .png, .svg or .pdf")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="audio")
+    parser.add_argument("--force", action="store_true", help="replace the picture that is there")
     options = parser.parse_args()
     picture_kind(options.output)
+    check_output(options.output, options.force)
     figure = Figure(figsize=(10, 2.2 * len(options.files)), layout="constrained")
     rows = figure.subplots(len(options.files), 1, squeeze=False)
     for (axes,), path in zip(rows, options.files, strict=True):
         waveform, rate = read_audio(path)
-        power = transforms.Spectrogram(n_fft=512, hop_length=64)(waveform)
+        padded = functional.pad(waveform, (0, max(0, 512 - len(waveform))))
+        power = transforms.Spectrogram(n_fft=512, hop_length=64)(padded)
         decibels = transforms.AmplitudeToDB(top_db=70)(power)
-        extent = (0, len(waveform) / rate, 0, rate / 2000)
+        extent = (0, len(padded) / rate, 0, rate / 2000)
         axes.imshow(decibels, origin="lower", aspect="auto", extent=extent, cmap="magma")
         level = 10 * torch.log10(waveform.square().mean())
         share = waveform.abs().max()

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -283,19 +284,29 @@ def test_the_script_says_what_a_model_wants(
 ) -> None:
     output, taken = tmp_path / "x.wav", tmp_path / "taken.wav"
     taken.write_text("kept")
+    link = tmp_path / "link.wav"
+    link.symlink_to(tmp_path / "nowhere.wav")
     for export, options, message in (
-        (told[0], [output], "--speaker is None; expected one of ann, bob, eve"),
+        (told[0], [output], "--speaker is not given; expected one of ann, bob, eve"),
         (told[0], [output, "--speaker", "eve"], "has features, and this one has them"),
         (plain, [output, "--features", "x.npy"], "has features, and this one has none"),
         (plain, [output, "--speaker", "eve"], "this one knows none"),
         (plain, [output, "--seconds", "-1"], "--seconds is -1"),
         (plain, [taken], "taken.wav exists; choose another path or pass --force"),
+        (plain, [link], "link.wav cannot be written"),
+        (plain, [link, "--force"], "link.wav cannot be written"),
+        (plain, ["/dev/full", "--force"], "/dev/full cannot be written"),
         (plain, [tmp_path], "cannot be written; expected a file"),
         (plain, [tmp_path / "none" / "x.wav"], "cannot be written; expected a file in a folder that is there"),
     ):
         assert message in refusal(capsys, monkeypatch, export.folder, *options)
-    assert [path.name for path in tmp_path.iterdir()] == ["taken.wav"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.wav", "taken.wav"]
     assert taken.read_text() == "kept"
+
+
+def npy(header: str) -> bytes:
+    """A NumPy file of that header and nothing behind it."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
 
 
 def test_the_script_refuses_what_are_no_features(
@@ -311,12 +322,42 @@ def test_the_script_refuses_what_are_no_features(
         (np.full((5, 3), 40.0), "expected natural logs of mel power"),
         (b"", "is not a feature file"),
         (b"\x93NUMPY", "is not a feature file"),
+        (b"PK\x03\x04 the beginning of an archive", "is not a feature file"),
+        (npy("{'descr': '<f4', 'fortran_order': False, 'shape': (5, 'x"), "is not a feature file"),
+        (npy(str({"descr": "<f8", "fortran_order": False, "shape": (5, 2**50)})), "is not a feature file"),
     ):
         path = tmp_path / "f.npy"
         path.write_bytes(features) if isinstance(features, bytes) else np.save(path, features)
         arguments = [told[0].folder, tmp_path / "x.wav", "--speaker", "eve", "--features", path]
         assert message in refusal(capsys, monkeypatch, *arguments)
     assert not (tmp_path / "x.wav").exists()
+
+
+WRONG_ABOUT: list[tuple[str, object]] = [
+    ("format", "onnx export, version 2"),
+    ("sample_rate", "fast"),
+    ("sample_rate", None),
+    ("speakers", 7),
+    ("start", "now"),
+    ("start", None),
+    ("silence", None),
+    ("pre_emphasis", "x"),
+    ("distribution", {}),
+    ("networks", {}),
+    ("networks", {"step": {"inputs": [{"name": "unknown"}], "outputs": []}}),
+]
+"""What no export says, things of another kind. (A wrong number cannot be told from a right one.)"""
+
+
+def about_with(data: bytes, **wrong: object) -> bytes:
+    return json.dumps(json.loads(data) | wrong).encode()
+
+
+def test_an_output_that_cannot_be_written_leaves_nothing(
+    plain: Export, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = refusal(capsys, monkeypatch, plain.folder, "/proc/x.wav", "--seconds", "0.01")
+    assert "/proc/x.wav cannot be written" in said
 
 
 def test_the_script_refuses_damaged_exports(
@@ -329,6 +370,7 @@ def test_the_script_refuses_damaged_exports(
         ("initial.npz", lambda data: data[:100]),
         ("initial.npz", None),
         ("model.json", None),
+        *(("model.json", partial(about_with, **{key: wrong})) for key, wrong in WRONG_ABOUT),
     ):
         folder = tmp_path / "export"
         shutil.copytree(plain.folder, folder)

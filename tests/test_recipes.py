@@ -67,8 +67,12 @@ def test_shipped_model_loads_and_beats_its_baseline_on_a_held_out_clip(path: Pat
         ("research/likelihood.py", ["--picture", "none/a.png"], "none: no such folder"),
         ("research/likelihood.py", ["--picture", "a.gif"], "a.gif: pictures are written as .svg"),
         ("research/likelihood.py", ["--picture", "text.png"], "text.png exists"),
-        ("convolutions/convolutions.py", ["text.txt"], "text.txt: File exists"),
+        ("research/likelihood.py", ["odd.wav", "odd.wav"], "odd.wav: 44101 Hz to 16000 Hz has no small ratio"),
+        ("convolutions/convolutions.py", ["text.txt"], "text.txt is a file; expected a folder to draw into"),
+        ("convolutions/convolutions.py", ["taken"], "cones.png is a folder; expected a file to write"),
         ("../samples/draw.py", ["a.png", "text.txt"], "text.txt is not readable audio"),
+        ("../samples/draw.py", ["text.png", "odd.wav"], "text.png exists"),
+        ("../samples/draw.py", ["none/a.png", "odd.wav"], "none: no such folder"),
         ("../samples/draw.py", ["text.txt", "text.txt"], "text.txt: pictures are written as"),
     ],
 )
@@ -82,6 +86,9 @@ def test_programs_say_in_one_line_what_is_wrong(
 ) -> None:
     for name in ("text.txt", "text.png"):
         (tmp_path / name).write_text("kept")
+    soundfile.write(tmp_path / "odd.wav", [0.1] * 50, 44101)
+    (tmp_path / "taken" / "cones.png").mkdir(parents=True)
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
     monkeypatch.chdir(tmp_path)
     script = str(ROOT / "recipes" / program)
     monkeypatch.setattr(sys, "argv", [script, *arguments])
@@ -89,7 +96,14 @@ def test_programs_say_in_one_line_what_is_wrong(
         runpy.run_path(script, run_name="__main__")
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"text.txt": "kept", "text.png": "kept"}
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
+
+
+def test_the_shortest_of_clips_is_drawn(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", [0.5], 16000)
+    command = [sys.executable, ROOT / "samples" / "draw.py", tmp_path / "a.png", tmp_path / "a.wav"]
+    subprocess.run(command, check=True)
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_program_of_two_processes_ends_on_an_interrupt() -> None:

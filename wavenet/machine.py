@@ -12,7 +12,15 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["alone_in", "begin_worker", "end_with_parent", "keep_freed_memory", "multiplies_bfloat16", "peak_memory"]
+__all__ = [
+    "alone_in",
+    "begin_worker",
+    "end_with_parent",
+    "keep_freed_memory",
+    "multiplies_bfloat16",
+    "peak_memory",
+    "starting_workers",
+]
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 """Parameters of glibc's `mallopt` (malloc.h)."""
@@ -66,6 +74,19 @@ def begin_worker() -> None:
     end_with_parent()
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def starting_workers() -> Iterator[None]:
+    """Ctrl-C never reaches the processes that are started in here, not even while they import what they need."""
+    if threading.current_thread() is not threading.main_thread():  # no other may say what signals do
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager

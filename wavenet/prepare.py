@@ -26,7 +26,7 @@ from wavenet.atomic import write_atomically
 from wavenet.audio import read_audio, resample, to_int16, trim_silence
 from wavenet.corpus import Clip, printable
 from wavenet.dataset import checksum
-from wavenet.machine import alone_in, begin_worker
+from wavenet.machine import alone_in, begin_worker, starting_workers
 
 __all__ = ["PrepareConfig", "Skipped", "load_clip", "prepare_dataset"]
 
@@ -226,6 +226,8 @@ def _mapper(jobs: int, clips: int) -> Iterator[Callable[..., Iterator[Any]]]:
         yield map
         return
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=begin_worker)
+    with starting_workers():
+        pool.submit(int)  # the first piece of work starts them all
 
     def map_ahead(work: Callable[[Clip], Any], clips: Sequence[Clip]) -> Iterator[Any]:
         """In order, and only so far ahead that results do not pile up behind a long clip."""

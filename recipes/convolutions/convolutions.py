@@ -15,11 +15,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from wavenet.cli.errors import errors_in_one_line
+from wavenet.cli.options import check_output
+from wavenet.plots import save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 HERE = Path(__file__).parent
+PICTURES = ("cones.png", "overlap.png", "images.png")
 
 
 def seen_by_gradient(dilations: Sequence[int], kernel: int = 2, longer: int = 0) -> Tensor:
@@ -301,22 +304,17 @@ def claims() -> dict[str, str]:
 
 
 def draw(folder: Path) -> list[Path]:
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(3, 1, figsize=(9, 6), constrained_layout=True)
-    for axis, schedule in zip(axes, ([1, 2, 4, 8], [1, 1, 1, 1], [2, 4, 8, 16]), strict=True):
+    cones = Figure(figsize=(9, 6), layout="constrained")
+    for axis, schedule in zip(cones.subplots(3, 1), ([1, 2, 4, 8], [1, 1, 1, 1], [2, 4, 8, 16]), strict=True):
         _cone(axis, schedule)
-    figure.savefig(folder / "cones.png", dpi=120)
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 2.6), constrained_layout=True)
-    for axis, kernel in zip(axes, (3, 4), strict=True):
+    overlap = Figure(figsize=(9, 2.6), layout="constrained")
+    for axis, kernel in zip(overlap.subplots(1, 2), (3, 4), strict=True):
         axis.bar(range(len(overlaps(kernel, 2))), overlaps(kernel, 2).tolist(), color="#3b6ea5")
         axis.set(
             title=f"kernel {kernel}, stride 2: inputs in each output", xlabel="output", ylim=(0, 2.4), yticks=[0, 1, 2]
         )
-    figure.savefig(folder / "overlap.png", dpi=120)
     image = small_image()
     coarse, fine = upsampled_scores(image)
     pictures = {
@@ -325,13 +323,14 @@ def draw(folder: Path) -> list[Path]:
         "pooled by 8": coarse,
         "and upsampled by a transposed convolution": fine,
     }
-    figure, axes = pyplot.subplots(2, 2, figsize=(9, 4.6), constrained_layout=True)
-    for axis, (title, picture) in zip(axes.flat, pictures.items(), strict=True):
+    images = Figure(figsize=(9, 4.6), layout="constrained")
+    for axis, (title, picture) in zip(images.subplots(2, 2).flat, pictures.items(), strict=True):
         axis.imshow(picture[0, 0].numpy(), cmap="magma", vmin=0, vmax=1, aspect="auto")
         axis.set(title=title, xticks=[], yticks=[])
-    figure.savefig(folder / "images.png", dpi=120)
-    pyplot.close("all")
-    return [folder / name for name in ("cones.png", "overlap.png", "images.png")]
+    drawn = {folder / name: figure for name, figure in zip(PICTURES, (cones, overlap, images), strict=True)}
+    for path, figure in drawn.items():
+        save(figure, path)
+    return list(drawn)
 
 
 def _cone(axis: "Axes", schedule: Sequence[int]) -> None:
@@ -362,7 +361,11 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     with errors_in_one_line("convolutions.py"):
         if arguments.folder:
+            if arguments.folder.exists() and not arguments.folder.is_dir():
+                raise ValueError(f"{arguments.folder} is a file; expected a folder to draw into")
             arguments.folder.mkdir(parents=True, exist_ok=True)
+            for picture in PICTURES:
+                check_output(arguments.folder / picture, force=True)
         for claim, found in claims().items():
             print(f"{claim}:\n    {found}")
         for path in draw(arguments.folder) if arguments.folder else []:

@@ -1,14 +1,23 @@
 """Generate audio from a folder that `wavenet export` wrote, with ONNX Runtime and NumPy alone."""
 
 import argparse
+import io
 import json
+import os
 import sys
 import wave
 from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from onnxruntime import InferenceSession, SessionOptions
+
+FORMAT = "onnx export, version 1"
+
+
+class WrongOptionError(ValueError):
+    """What the user asked for does not go with the model."""
 
 
 class Export:
@@ -17,15 +26,13 @@ class Export:
     def __init__(self, folder):
         settings = SessionOptions()
         settings.intra_op_num_threads = 1  # a step is too small to share
-        try:
-            self.about = json.loads((folder / "model.json").read_text("utf-8"))
-            names = self.about["networks"]
-            self.networks = {name: InferenceSession(folder / f"{name}.onnx", settings) for name in names}
-            with open(folder / "initial.npz", "rb") as file:
-                self.initial = dict(np.load(file))
-        except Exception as error:  # of a dozen kinds, ONNX Runtime's among them
-            reason = f"{type(error).__name__}: {error}"
-            raise ValueError(f"{folder} is no export, or not a whole one ({reason}); see `wavenet export`") from error
+        self.about = json.loads((folder / "model.json").read_text("utf-8"))
+        if self.about["format"] != FORMAT:
+            raise ValueError(f"its format is {self.about['format']!r}; expected {FORMAT!r}")
+        names = self.about["networks"]
+        self.networks = {name: InferenceSession(folder / f"{name}.onnx", settings) for name in names}
+        with open(folder / "initial.npz", "rb") as file:
+            self.initial = dict(np.load(file))
 
     def run(self, name, known):
         """Give a network what it takes of `known`, by name; gives its outputs by name."""
@@ -37,12 +44,12 @@ class Export:
         """The number of a speaker; 0 where the model knows none by name."""
         speakers = self.about["speakers"]
         if speakers and name not in speakers:
-            raise ValueError(f"--speaker is {name}; expected one of {', '.join(speakers)}")
+            raise WrongOptionError(f"--speaker is {name or 'not given'}; expected one of {', '.join(speakers)}")
         if name and not speakers:
-            raise ValueError("--speaker goes with a model that knows speakers by name, and this one knows none")
+            raise WrongOptionError("--speaker goes with a model that knows speakers by name, and this one knows none")
         inputs = [tensor["name"] for network in self.about["networks"].values() for tensor in network["inputs"]]
         if not speakers and "speaker" in inputs:
-            raise ValueError("its speakers are vectors, of which this program knows none")
+            raise WrongOptionError("its speakers are vectors, of which this program knows none")
         return speakers.index(name) if speakers else 0
 
     def features(self, path):
@@ -50,19 +57,19 @@ class Export:
         features = self.about["features"]
         if bool(features) != bool(path):
             has = "them" if features else "none"
-            raise ValueError(f"--features goes with a model that has features, and this one has {has}")
+            raise WrongOptionError(f"--features goes with a model that has features, and this one has {has}")
         if not path:
             return None
         try:
-            spoken = np.load(path)
-        except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{path} is not a feature file ({error}); expected .npy") from error
-        if not isinstance(spoken, np.ndarray) or spoken.dtype.kind != "f":
-            raise ValueError(f"{path} holds no array of floating-point numbers; expected log-mel features")
+            spoken = open_memmap(path, mode="r")  # which looks at what the header promises before it is believed
+        except Exception as error:  # of many kinds, as the header is an expression of Python
+            raise WrongOptionError(f"{path} is not a feature file ({error}); expected .npy") from error
+        if spoken.dtype.kind != "f":
+            raise WrongOptionError(f"{path} holds no array of floating-point numbers; expected log-mel features")
         if spoken.ndim != 2 or len(spoken) != features["bins"] or spoken.shape[1] == 0:
-            raise ValueError(f"{path}: its shape is {spoken.shape}; the model needs ({features['bins']}, frames)")
+            raise WrongOptionError(f"{path}: its shape is {spoken.shape}; the model needs ({features['bins']}, frames)")
         if not (np.isfinite(spoken) & (spoken > -70) & (spoken < 25)).all():
-            raise ValueError(
+            raise WrongOptionError(
                 f"{path}: expected natural logs of mel power, about -14 to 12; some values are far from that"
             )
         return np.maximum(spoken, features["silence"])
@@ -118,6 +125,15 @@ def decode(about, symbols):
     return audio
 
 
+def encode(audio, rate):
+    """Audio as the bytes of a WAV file of 16 bits."""
+    encoded = io.BytesIO()
+    with wave.open(encoded, "wb") as file:
+        file.setparams((1, 2, rate, len(audio), "NONE", ""))
+        file.writeframes(np.clip(np.round(audio * 32768), -32768, 32767).astype("<i2").tobytes())
+    return encoded.getvalue()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
@@ -130,22 +146,30 @@ def main():
     options = parser.parse_args()
     if not 0 < options.seconds < 3600 or options.seed < 0:
         parser.error(f"--seconds is {options.seconds:g}, --seed {options.seed}; expected over 0, below 3600; 0 or more")
-    if options.output.is_dir() or not options.output.parent.is_dir():
+    there = os.path.lexists(options.output)
+    if (there and not options.output.is_file()) or not options.output.parent.is_dir():
         parser.error(f"{options.output} cannot be written; expected a file in a folder that is there")
-    if options.output.exists() and not options.force:
+    if there and not options.force:
         parser.error(f"{options.output} exists; choose another path or pass --force to replace it")
     try:
         export = Export(options.folder)
         speaker, spoken = export.speaker(options.speaker), export.features(options.features)
-    except ValueError as error:
+        rate, features = export.about["sample_rate"], export.about["features"]
+        samples = max(1, round(options.seconds * rate)) if spoken is None else spoken.shape[1] * features["hop"]
+        uniforms = np.random.default_rng(options.seed).random(samples, dtype=np.float32)
+        encoded = encode(decode(export.about, generate(export, speaker, spoken, uniforms)), rate)
+    except WrongOptionError as error:
         parser.error(" ".join(str(error).split()))
-    rate = export.about["sample_rate"]
-    samples = round(options.seconds * rate) if spoken is None else spoken.shape[1] * export.about["features"]["hop"]
-    uniforms = np.random.default_rng(options.seed).random(samples, dtype=np.float32)
-    audio = decode(export.about, generate(export, speaker, spoken, uniforms))
-    with wave.open(str(options.output), "wb") as file:
-        file.setparams((1, 2, rate, samples, "NONE", ""))
-        file.writeframes(np.clip(np.round(audio * 32768), -32768, 32767).astype("<i2").tobytes())
+    except Exception as error:  # the user's part was looked at: whatever else fails is the folder's
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        parser.error(f"{options.folder} is no export, or not a whole one ({reason}); see `wavenet export`")
+    partial = options.output.with_name(f".{options.output.name}.partial")
+    try:
+        partial.write_bytes(encoded)
+        partial.replace(options.output)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        parser.error(f"{options.output} cannot be written ({error.strerror}); choose another place")
 
 
 if __name__ == "__main__":

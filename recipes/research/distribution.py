@@ -32,7 +32,7 @@ from wavenet.cli.errors import errors_in_one_line
 from wavenet.corpus import find_clips
 from wavenet.distributions import Distribution, Mixture
 from wavenet.evaluation import Score, evaluate
-from wavenet.machine import begin_worker
+from wavenet.machine import begin_worker, starting_workers
 from wavenet.model_file import load_tensors, read_model_file
 from wavenet.observer import Silence
 from wavenet.prepare import PrepareConfig, prepare_dataset
@@ -182,7 +182,9 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
     print(f"{training.steps} steps of {training.window} samples, seed {training.seed}")
     print(f"{'distribution':26}{'bits of 256 classes':>20}{'of its own':>12}{'multiply-adds':>15}{'seconds':>9}")
     # Two at a time, each in a process of one thread: a core for each network.
-    with TemporaryDirectory() as folder, multiprocessing.get_context("spawn").Pool(2, begin_worker) as workers:
+    with starting_workers():
+        pool = multiprocessing.get_context("spawn").Pool(2, begin_worker)
+    with TemporaryDirectory() as folder, pool as workers:
         data = Path(folder) / "speech"
         prepare_dataset(find_clips(SPEECH, "folder", held_out=0.1, speakers=True), data, PrepareConfig())
         predicted = not options.without_prediction

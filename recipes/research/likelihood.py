@@ -54,7 +54,10 @@ def surprise(model: WaveNet, waveform: Tensor) -> tuple[Tensor, Tensor]:
 
 def load(path: Path, rate: int) -> Tensor:
     waveform, source_rate = read_audio(path)
-    return resample(waveform, source_rate, rate)
+    try:
+        return resample(waveform, source_rate, rate)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def means(model: WaveNet, waveforms: Sequence[Tensor]) -> Tensor:
@@ -79,8 +82,9 @@ def compare_alterations(model: WaveNet, clips: Sequence[Tensor]) -> dict[str, Te
 def compare_files(model: WaveNet, paths: Sequence[Path]) -> dict[str, Tensor]:
     """Print which of the recordings is the more probable, for its length."""
     found = {}
-    for path in paths:
-        found[str(path)] = means(model, [load(path, model.config.sample_rate)])
+    recordings = [(path, load(path, model.config.sample_rate)) for path in paths]
+    for path, recording in recordings:
+        found[str(path)] = means(model, [recording])
         print(f"{path}: {float(found[str(path)][0, 0]):.3f} bits per sample")
     likelier = min(found, key=lambda name: float(found[name][0, 0]))
     print(f"the more probable: {likelier}")

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from wavenet import WaveNetConfig
 from wavenet.cli.errors import errors_in_one_line
 from wavenet.corpus import find_clips
-from wavenet.machine import begin_worker
+from wavenet.machine import begin_worker, starting_workers
 from wavenet.observer import Silence
 from wavenet.prepare import PrepareConfig, prepare_dataset
 from wavenet.receptive_field import measure_reach
@@ -90,7 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
     results = []
     print(f"{'schedule':24}{'sees':>6} of{'field':>6}{'held-out bits':>15}{'seconds of training':>21}")
     # Two at a time, each in a process of one thread: a core for each network.
-    with TemporaryDirectory() as folder, multiprocessing.get_context("spawn").Pool(2, begin_worker) as workers:
+    with starting_workers():
+        pool = multiprocessing.get_context("spawn").Pool(2, begin_worker)
+    with TemporaryDirectory() as folder, pool as workers:
         data = Path(folder) / "speech"
         prepare_dataset(find_clips(SPEECH, "folder", held_out=0.1, speakers=True), data, PrepareConfig())
         for one in workers.imap(partial(train_and_score, data=data, training=training), SCHEDULES.items()):
