@@ -354,10 +354,17 @@ def about_with(data: bytes, **wrong: object) -> bytes:
 
 
 def test_an_output_that_cannot_be_written_leaves_nothing(
-    plain: Export, capsys, monkeypatch: pytest.MonkeyPatch
+    plain: Export, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = refusal(capsys, monkeypatch, plain.folder, "/proc/x.wav", "--seconds", "0.01")
-    assert "/proc/x.wav cannot be written" in said
+    for output in (Path("/proc/x.wav"), tmp_path / f"{'x' * 300}.wav"):
+        said = refusal(capsys, monkeypatch, plain.folder, output, "--seconds", "0.01")
+        assert f"{output} cannot be written" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_longest_of_names_is_written(plain: Export, tmp_path: Path) -> None:
+    assert len(generate(plain, tmp_path / f"{'x' * 250}.wav", "--seconds", "0.01")) == 160
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_the_script_refuses_damaged_exports(

@@ -163,7 +163,7 @@ def main():
     except Exception as error:  # the user's part was looked at: whatever else fails is the folder's
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         parser.error(f"{options.folder} is no export, or not a whole one ({reason}); see `wavenet export`")
-    partial = options.output.with_name(f".{options.output.name}.partial")
+    partial = options.output.with_name(f".{os.getpid()}.partial")  # short, and its own
     try:
         partial.write_bytes(encoded)
         partial.replace(options.output)
