@@ -1,6 +1,7 @@
 """ONNX exports, run in onnxruntime and compared with torch; and `torch.export` of a model."""
 
 import contextlib
+import copy
 import errno
 import importlib
 import io
@@ -31,7 +32,7 @@ from wavenet.distributions import GaussianMixture, LogisticMixture
 from wavenet.engines import IncrementalEngine
 from wavenet.export import _translate as translate
 from wavenet.export import _write as write
-from wavenet.export import export_onnx
+from wavenet.export import CLOSE, export_onnx, largest_differences
 from wavenet.export_networks import initial_state, networks, start
 from wavenet.export_operations import exportable
 from wavenet.sampling import SamplingOptions
@@ -219,13 +220,24 @@ def test_prediction_from_the_past_and_interpolated_features_give_what_the_model_
     torch.testing.assert_close(found, by_the_model(model, symbols, conditioning), atol=1e-3, rtol=1e-3)
 
 
-def test_an_export_that_differs_is_refused(wavenet, model_file: Path, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("name", ["sequence", "step"])
+def test_a_network_of_other_weights_is_told_from_the_model(plain: Export, name: str) -> None:
+    contents = {path.name: path.read_bytes() for path in plain.folder.glob("*.onnx")}
+    assert largest_differences(plain.model, contents)[name] < 1e-9
+    other = copy.deepcopy(plain.model)
+    with torch.no_grad():
+        other.head.bias[0] += 1
+    assert largest_differences(other, contents)[name] > CLOSE
+
+
+def test_an_export_that_differs_is_refused_and_not_written(
+    wavenet, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("onnxruntime")
-    command = sys.modules["wavenet.cli.export"]
-    monkeypatch.setattr(command, "export_onnx", lambda *_, **__: [])
     for difference in (3.0, math.nan):
-        monkeypatch.setattr(command, "largest_differences", lambda *_, found=difference: {"step": found})
-        wavenet("export", model_file, "-o", tmp_path / "x").fails_with(f"step by {difference:.2g}", "do not use it")
+        monkeypatch.setattr("wavenet.export.largest_differences", lambda *_, found=difference: {"step": found})
+        wavenet("export", model_file, "-o", tmp_path / "x").fails_with(f"step by {difference:.2g}", "nothing was writ")
+    assert [path.name for path in tmp_path.iterdir()] == [model_file.name]
 
 
 def step_classes(export: Export, uniforms: Tensor) -> Tensor:
@@ -513,12 +525,7 @@ def full_after(files: int) -> Callable[[Path, bytes], None]:
 def test_without_onnxruntime_nothing_is_checked_and_the_command_says_so(
     wavenet, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def export_nothing(model: WaveNet, folder: Path, *, force: bool) -> list[str]:
-        folder.mkdir()
-        return []
-
-    monkeypatch.setattr(sys.modules["wavenet.cli.export"], "export_onnx", export_nothing)
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr("wavenet.export.find_spec", lambda name: None if name == "onnxruntime" else name)
     result = wavenet("export", model_file, "-o", tmp_path / "x")
     assert result.status == 0
     assert "not checked: onnxruntime is not installed" in result.out

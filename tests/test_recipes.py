@@ -107,11 +107,15 @@ def test_the_shortest_of_clips_is_drawn(tmp_path: Path) -> None:
 
 
 def test_a_program_of_two_processes_ends_on_an_interrupt() -> None:
+    """One that comes while it starts them, too: its first line is out before they run."""
     command = [sys.executable, ROOT / "recipes" / "research" / "schedule.py", "--steps", "1000000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
         assert program.stdout is not None
         assert program.stdout.readline().startswith("schedule")
         program.send_signal(signal.SIGINT)
         _, said = program.communicate(timeout=60)  # which waits for all that hold its standard error, workers too
+    finally:
+        program.kill()
     assert program.returncode == 130
     assert "interrupted" in said.splitlines()

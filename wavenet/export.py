@@ -15,11 +15,12 @@ import io
 import json
 import logging
 import os
+import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from wavenet.export_networks import ExportNetwork, initial_state, networks, star
 from wavenet.export_operations import exportable
 from wavenet.model import WaveNet
 
-__all__ = ["CLOSE", "export_onnx", "largest_differences"]
+__all__ = ["CLOSE", "OnnxExport", "export_onnx", "largest_differences"]
 
 CLOSE = 0.01
 """Differences from torch, of any output, are refused from here on; those of the shipped models are below 1e-5."""
@@ -44,11 +45,19 @@ _FILES = {"sequence.onnx", "step.onnx", "condition.onnx", "predict.onnx", "initi
 _INSTALL = "install the extra: pip install 'wavenet-toolkit[onnx]'"
 
 
-def export_onnx(model: WaveNet, folder: str | os.PathLike[str], *, force: bool = False) -> list[str]:
-    """Write a model's networks, and what a program needs to run them, to a folder; gives the files' names.
+@dataclass(frozen=True)
+class OnnxExport:
+    """What was written, and how far each network is from torch: `None` where onnxruntime is not installed."""
 
-    `force` replaces the files of another export. Raises `ValueError` where the folder is there already or cannot be,
-    and where packages are missing.
+    files: tuple[str, ...]
+    differences: dict[str, float] | None
+
+
+def export_onnx(model: WaveNet, folder: str | os.PathLike[str], *, force: bool = False) -> OnnxExport:
+    """Write a model's networks, and what a program needs to run them, to a folder.
+
+    `force` replaces the files of another export. Raises `ValueError`, before anything is written, where the folder is
+    there already or cannot be, where packages are missing, and where what onnxruntime makes of it differs from torch.
     """
     folder = Path(folder)
     _check(folder, force)
@@ -61,22 +70,26 @@ def export_onnx(model: WaveNet, folder: str | os.PathLike[str], *, force: bool =
         program = _translate(network, list(outputs))
         contents[f"{name}.onnx"] = program.model_proto.SerializeToString()
         tables[name] = {"inputs": _table(program.model.graph.inputs), "outputs": _table(program.model.graph.outputs)}
+    differences = largest_differences(model, contents) if find_spec("onnxruntime") else None
+    far = [f"{name} by {most:.2g}" for name, most in (differences or {}).items() if not most < CLOSE]
+    if far:
+        raise ValueError(f"as ONNX this model differs from torch ({', '.join(far)}, on noise); nothing was written")
     contents["initial.npz"] = _npz(initial_state(model))
     contents["model.json"] = json.dumps({**_description(model), "networks": tables}, indent=1).encode()
     _write(folder, contents)
-    return list(contents)
+    return OnnxExport(tuple(contents), differences)
 
 
-def largest_differences(model: WaveNet, folder: str | os.PathLike[str]) -> dict[str, float]:
+def largest_differences(model: WaveNet, contents: Mapping[str, bytes]) -> dict[str, float]:
     """How far each network of an export is from torch, when onnxruntime runs it on noise: the most of any output.
 
-    Raises `ImportError` where onnxruntime is missing.
+    `contents` are the networks' files by name. Raises `ImportError` where onnxruntime is missing.
     """
     import onnxruntime
 
     found = {}
-    for name, network in networks(copy.deepcopy(model).cpu()).items():
-        session = onnxruntime.InferenceSession(str(Path(folder) / f"{name}.onnx"), providers=["CPUExecutionProvider"])
+    for name, network in networks(model).items():
+        session = onnxruntime.InferenceSession(contents[f"{name}.onnx"], providers=["CPUExecutionProvider"])
         inputs = network.example(batch=3)
         with torch.no_grad():
             expected = network(inputs)
@@ -184,19 +197,25 @@ def _npz(tensors: dict[str, Tensor]) -> bytes:
     return encoded.getvalue()
 
 
-def _write(folder: Path, contents: dict[str, bytes]) -> None:
-    """All the files or none: they are written elsewhere on the same disk, and moved when they are complete."""
-    near = folder if folder.exists() else folder.absolute().parent
+def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """All the files or none: they are written elsewhere on the same disk, and moved when they are complete.
+
+    Of an export that is replaced `model.json` goes first and comes last, so that no mixture of two is ever read.
+    """
+    fresh = not folder.exists()
+    near = folder.absolute().parent if fresh else folder
     try:
         with tempfile.TemporaryDirectory(dir=near, prefix=f".{folder.name}.") as whole:
             for name, data in contents.items():
                 write_atomically(Path(whole) / name, data)
             folder.mkdir(exist_ok=True)
-            for name in contents:
+            for name in ("model.json", *(_FILES - contents.keys())):  # of another export, maybe another kind of model
+                (folder / name).unlink(missing_ok=True)
+            for name in sorted(contents, key="model.json".__eq__):
                 os.replace(Path(whole) / name, folder / name)
-        for name in _FILES - contents.keys():
-            (folder / name).unlink(missing_ok=True)  # of another export, and of another kind of model
     except OSError as error:
+        if fresh:
+            shutil.rmtree(folder, ignore_errors=True)
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         reason = cause.strerror or cause
         raise OSError(error.errno, f"cannot write an export ({reason}); choose another folder", str(folder)) from error

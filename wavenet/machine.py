@@ -78,15 +78,18 @@ def begin_worker() -> None:
 
 @contextmanager
 def starting_workers() -> Iterator[None]:
-    """Ctrl-C never reaches the processes that are started in here, not even while they import what they need."""
-    if threading.current_thread() is not threading.main_thread():  # no other may say what signals do
+    """Ctrl-C never reaches the processes that are started in here, not even while they import what they need.
+
+    They inherit that it is held back. Here it comes when they are started, and is not lost.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

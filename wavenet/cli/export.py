@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from wavenet.cli.options import Force, ModelFile
-from wavenet.export import CLOSE, export_onnx, largest_differences
+from wavenet.export import export_onnx
 from wavenet.model import WaveNet
 
 __all__ = ["export"]
@@ -21,17 +21,11 @@ def export(
     """Write a model as ONNX networks: of whole sequences, and of one step with its queues. Takes a minute or two."""
     if kind != "onnx":
         raise ValueError(f"--format is {kind!r}; expected onnx")
-    network = WaveNet.from_pretrained(model)
-    files = export_onnx(network, output, force=force)
-    size = sum((output / name).stat().st_size for name in files)
-    print(f"wrote {output}: {', '.join(files)} ({size / 1e6:.1f} MB)")
-    try:
-        differences = largest_differences(network, output)
-    except ImportError:
+    exported = export_onnx(WaveNet.from_pretrained(model), output, force=force)
+    size = sum((output / name).stat().st_size for name in exported.files)
+    print(f"wrote {output}: {', '.join(exported.files)} ({size / 1e6:.1f} MB)")
+    if exported.differences is None:
         print("not checked: onnxruntime is not installed (pip install 'wavenet-toolkit[onnx]')")
         return
-    far = [f"{name} by {difference:.2g}" for name, difference in differences.items() if not difference < CLOSE]
-    if far:
-        raise ValueError(f"{output} differs from torch, run in onnxruntime on noise ({', '.join(far)}); do not use it")
-    found = ", ".join(f"{name} {difference:.1e}" for name, difference in differences.items())
+    found = ", ".join(f"{name} {difference:.1e}" for name, difference in exported.differences.items())
     print(f"largest differences from torch, run in onnxruntime on noise: {found}")
