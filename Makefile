@@ -3,14 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: test lint demo docs format sanitize bench clean
+.PHONY: test lint demo docs research format sanitize bench clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $(READY)
 
-# A process for each core; what needs Chromium and its driver is skipped where they are not.
+# A process for each core. What needs Chromium and its driver is skipped where they are not; CI has them.
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
@@ -46,11 +46,17 @@ sanitize: $(READY)
 		../../$(BIN)/python -S -c "from wavenet.engines.native import native_module; assert 'sanitized' in native_module().__file__" && \
 		../../$(BIN)/python -S -m pytest -q -p no:cacheprovider tests/test_native.py tests/test_streaming.py -k "not memory"
 
-# The API reference, from the docstrings, to build/docs.
+# The API reference, from the docstrings, to build/docs: a page for each module.
+MODULES := wavenet $(subst /,.,$(basename $(wildcard wavenet/[a-z]*.py wavenet/engines/[a-z]*.py))) wavenet.engines wavenet.engines.native
 docs: $(READY)
-	$(BIN)/pdoc --output-directory build/docs --template-directory docs --docformat markdown \
-		wavenet $(subst /,.,$(basename $(wildcard wavenet/[a-z]*.py wavenet/engines/[a-z]*.py))) wavenet.engines wavenet.engines.native
-	grep -q TrainConfig build/docs/wavenet/recipe.html
+	$(BIN)/pdoc --output-directory build/docs --template-directory docs --docformat markdown $(MODULES)
+	@for page in $(subst .,/,$(MODULES)); do test -s build/docs/$$page.html || { echo "$$page has no page"; exit 1; }; done
+
+# The research programs, none of which may take longer than three minutes.
+research: $(READY)
+	timeout 180 $(BIN)/python recipes/research/schedule.py
+	timeout 180 $(BIN)/python recipes/research/distribution.py
+	timeout 180 $(BIN)/python recipes/research/likelihood.py
 
 bench: $(READY)
 	$(BIN)/wavenet bench

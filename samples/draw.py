@@ -5,13 +5,11 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
-from torch.nn import functional
-from torchaudio import transforms
 
 from wavenet.audio import read_audio
 from wavenet.cli.errors import errors_in_one_line
 from wavenet.cli.options import check_output
-from wavenet.plots import picture_kind, save
+from wavenet.plots import draw_spectrogram_on, picture_kind, save
 
 
 def main() -> None:
@@ -22,19 +20,14 @@ def main() -> None:
     options = parser.parse_args()
     picture_kind(options.output)
     check_output(options.output, options.force)
-    figure = Figure(figsize=(10, 2.2 * len(options.files)), layout="constrained")
+    figure = Figure(figsize=(7, 2.2 * len(options.files)), layout="constrained")
     rows = figure.subplots(len(options.files), 1, squeeze=False)
     for (axes,), path in zip(rows, options.files, strict=True):
         waveform, rate = read_audio(path)
-        padded = functional.pad(waveform, (0, max(0, 512 - len(waveform))))
-        power = transforms.Spectrogram(n_fft=512, hop_length=64)(padded)
-        decibels = transforms.AmplitudeToDB(top_db=70)(power)
-        extent = (0, len(padded) / rate, 0, rate / 2000)
-        axes.imshow(decibels, origin="lower", aspect="auto", extent=extent, cmap="magma")
+        draw_spectrogram_on(axes, waveform, rate)
         level = 10 * torch.log10(waveform.square().mean())
         share = waveform.abs().max()
         axes.set_title(f"{path.stem}: {level:.0f} dB RMS, peak {share:.2f}", fontsize=9)
-        axes.set_ylabel("kHz")
     rows[-1][0].set_xlabel("seconds")
     save(figure, options.output)
 

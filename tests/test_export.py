@@ -30,9 +30,9 @@ from wavenet.cli import main
 from wavenet.conditioning import Conditioning
 from wavenet.distributions import GaussianMixture, LogisticMixture
 from wavenet.engines import IncrementalEngine
+from wavenet.export import CLOSE, export_onnx, largest_differences
 from wavenet.export import _translate as translate
 from wavenet.export import _write as write
-from wavenet.export import CLOSE, export_onnx, largest_differences
 from wavenet.export_networks import initial_state, networks, start
 from wavenet.export_operations import exportable
 from wavenet.sampling import SamplingOptions
@@ -461,6 +461,17 @@ def test_torch_exports_the_model() -> None:
     for batch, length in ((1, model.context + 1), (1, 41), (4, 100)):
         symbols = noise(model, batch, length)
         assert torch.equal(program(symbols), model(symbols))
+
+
+@torch.no_grad()
+def test_torch_exports_a_model_that_is_told_something() -> None:
+    model = model_of_kind((GaussianMixture(components=2), True, True, "features", "transposed"))
+    torch.export.register_dataclass(Conditioning)
+    given, other = (noise(model, 2, length)[:, : model.context + 8] for length in (60, 61))
+    conditioning = conditioning_of(model)
+    program = torch.export.export(model, (given, conditioning)).module()
+    for symbols in (given, other):
+        torch.testing.assert_close(program(symbols, conditioning), model(symbols, conditioning), atol=1e-12, rtol=0)
 
 
 @pytest.fixture

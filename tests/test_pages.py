@@ -43,6 +43,7 @@ ELSEWHERE = {
     "make demo": "CI runs it",
     "make test": "CI runs it",
     "make docs": "CI runs it",
+    "make research": "takes five minutes; the programs are run below, shortened",
     "pip install .": "make installs the package",
     "pip install '.[prompts]'": "make installs the package with its extras",
     "wavenet bench": "takes minutes; test_cli.py runs it on a small model",
@@ -53,17 +54,24 @@ ELSEWHERE = {
     "python recipes/prompts/recognise.py copies data/prompts": "needs a speech recogniser",
     "python samples/speech/choose.py data/prompts-audio samples/speech": "needs the whole corpus",
     "torchrun --nproc-per-node 8 -m wavenet train recipes/ljspeech/ljspeech.toml --resume": "test_distributed.py, on 2",
+    "srun torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-id $SLURM_JOB_ID --rdzv-endpoint "
+    '"$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1):29500" '
+    "-m wavenet train recipes/ljspeech/ljspeech.toml --resume": "wants a cluster",
 }
 """Commands that are not run here, and who runs them or why nobody does."""
 
 
 def commands(page: Path) -> Iterator[str]:
     """The commands of a page, in their order: lines of its blocks, and what stands between ticks with an argument."""
-    text = re.sub(r"```.*?```", "", page.read_text("utf-8").replace("\\\n", " "), flags=re.DOTALL)
     starts = r"(?:wavenet|python|make|pip|torchrun) "
-    for match in re.finditer(rf"^    ({starts}[^\n]*)|`({starts}[^`]+)`", text, re.MULTILINE):
-        line = match[1] if match[1] else match[2]
+    for match in re.finditer(rf"^    ([^#\s][^\n]*)|`(?:time )?({starts}[^`]+)`", prose(page), re.MULTILINE):
+        line = match[1].removeprefix("time ") if match[1] else match[2]
         yield " ".join(line.split("  #")[0].split())
+
+
+def prose(page: Path) -> str:
+    """A page without its blocks of Python and TOML, each command on one line."""
+    return re.sub(r"```.*?```", "", page.read_text("utf-8").replace("\\\n", " "), flags=re.DOTALL)
 
 
 def runnable(page: Path) -> list[str]:
@@ -146,7 +154,8 @@ def small_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     goodbye = ROOT / "samples" / "speech" / "en" / "demo-thanks.flac"
     for source in sources:
         _put(source, tmp_path / "samples" / "speech" / "en" / source.name)
-    _put(goodbye, tmp_path / "samples" / "speech" / "en" / goodbye.name, seconds=2.2)
+    for source in (goodbye, goodbye.with_name("confbridge-mute-extended.flac")):
+        _put(source, tmp_path / "samples" / "speech" / "en" / source.name, seconds=2.2)
     for voice in ("en", "es", "fr", "it", "ru"):
         for source in sources[:8]:
             _put(source, tmp_path / "data" / "prompts-audio" / voice / source.name)

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from wavenet import WaveNetConfig
+from tests.conftest import small_model
+from wavenet import PredictionConfig, WaveNetConfig
 from wavenet.plots import draw_cone
-from wavenet.receptive_field import count_paths, describe_reach, measure_reach
+from wavenet.receptive_field import count_paths, describe_reach, describe_sight, measure_reach
 
 SCHEDULES = [
     ((1, 2, 4, 8), 2, 16),
@@ -39,6 +40,17 @@ def test_a_stack_that_starts_at_dilation_2_never_sees_half_of_its_input() -> Non
     )
 
 
+def test_what_only_linear_prediction_sees_is_not_denied() -> None:
+    model = small_model(dilations=(2, 4, 8), prediction=PredictionConfig(source="past", order=4, block=7, window=20))
+    symbols = model.encode(torch.randn(1, model.context, generator=torch.Generator().manual_seed(0)) / 10)
+    other = symbols.clone()
+    other[0, -2] += 20
+    assert not torch.equal(model(symbols), model(other)), "the sample before the newest, where the stack has a hole"
+    found = describe_sight(model)
+    assert found.startswith("Its stack of layers sees 8 of the last 15 samples (0.9 ms); never those 1, 3, 5, 7 and 3")
+    assert found.endswith("linear prediction takes in the last 27 samples besides")
+
+
 def test_counts_too_many_for_a_float_stay_finite() -> None:
     *_, counts = count_paths([1] * 1100, 4)
     assert bool(counts.isfinite().all())
@@ -49,10 +61,10 @@ def test_counts_too_many_for_a_float_stay_finite() -> None:
 def test_the_picture_marks_the_inputs_that_are_seen(dilations: Sequence[int], kernel: int, seen: int) -> None:
     (axes,) = draw_cone(dilations, kernel, 16000).axes
     bottom = [line for line in axes.lines if line.get_marker() == "o" and set(line.get_ydata()) == {0}]
-    marked = max(bottom, key=lambda line: line.get_markersize())
-    lags = torch.nonzero(measure_reach(dilations, kernel))[:, 0]
-    assert sorted(-marked.get_xdata()) == lags.tolist()
-    assert sum(len(line.get_xdata()) for line in bottom) == len(measure_reach(dilations, kernel)), "gaps are shown too"
+    marked = {line.get_markerfacecolor() == "none": sorted(-line.get_xdata()) for line in bottom}
+    reached = measure_reach(dilations, kernel)
+    assert marked[False] == torch.nonzero(reached)[:, 0].tolist()
+    assert marked.get(True, []) == torch.nonzero(~reached)[:, 0].tolist(), "the others are hollow"
 
 
 def test_a_wide_cone_is_shaded_by_the_share_that_is_seen() -> None:

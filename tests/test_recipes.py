@@ -60,6 +60,7 @@ def test_shipped_model_loads_and_beats_its_baseline_on_a_held_out_clip(path: Pat
         ("research/distribution.py", ["--seed", "-1"], "distribution.py: error: seed is -1; expected 0"),
         ("research/likelihood.py", ["--limit", "0"], "--limit is 0; expected 1 or more"),
         ("research/likelihood.py", ["--limit", "-1"], "--limit is -1"),
+        ("research/likelihood.py", ["--limit", "1", "a.wav", "b.wav"], "--limit counts held-out clips; leave it out"),
         ("research/likelihood.py", ["--model", "none.safetensors"], "none.safetensors: no such model file"),
         ("research/likelihood.py", ["--model", "text.txt"], "text.txt is not a model file"),
         ("research/likelihood.py", ["a.wav", "b.wav"], "a.wav: no such audio file"),

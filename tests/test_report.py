@@ -1,6 +1,8 @@
 """The report, as a browser shows it: sound plays, pictures are there, nothing is asked of a network."""
 
+import base64
 import html
+import io
 import json
 import re
 import shlex
@@ -16,9 +18,10 @@ import torch
 from tests.conftest import small_config, tone
 from wavenet import WaveNet
 from wavenet.conditioning import ConditioningConfig
-from wavenet.dataset import checksum
+from wavenet.dataset import PreparedDataset, checksum
 from wavenet.distributions import GaussianMixture
 from wavenet.features import LogMelConfig
+from wavenet.plots import _BLUE, _FAINT, _ORANGE
 from wavenet.recipe import load_recipe
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -148,6 +151,9 @@ def test_it_fits_a_phone_and_has_contrast(browser, page: Path, scheme: str) -> N
     for ink in ("ink", "quiet", "mark"):
         for ground in ("paper", "card"):
             assert contrast(colours[ink], colours[ground]) >= 4.5, f"{ink} on {ground}, WCAG 2 AA"
+    for ground in ("paper", "card"):
+        for line in (_BLUE, _ORANGE, _FAINT):
+            assert contrast(line, colours[ground]) >= 3, f"{line} in pictures on {ground}, WCAG 2 AA for graphics"
     heights = browser.execute_script(HEIGHTS)
     assert min(heights) >= 9, "words in pictures can be read"
     picture = browser.execute_script("return getComputedStyle(document.querySelector('svg text')).fill")
@@ -157,13 +163,17 @@ def test_it_fits_a_phone_and_has_contrast(browser, page: Path, scheme: str) -> N
 def test_the_keyboard_reaches_all_and_headings_make_an_outline(browser, page: Path) -> None:
     keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
     show(browser, page, 1200)
-    body = browser.find_element("tag name", "body")
-    reached = []
-    for _ in range(30):
+    wanted = browser.execute_script(
+        "return [...document.querySelectorAll('a, summary, audio, [tabindex]')].filter(e => e.checkVisibility())"
+        ".map((e, place) => { e.dataset.place = place; return place; })"
+    )
+    body, reached = browser.find_element("tag name", "body"), []
+    for _ in range(6 * len(wanted)):  # a player has stops of its own
         body.send_keys(keys.TAB)
-        reached.append(browser.execute_script("return document.activeElement.tagName"))
-    assert reached[0] == "A", "the way past the navigation comes first"
-    assert {"A", "SUMMARY", "AUDIO"} <= set(reached)
+        reached.append(browser.execute_script("return document.activeElement.dataset.place"))
+    assert browser.execute_script("return document.querySelector('[data-place=\"0\"]').className") == "skip"
+    assert reached[0] == "0", "the way past the navigation comes first"
+    assert {int(place) for place in reached if place is not None} == set(wanted)
     levels = [int(one.tag_name[1]) for one in browser.find_elements("css selector", "h1, h2, h3, h4")]
     assert levels[0] == 1
     assert levels.count(1) == 1
@@ -181,12 +191,32 @@ def test_the_commands_on_the_page_give_its_figures(
     commands = [shlex.split(html.unescape(line)) for line in block[1].strip().splitlines()]
     assert [command[1] for command in commands[:-1]] == ["train", "evaluate", "generate", "inspect"]
     monkeypatch.chdir(tmp_path)
-    made = [wavenet(*command[1:]) for command in commands[1:-1]]
-    assert [result.status for result in made] == [0, 0, 0], [result.err for result in made]
+    made = [wavenet(*command[1:]) for command in commands[:-1]]
+    assert [result.status for result in made] == [0] * 4, [result.err for result in made]
+    again = Path(f"{run}-again") / "model.safetensors"
+    assert again.read_bytes() == (run / "model.safetensors").read_bytes(), "the same model, to the bit"
     shown = re.search(r'<th scope="row">all</th><td>[\d.]+</td>\s*<td[^>]*>([\d.]+)</td>', text)
     assert shown is not None
-    assert shown[1] in made[0].out
-    assert soundfile.info("out.wav").duration == 0.3
+    assert shown[1] in made[1].out
+    assert Path("out.wav").read_bytes() == heard(text, "As ann")[0]
+
+
+def test_what_plays_as_the_original_is_the_clip(page: Path, dataset: Path) -> None:
+    text, prepared = page.read_text("utf-8"), PreparedDataset(dataset)
+    headings = re.findall(r"<h3><bdi>([^<]*)</bdi>", text)
+    clips = {clip.name: clip for clip in prepared.clips}
+    players = heard(text, "The original")
+    assert len(players) == 2
+    for name, player in zip(headings, players, strict=False):
+        samples, rate = soundfile.read(io.BytesIO(player), dtype="int16")
+        assert rate == prepared.sample_rate
+        assert samples.tolist() == prepared.read(clips[html.unescape(name)]).tolist()
+
+
+def heard(text: str, title: str) -> list[bytes]:
+    """The sound files of the page's players of that title."""
+    found = re.findall(rf'src="data:audio/wav;base64,([^"]*)" aria-label="{title}:', text)
+    return [base64.b64decode(encoded) for encoded in found]
 
 
 def rgb(colour: str) -> list[int]:
@@ -322,10 +352,59 @@ def test_several_datasets_and_voices_are_shown_as_they_were_trained_on(wavenet, 
     assert rows == ["data, b&amp;b", "more, b&amp;b", "all"]
     assert text.count("<figcaption>The original<") == 2
     assert text.count("Checksum of ") == 2
+    names = re.findall(r' id="([^"]*)"', text)
+    assert len(names) == len(set(names)), "though both datasets hold the same clips"
     shutil.rmtree(other)
-    made = wavenet("report", tmp_path / "run", "-o", output, "--force", "--seconds", 0.1)
+    short = ("-o", output, "--force", "--seconds", 0.1, "--clips", 0, "--scored-seconds", 0)
+    made = wavenet("report", tmp_path / "run", *short)
     assert made.status == 0
     assert f"note: {other} not there" in made.err
+    missing = f"Not at hand when this page was made, and so not counted: {other}."
+    assert missing in output.read_text("utf-8")
+    assert wavenet("report", tmp_path / "run", *short, "--dataset", dataset).status == 0
+    assert missing in output.read_text("utf-8"), "what is scored has nothing to do with what was trained on"
+
+
+def test_a_dataset_that_was_not_trained_on_does_not_stand_for_one_that_is_missing(
+    wavenet, dataset: Path, tmp_path: Path
+) -> None:
+    other, recipe = tmp_path / "ann", tmp_path / "recipe.toml"
+    shutil.rmtree(tmp_path / "speech" / "b&b")
+    assert wavenet("prepare", tmp_path / "speech", other, "--speakers", "--held-out", 0.4).status == 0
+    recipe.write_text(
+        f'run = "{tmp_path / "run"}"\n[[dataset]]\npath = "{dataset}"\n[[dataset]]\npath = "{other}"\n[model]\n'
+        "dilations = [1, 2]\nresidual_channels = 4\ngate_channels = 4\nskip_channels = 4\nhead_channels = 4\n"
+        '[train]\nsteps = 2\nwindow = 200\nevaluation_seconds = 0.2\nvoices = ["b&b"]\n'
+    )
+    assert wavenet("train", recipe).status == 0
+    shutil.rmtree(dataset)
+    assert wavenet("report", tmp_path / "run", "-o", tmp_path / "r.html", "--seconds", 0.01).status == 0
+    text = (tmp_path / "r.html").read_text("utf-8")
+    assert "Clips trained on" not in text
+    assert "No dataset was at hand" in text
+
+
+def test_a_model_kept_by_a_run_is_shown_with_the_run_up_to_then(wavenet, run: Path, tmp_path: Path) -> None:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    bits = {one["step"]: one["held_out_bits"] for one in records if one["step"] and "held_out_bits" in one}
+    shutil.copy(run / "best.safetensors", run / "model-00000004.safetensors")
+    for name, step in (("model", 6), ("best", min(bits, key=bits.__getitem__)), ("model-00000004", 4)):
+        output = tmp_path / f"{name}.html"
+        made = wavenet("report", run / f"{name}.safetensors", "-o", output, "--clips", 0, "--seconds", 0.01)
+        assert made.status == 0, made.err
+        text = output.read_text("utf-8")
+        assert f"<title>run, {name}: a WaveNet</title>" in text
+        assert f"<dt>Steps</dt><dd>{step} of 6</dd>" in text
+        assert f"last evaluation</dt><dd>{bits[step]:.3f}</dd>" in text
+        assert "Clips trained on" in text
+
+
+def test_speakers_that_are_vectors_have_no_dataset(wavenet, dataset: Path, tmp_path: Path) -> None:
+    WaveNet(small_config(speaker_channels=3)).save_pretrained(tmp_path / "m.safetensors")
+    arguments = ("report", tmp_path / "m.safetensors", "-o", tmp_path / "r.html", "--seconds", 0.01)
+    wavenet(*arguments, "--dataset", dataset).fails_with("speakers are vectors", "leave --dataset out")
+    assert wavenet(*arguments).status == 0
+    assert "Its speakers are vectors from outside" in (tmp_path / "r.html").read_text("utf-8")
 
 
 def test_silence_and_the_shortest_of_clips_have_pictures(wavenet, tmp_path: Path) -> None:

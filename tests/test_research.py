@@ -2,7 +2,9 @@
 
 import importlib
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import soundfile
@@ -37,6 +39,13 @@ def short_speech(tmp_path: Path) -> Path:
     return tmp_path / "short"
 
 
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The programs work without processes of their own, which take seconds to start. (test_pages.py runs them with.)"""
+    for program in (schedule, distribution):
+        monkeypatch.setattr(program, "workers", lambda count: nullcontext(SimpleNamespace(imap=map)))
+
+
 def test_schedules_cost_the_same_and_begin_with_the_same_weights() -> None:
     networks = []
     for dilations in schedule.SCHEDULES.values():
@@ -59,6 +68,7 @@ def test_schedules_learn_from_the_same_windows(short_speech: Path, tmp_path: Pat
     assert all(torch.equal(window, windows[0]) for window in windows)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_schedules_are_compared(short_speech: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setattr(schedule, "SPEECH", short_speech)
     chosen = ("tripling, two cycles", "doubling from 2")
@@ -96,6 +106,7 @@ def test_an_engine_runs_a_distribution_that_it_does_not_know() -> None:
     assert len(naive.unique()) > 30
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_distributions_are_compared_at_equal_cost(short_speech: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distribution, "SPEECH", short_speech)
     results = distribution.main(["--steps", "3"])
@@ -121,9 +132,21 @@ def test_a_recording_is_more_probable_than_what_was_made_of_it(tmp_path: Path) -
     assert (tmp_path / "surprise.png").stat().st_size > 20_000
 
 
-def test_two_files_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_two_files_that_are_compared_the_first_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn: list[torch.Tensor] = []
+    monkeypatch.setattr(likelihood, "draw", lambda model, waveform, path: drawn.append(waveform))
     clip = likelihood.load(SPEECH / "en" / "demo-thanks.flac", 16000)[20000:36000]
     for name, samples in (("forward", clip), ("backward", clip.flip(0))):
         soundfile.write(tmp_path / f"{name}.wav", samples.numpy(), 16000)
-    likelihood.main([str(tmp_path / "backward.wav"), str(tmp_path / "forward.wav")])
-    assert capsys.readouterr().out.splitlines()[-1] == f"the more probable: {tmp_path / 'forward.wav'}"
+    files = [tmp_path / name for name in ("backward.wav", "forward.wav")]
+    likelihood.main([*map(str, files), "--picture", str(tmp_path / "surprise.png")])
+    assert capsys.readouterr().out.splitlines()[-1] == f"the more probable: {files[1]}"
+    torch.testing.assert_close(drawn, [likelihood.load(files[0], 16000)])
+
+
+def test_the_shortest_of_recordings_has_a_picture_too(tmp_path: Path) -> None:
+    model = WaveNet.from_pretrained(likelihood.SAMPLES / "models" / "prompts.safetensors")
+    likelihood.draw(model, torch.tensor([0.5]), tmp_path / "surprise.svg")
+    assert "bits per sample" in (tmp_path / "surprise.svg").read_text()

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ __all__ = [
     "multiplies_bfloat16",
     "peak_memory",
     "starting_workers",
+    "workers",
 ]
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -90,6 +92,17 @@ def starting_workers() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def workers(count: int) -> Iterator[Pool]:
+    """Processes of one thread each that end with the block: when their work is done, at once where the block fails."""
+    with starting_workers():
+        pool = multiprocessing.get_context("spawn").Pool(count, begin_worker)
+    with pool:
+        yield pool
+        pool.close()
+        pool.join()  # so that they end by themselves, not by the block's end
 
 
 @contextmanager

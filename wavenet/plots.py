@@ -7,13 +7,13 @@ it suits a light and a dark page; `save` writes it to a file.
 import html
 import io
 import re
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torchaudio import transforms
 
 from wavenet.atomic import write_atomically
@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_cone", "draw_curves", "draw_sound", "picture_kind", "save", "to_svg"]
+__all__ = [
+    "draw_cone",
+    "draw_cone_on",
+    "draw_curves",
+    "draw_sound",
+    "draw_spectrogram_on",
+    "picture_kind",
+    "save",
+    "to_svg",
+]
 
 PICTURES = ("svg", "png", "pdf")
 
@@ -46,6 +55,8 @@ _STYLE: Any = {
 _DOTS = 64
 """Samples up to which a cone is drawn sample by sample."""
 _COLUMNS = 800
+_WINDOW = 512
+"""Samples of a frame of a spectrogram."""
 _BITS = {"train_bits": "training", "held_out_bits": "held out"}
 _LOUDEST, _QUIETEST = -20.0, -100.0
 """Decibels below a full-scale sine between which spectrograms are coloured: the same in every picture."""
@@ -73,18 +84,36 @@ def draw_sound(waveform: Tensor, sample_rate: int) -> "Figure":
     low, high = (torch.stack([extreme(piece) for piece in pieces]).numpy() for extreme in (torch.min, torch.max))
     above.fill_between(torch.arange(len(pieces)) * hop / sample_rate, low, high, color=_BLUE, linewidth=0.3)
     above.set(xlim=(0, seconds), ylim=(-1, 1), xticks=[], yticks=[-1, 0, 1])
-    window = 512
-    spectrum = transforms.Spectrogram(n_fft=window, hop_length=hop, power=2.0)
-    padded = torch.nn.functional.pad(waveform, (0, max(0, window - len(waveform))))
-    power = spectrum(padded) / (spectrum.window.sum() / 2) ** 2
-    decibels = 10 * power.clamp(min=1e-20).log10()
-    extent = (0, seconds, 0, sample_rate / 2000)
-    limits = {"vmin": _QUIETEST, "vmax": _LOUDEST}
-    below.imshow(
-        decibels.numpy(), origin="lower", aspect="auto", extent=extent, cmap="magma", interpolation="none", **limits
-    )
-    below.set(xlabel="seconds", ylabel="kHz")
+    draw_spectrogram_on(below, waveform, sample_rate)
+    below.set(xlabel="seconds")
     return figure
+
+
+def draw_spectrogram_on(axes: "Axes", waveform: Tensor, sample_rate: int) -> None:
+    """The spectrogram of a waveform `(T,)`, kilohertz over seconds, the loudest of each column where it holds several.
+
+    No sample is passed over: each lies where the window of the nearest frame is at half its height or above.
+    """
+    padded = functional.pad(waveform, (0, max(0, _WINDOW - len(waveform))))
+    columns = int(axes.figure.bbox.width)  # matplotlib's pixels, 100 an inch
+    samples = -(-len(padded) // columns)
+    frames = -(-samples // (_WINDOW // 4))
+    hop = -(-samples // frames)
+    spectrum = transforms.Spectrogram(n_fft=_WINDOW, hop_length=hop, power=2.0)
+    power = functional.max_pool1d(spectrum(padded), frames, ceil_mode=True) / (spectrum.window.sum() / 2) ** 2
+    decibels = 10 * power.clamp(min=1e-20).log10()
+    ends = [(place * frames - 0.5) * hop / sample_rate for place in (0, power.shape[1])]
+    axes.imshow(
+        decibels.numpy(),
+        origin="lower",
+        aspect="auto",
+        extent=(ends[0], ends[1], 0, sample_rate / 2000),
+        cmap="magma",
+        interpolation="none",
+        vmin=_QUIETEST,
+        vmax=_LOUDEST,
+    )
+    axes.set(xlim=(0, len(waveform) / sample_rate), ylabel="kHz")
 
 
 def draw_curves(records: Sequence[dict[str, float]], samples_per_step: int | None) -> "Figure":
@@ -115,12 +144,12 @@ def draw_cone(dilations: Sequence[int], kernel_size: int, sample_rate: int) -> "
     The newest samples are drawn one by one; where the whole reaches farther it is drawn above, darker where more of
     the samples are seen.
     """
-    reached = [torch.ones(1, dtype=torch.bool), *(counts > 0 for counts in count_paths(dilations, kernel_size))]
-    field, layers = len(reached[-1]), len(dilations)
+    reached, layers = _reached(dilations, kernel_size), len(dilations)
+    field = len(reached[-1])
     height = 0.9 + 0.11 * layers
     if field <= _DOTS:
         figure, (axes,) = _figure(5.6, max(1.8, height), 1)
-        _dots(axes, reached, dilations, kernel_size, field)
+        draw_cone_on(axes, dilations, kernel_size)
         return figure
     figure, (above, below) = _figure(5.6, 2 * max(1.8, height), 2)
     columns = min(field, _COLUMNS)
@@ -137,7 +166,7 @@ def draw_cone(dilations: Sequence[int], kernel_size: int, sample_rate: int) -> "
     )
     above.xaxis.set_major_formatter(_before)
     above.set_yticks(_rows(layers))
-    _dots(below, reached, dilations, kernel_size, _DOTS)
+    draw_cone_on(below, dilations, kernel_size)
     below.set_title(f"its last {_DOTS} samples, one by one")
     return figure
 
@@ -150,9 +179,13 @@ def _shaded(shares: Tensor) -> Any:
     return image.numpy()
 
 
-def _dots(axes: "Axes", reached: Sequence[Tensor], dilations: Sequence[int], kernel_size: int, samples: int) -> None:
-    """Rows of samples from the inputs up to the output, the newest at the right, and the taps that lead there."""
-    layers = len(dilations)
+def draw_cone_on(axes: "Axes", dilations: Sequence[int], kernel_size: int) -> None:
+    """The cone's newest samples, up to 64, on given axes: inputs at the bottom, and the taps that lead to the output.
+
+    The newest is at the right. Inputs that no path leads from are hollow.
+    """
+    reached, layers = _reached(dilations, kernel_size), len(dilations)
+    samples = min(len(reached[-1]), _DOTS)
     for below, dilation in enumerate(reversed(dilations)):
         newer = torch.nonzero(reached[below][:samples])
         older = newer + torch.arange(kernel_size) * dilation
@@ -164,14 +197,21 @@ def _dots(axes: "Axes", reached: Sequence[Tensor], dilations: Sequence[int], ker
     for depth, seen in enumerate(reached):
         known = torch.zeros(samples, dtype=torch.bool)
         known[: min(samples, len(seen))] = seen[:samples]
-        colour = _ORANGE if depth == 0 else _BLUE
-        for places, style in ((~known, (_FAINT, 1.2, 2)), (known, (colour, 3.0, 3))):
+        unseen: Any = {"color": _FAINT, "markersize": 0.6}
+        if depth == layers:
+            unseen = {"color": _ORANGE, "markerfacecolor": "none"}
+        for places, look in ((~known, unseen), (known, {"color": _ORANGE if depth == 0 else _BLUE})):
             lags = -torch.nonzero(places)[:, 0]
-            ink, size, order = style
-            axes.plot(lags.numpy(), [layers - depth] * len(lags), "o", color=ink, markersize=size, mew=0, zorder=order)
+            rows = torch.full_like(lags, layers - depth)
+            axes.plot(lags.numpy(), rows.numpy(), "o", **{"markersize": 3.2, "mew": 0.9, "zorder": 2, **look})
     axes.set(xlabel="samples before the newest", ylabel="layer", xlim=(-samples + 0.4, 0.6), ylim=(-0.6, layers + 0.6))
     axes.set_yticks(_rows(layers))
     axes.xaxis.set_major_formatter(_before)
+
+
+def _reached(dilations: Sequence[int], kernel_size: int) -> list[Tensor]:
+    """Which samples lead to the newest output: of the output itself, then of each layer's inputs, lag 0 first."""
+    return [torch.ones(1, dtype=torch.bool), *(counts > 0 for counts in count_paths(dilations, kernel_size))]
 
 
 def _rows(layers: int) -> range:
@@ -182,19 +222,18 @@ def _before(value: float, place: float = 0) -> str:
     return f"{abs(value):g}"
 
 
-def to_svg(figure: "Figure", label: str) -> str:
+def to_svg(figure: "Figure", label: str, name: str) -> str:
     """The figure as an `<svg>` element for a page, with a label for those who cannot see it.
 
-    What is referred to within it has names of its own, so that a page can hold several.
+    `name` begins the names of what is referred to within it; no other picture on the page may have it.
     """
     written = io.StringIO()
     _write(figure, written, "svg")
     markup = written.getvalue()
     markup = markup[markup.index("<svg") :].replace(_INK, "currentColor")
     markup = re.sub(r"<metadata>.*?</metadata>", "", markup, flags=re.DOTALL)
-    own = f"{zlib.crc32((label + markup).encode()):08x}-"
     markup = re.sub(r'<g id="[^"]*"', "<g", markup)
-    markup = re.sub(r'( id="|"#|url\(#)', rf"\g<1>{own}", markup)
+    markup = re.sub(r'( id="|"#|url\(#)', rf"\g<1>{name}-", markup)
     return markup.replace("<svg ", f'<svg role="img" aria-label="{html.escape(label)}" ', 1)
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "WIDEST",
     "count_paths",
     "describe_reach",
+    "describe_sight",
     "layer_table",
     "measure_reach",
     "seen_lags",
@@ -132,6 +133,22 @@ def describe_reach(seen: Tensor, sample_rate: int) -> str:
         else:
             runs.append((lag, lag))
     named = [str(first) if first == last else f"{first} to {last}" for first, last in runs[:_NAMED]]
-    more = f" and {len(runs) - _NAMED} more stretches" if len(runs) > _NAMED else ""
+    unnamed = len(runs) - _NAMED
+    more = f" and {unnamed} more stretch{'es' * (unnamed > 1)}" if unnamed > 0 else ""
     holes = f"never those {', '.join(named)}{more} before the newest"
     return f"sees {int(seen.sum()):,} of the last {len(seen):,} samples ({milliseconds:.1f} ms); {holes}"
+
+
+def describe_sight(model: WaveNet) -> str:
+    """A sentence about the past samples that an output depends on: through the layers, and by linear prediction.
+
+    >>> describe_sight(WaveNet(WaveNetConfig(dilations=(1, 2), sample_rate=8000)))
+    'It sees every sample of the last 0.5 ms'
+    """
+    config, seen = model.config, seen_lags(model.config)
+    reach = f"reaches {config.receptive_field:,} samples back"
+    if seen is not None:
+        reach = describe_reach(seen, config.sample_rate)
+    if model.predictor is None:
+        return f"It {reach}"
+    return f"Its stack of layers {reach}; linear prediction takes in the last {model.history:,} samples besides"

@@ -4,10 +4,11 @@ The page stands alone: pictures and sound are inside of it, and it asks nothing 
 """
 
 import base64
+import itertools
 import json
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,36 +18,24 @@ from typing import Any
 import torch
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
-from torch import Tensor
 
-from wavenet.audio import encode_audio, from_int16
+from wavenet.audio import encode_audio
 from wavenet.baselines import baselines
 from wavenet.config import WaveNetConfig
-from wavenet.dataset import PreparedClip, PreparedDataset, Source
-from wavenet.evaluation import CLASSES, Score, about, check_rate, evaluate, speaker_of, spread
-from wavenet.generation import generate
+from wavenet.dataset import Source
+from wavenet.evaluation import CLASSES, Score, about, check_rate, evaluate
+from wavenet.examples import Sound, examples
 from wavenet.model import WaveNet
 from wavenet.plots import draw_cone, draw_curves, draw_sound, to_svg
-from wavenet.quantize import decode_mu_law, encode_mu_law
-from wavenet.receptive_field import describe_reach, layer_table, seen_lags
+from wavenet.receptive_field import describe_sight, layer_table, seen_lags
 from wavenet.sampling import SamplingOptions
 from wavenet.subject import Subject
-from wavenet.vocoder import copy_clips
 
 __all__ = ["ReportOptions", "build_report"]
 
 _TEMPLATE = Path(__file__).with_name("report.html")
-_PRIME_SECONDS = 1.0
-_SHORT_SECONDS = 1.5
-"""Clips that are shorter are heard only where there are no others."""
-_MOST_VOICES = 8
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, marks of direction that reach beyond their text, bytes that were no UTF-8."""
-_SYSTEMS = {
-    "model": ("Copied by the model", "from the original's features alone"),
-    "griffin_lim": ("Griffin-Lim", "from the same features, without training"),
-    "mu_law": ("µ-law, 256 classes", "the original in 8 bits"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,52 +65,30 @@ class ReportOptions:
         SamplingOptions(temperature=self.temperature)
 
 
-@dataclass(frozen=True)
-class Sound:
-    """A recording with its picture, both ready for the page."""
-
-    title: str
-    note: str
-    audio: str
-    picture: Markup
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Clip:
-    """Sounds that belong together, beneath one heading."""
-
-    heading: str
-    speaker: str | None
-    text: str | None
-    sounds: Sequence[Sound]
-
-
 def build_report(subject: Subject, options: ReportOptions, command: str) -> str:
     """The page, as HTML. Where the subject has no held-out clips it has only what the model makes out of silence.
 
     `command` is what made it, for the reader. Raises `ValueError` where the clips do not suit the model.
     """
     model, config = subject.model, subject.model.config
-    nameless = config.speaker_channels is not None and not config.speakers  # what its speakers are is not at hand
-    held_out = [] if nameless else _known(model, subject.held_out)
+    held_out = _known(model, subject.held_out)
     scored = _scored(held_out, options.scored_seconds)
     trained_on = [clip for source in subject.trained_on for clip in source.clips]
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_visible
     )
-    seen = seen_lags(config)
-    reach = (
-        f"reaches {config.receptive_field:,} samples back" if seen is None else describe_reach(seen, config.sample_rate)
-    )
+    sampling = SamplingOptions(temperature=options.temperature)
+    made = list(examples(model, held_out, options.clips, options.seconds, sampling, options.seed))
+    pictures = (f"sound-{number}" for number in itertools.count(1))
+    sight = describe_sight(model)
     return environment.from_string(_TEMPLATE.read_text("utf-8")).render(
         subject=subject,
         config=config,
         options=options,
         commands=_commands(subject, held_out, scored, options, command),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        reach=reach,
-        cone=None if seen is None else _cone(config, reach),
+        sight=sight,
+        cone=None if seen_lags(config) is None else _cone(config, sight),
         layers=layer_table(config),
         curves=_curves(subject),
         evaluations=[one for one in subject.metrics if "held_out_bits" in one],
@@ -131,7 +98,7 @@ def build_report(subject: Subject, options: ReportOptions, command: str) -> str:
         held_out=held_out,
         scored=scored,
         scores=_scores(model, scored),
-        clips=list(_listen(model, held_out, options)),
+        examples=[(one, [_shown(sound, config.sample_rate, next(pictures)) for sound in one.sounds]) for one in made],
         settings=subject.recipe.to_toml() if subject.recipe else json.dumps(config.to_dict(), indent=2),
         versions=f"wavenet-toolkit {version('wavenet-toolkit')}, torch {torch.__version__}, Python {python_version()}",
     )
@@ -171,6 +138,8 @@ def _commands(
 def _known(model: WaveNet, held_out: Sequence[Source]) -> Sequence[Source]:
     """The clips whose speaker the model knows, if it knows any by name."""
     names, known = model.config.speakers, []
+    if held_out and model.config.speaker_channels is not None and not names:
+        raise ValueError("the model's speakers are vectors, which no dataset has; leave --dataset out")
     for source in held_out:
         check_rate(model, source.dataset)
         clips = tuple(clip for clip in source.clips if not names or clip.speaker in names)
@@ -180,9 +149,9 @@ def _known(model: WaveNet, held_out: Sequence[Source]) -> Sequence[Source]:
     return known
 
 
-def _cone(config: WaveNetConfig, reach: str) -> Markup:
+def _cone(config: WaveNetConfig, sight: str) -> Markup:
     figure = draw_cone(config.dilations, config.kernel_size, config.sample_rate)
-    return Markup(to_svg(figure, f"The receptive field, layer by layer: it {reach}"))
+    return Markup(to_svg(figure, f"The receptive field, layer by layer. {sight}.", "cone"))
 
 
 def _curves(subject: Subject) -> Markup | None:
@@ -190,7 +159,7 @@ def _curves(subject: Subject) -> Markup | None:
     if not bits:
         return None
     label = f"Bits per sample against training: held out from {bits[0]:.2f} to {bits[-1]:.2f}"
-    return Markup(to_svg(draw_curves(subject.metrics, subject.samples_per_step), label))
+    return Markup(to_svg(draw_curves(subject.metrics, subject.samples_per_step), label, "curves"))
 
 
 def _scored(held_out: Sequence[Source], seconds: float) -> list[Source]:
@@ -220,79 +189,11 @@ def _scores(model: WaveNet, scored: Sequence[Source]) -> list[dict[str, Any]]:
     return [{**row, "seconds": row["samples"] / model.config.sample_rate} for row in rows]
 
 
-def _listen(model: WaveNet, held_out: Sequence[Source], options: ReportOptions) -> Iterator[Clip]:
-    seed = options.seed
-    for source in held_out:
-        longer = [clip for clip in source.clips if clip.samples > _SHORT_SECONDS * model.config.sample_rate]
-        chosen = spread(longer or source.clips, options.clips) if options.clips else ()
-        if model.log_mel is not None:
-            yield from _copies(model, source.dataset, chosen, options, seed)
-        else:
-            for index, clip in enumerate(chosen):
-                yield _continued(model, source.dataset, clip, options, seed + index)
-        seed += len(chosen)
-    if model.log_mel is None:
-        yield _babble(model, options)
-
-
-def _copies(
-    model: WaveNet, dataset: PreparedDataset, clips: Sequence[PreparedClip], options: ReportOptions, seed: int
-) -> Iterator[Clip]:
-    rate = dataset.sample_rate
-    sampling = SamplingOptions(temperature=options.temperature)
-    for copies in copy_clips(model, dataset, clips, sampling, seed=seed):
-        sounds = [_sound("The original", "", copies.original, rate)]
-        for system, (title, note) in _SYSTEMS.items():
-            sounds.append(_sound(title, note, copies.audio[system], rate))
-        yield Clip(copies.clip.name, copies.clip.speaker, copies.clip.text, sounds)
-
-
-def _continued(model: WaveNet, dataset: PreparedDataset, clip: PreparedClip, options: ReportOptions, seed: int) -> Clip:
-    rate, original = dataset.sample_rate, from_int16(dataset.read(clip))
-    beginning = original[: max(1, min(round(_PRIME_SECONDS * rate), len(original) // 2))]
-    speaker = speaker_of(model, clip)
-    audio = generate(
-        model,
-        round(options.seconds * rate),
-        speaker=speaker,
-        prime=beginning.to(model.device),
-        seed=seed,
-        temperature=options.temperature,
-    )[0]
-    continued = torch.cat([beginning, audio.cpu()])
-    told = f", told that {speaker} speaks" if speaker else ""
-    note = f"after {len(beginning) / rate:.1f} s of the original{told}"
-    sounds = [
-        _sound("The original", "", original, rate),
-        _sound("µ-law, 256 classes", "the original in 8 bits", decode_mu_law(encode_mu_law(original)), rate),
-        _sound("Continued by the model", note, continued, rate),
-    ]
-    return Clip(clip.name, clip.speaker, clip.text, sounds)
-
-
-def _babble(model: WaveNet, options: ReportOptions) -> Clip:
-    """What the model says of its own, in each of its voices up to `_MOST_VOICES`."""
-    rate, voices = model.config.sample_rate, model.config.speakers[:_MOST_VOICES]
-    if model.config.speaker_channels and not voices:
-        return Clip("Out of silence", None, "Its speakers are vectors from outside, of which none is at hand.", [])
-    audio = generate(
-        model,
-        round(options.seconds * rate),
-        batch=len(voices) or 1,
-        speaker=voices or None,
-        seed=options.seed,
-        temperature=options.temperature,
-    ).cpu()
-    unheard = len(model.config.speakers) - len(voices)
-    told = f" The first {len(voices)} of its {len(voices) + unheard} voices." if unheard else ""
-    titles = [f"As {voice}" for voice in voices] or ["Generated"]
-    sounds = [_sound(title, "from silence", row, rate) for title, row in zip(titles, audio, strict=True)]
-    return Clip("Out of silence", None, f"Nothing tells the model what to say.{told}", sounds)
-
-
-def _sound(title: str, note: str, waveform: Tensor, rate: int) -> Sound:
-    encoded = base64.b64encode(encode_audio(waveform, rate, "WAV")).decode()
-    seconds = len(waveform) / rate
-    peak = float(waveform.abs().max())
-    picture = to_svg(draw_sound(waveform, rate), f"Waveform and spectrogram of {seconds:.1f} s, peak {peak:.2f}")
-    return Sound(title, note, f"data:audio/wav;base64,{encoded}", Markup(picture), seconds)
+def _shown(sound: Sound, rate: int, name: str) -> dict[str, Any]:
+    """A sound for the page: its audio, and its picture under a name of its own."""
+    encoded = base64.b64encode(encode_audio(sound.waveform, rate, "WAV")).decode()
+    seconds = len(sound.waveform) / rate
+    label = f"Waveform and spectrogram of {seconds:.1f} s, peak {float(sound.waveform.abs().max()):.2f}"
+    picture = Markup(to_svg(draw_sound(sound.waveform, rate), label, name))
+    audio = f"data:audio/wav;base64,{encoded}"
+    return {"title": sound.title, "note": sound.note, "seconds": seconds, "audio": audio, "picture": picture}

@@ -1,5 +1,6 @@
 """What a report is about: a model, and what is known of the run that made it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,31 +35,47 @@ class Subject:
 
     @classmethod
     def open(cls, path: Path) -> "Subject":
-        """A run's folder, or a model file with its `NAME.metrics.jsonl` beside it if there is one."""
-        if not path.is_dir():
-            beside = path.with_suffix(".metrics.jsonl")
-            return cls(path.stem, path, WaveNet.from_pretrained(path), None, _read_metrics(beside))
-        file = path / "model.safetensors"
-        if not file.is_file():
+        """A run's folder or a model file in one; or any model file, with its `NAME.metrics.jsonl` if that is there."""
+        run, file = (path, path / "model.safetensors") if path.is_dir() else (path.parent, path)
+        if path.is_dir() and not file.is_file():
             raise ValueError(f"{path} holds no model.safetensors; expected a run's folder or a model file")
-        recipe = recipe_of_run(path)
-        subject = cls(path.name, file, WaveNet.from_pretrained(file), recipe, _read_metrics(path / "metrics.jsonl"))
+        model = WaveNet.from_pretrained(file)
+        if not path.is_dir() and not (run / "recipe.json").exists():
+            return cls(path.stem, path, model, None, _read_metrics(path.with_suffix(".metrics.jsonl")))
+        recipe, metrics = recipe_of_run(run), _until(_read_metrics(run / "metrics.jsonl"), file)
+        name = run.absolute().name if path.is_dir() else f"{run.absolute().name}, {file.stem}"
+        return cls(name, file, model, recipe, metrics)._with_clips(recipe)
+
+    def _with_clips(self, recipe: Recipe) -> "Subject":
         missing = tuple(share.path for share in recipe.datasets if not share.path.exists())
         shares = tuple(share for share in recipe.datasets if share.path not in missing)
-        if not shares:
-            return replace(subject, missing=missing)
         datasets = [PreparedDataset(share.path) for share in shares]
         present = {clip.speaker for dataset in datasets for clip in dataset.clips}
         voices = tuple(voice for voice in recipe.train.voices if not missing or voice in present)
+        if not shares or (recipe.train.voices and not voices):  # none named would be all of them
+            return replace(self, missing=missing)
         there = replace(recipe, dataset=shares, train=replace(recipe.train, voices=voices))
         trained_on, held_out = training_sources(there, datasets), held_out_sources(there, datasets)
-        return replace(subject, trained_on=trained_on, held_out=held_out, missing=missing)
+        return replace(self, trained_on=trained_on, held_out=held_out, missing=missing)
 
     def scored_on(self, dataset: Path) -> "Subject":
         """The same with the held-out clips of a dataset, which need not be one that it was trained on."""
         prepared = PreparedDataset(dataset)
         clips = prepared.split(prepared.held_out_split)
-        return replace(self, held_out=[Source(prepared, clips)], missing=())
+        return replace(self, held_out=[Source(prepared, clips)])
+
+
+def _until(metrics: list[dict[str, float]], file: Path) -> list[dict[str, float]]:
+    """The records up to the evaluation at which a model was kept; all of them for the newest one."""
+    bits = {one["step"]: one["held_out_bits"] for one in metrics if one["step"] and "held_out_bits" in one}
+    kept_at = re.fullmatch(r"model-(\d+)", file.stem)
+    if kept_at is not None:
+        last = float(kept_at[1])
+    elif file.stem == "best" and bits:
+        last = min(bits, key=bits.__getitem__)
+    else:
+        return metrics
+    return [one for one in metrics if one["step"] <= last]
 
 
 def _read_metrics(path: Path) -> list[dict[str, float]]:

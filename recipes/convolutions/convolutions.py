@@ -8,7 +8,6 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,39 +15,40 @@ from torch.nn import functional
 
 from wavenet.cli.errors import errors_in_one_line
 from wavenet.cli.options import check_output
-from wavenet.plots import save
+from wavenet.conv import CausalConv1d
+from wavenet.plots import draw_cone_on, save
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-HERE = Path(__file__).parent
 PICTURES = ("cones.png", "overlap.png", "images.png")
 
 
-def seen_by_gradient(dilations: Sequence[int], kernel: int = 2, longer: int = 0) -> Tensor:
-    """Which inputs reach the newest output of a causal stack: `(T,)`, true where the gradient is not zero.
+def stack(dilations: Sequence[int]) -> torch.nn.Sequential:
+    """Causal layers as WaveNet's, of 2 taps and 4 channels; all weights are one, so that no two paths cancel."""
+    layers = [CausalConv1d(4, 4, kernel_size=2, dilation=dilation) for dilation in dilations]
+    for layer in layers:
+        torch.nn.init.ones_(layer.weight)
+    return torch.nn.Sequential(*layers).double()
 
-    All weights are one, so that no two paths cancel. There are as many inputs as the formula says, and `longer` more.
+
+def seen_by_gradient(dilations: Sequence[int], longer: int = 0) -> Tensor:
+    """Which inputs reach the newest output of a stack: `(T,)`, true where the gradient is not zero.
+
+    There are as many inputs as the formula says, and `longer` more.
     """
-    field = 1 + (kernel - 1) * sum(dilations) + longer
-    x = torch.zeros(1, 1, field, dtype=torch.float64, requires_grad=True)
-    y = x
-    for dilation in dilations:
-        y = functional.conv1d(y, torch.ones(1, 1, kernel, dtype=torch.float64), dilation=dilation)
-    y[0, 0, -1].backward()
-    return x.grad[0, 0] != 0
+    x = torch.zeros(1, 1 + sum(dilations) + longer, 4, dtype=torch.float64, requires_grad=True)
+    stack(dilations)(x)[0, -1].sum().backward()
+    return (x.grad[0] != 0).any(dim=1)
 
 
-def paths(dilations: Sequence[int], kernel: int = 2) -> Tensor:
-    """The number of ways from each input to the newest output, by multiplying out the taps' polynomials.
+def paths(dilations: Sequence[int]) -> Tensor:
+    """The number of ways from each input to the newest output, by multiplying out the polynomials of two taps.
 
     (`wavenet.receptive_field.count_paths` adds them up; this is a derivation of its own.)
     """
     count = torch.ones(1, dtype=torch.float64)
     for dilation in dilations:
-        taps = torch.zeros((kernel - 1) * dilation + 1, dtype=torch.float64)
+        taps = torch.zeros(dilation + 1, dtype=torch.float64)
         taps[::dilation] = 1
-        count = functional.conv1d(functional.pad(count, [len(taps) - 1] * 2)[None, None], taps[None, None])[0, 0]
+        count = functional.conv1d(functional.pad(count, [dilation] * 2)[None, None], taps[None, None])[0, 0]
     return count
 
 
@@ -105,27 +105,30 @@ def claim_doubling_dilations_widen_the_view_exponentially_at_linear_cost() -> st
     rows = []
     for depth in (1, 2, 4, 6, 8, 10):
         doubling, plain = [2**i for i in range(depth)], [1] * depth
-        assert len(seen_by_gradient(doubling)) == 2**depth
         assert bool(seen_by_gradient(doubling).all()), "every input is seen"
         assert torch.equal(paths(doubling), torch.ones(2**depth, dtype=torch.float64)), "and by one path"
-        assert int(seen_by_gradient(doubling, longer=9).sum()) == 2**depth, "and no input farther back"
-        assert int(seen_by_gradient(plain, longer=9).sum()) == depth + 1
-        terms = [functional.conv1d(torch.ones(1, 1, 2**depth), torch.ones(1, 1, 2), dilation=d).max() for d in doubling]
-        assert terms == [2.0] * depth, "an output of any layer is a sum of two products"
-        rows.append(f"{depth}: {2**depth} against {depth + 1}")
-    return "inputs seen by layers of 2 taps, doubling against undilated: " + "; ".join(rows)
+        seen, seen_plain = (int(seen_by_gradient(dilations, longer=9).sum()) for dilations in (doubling, plain))
+        assert (seen, seen_plain) == (2**depth, depth + 1), "and no input farther back"
+        cost, plain_cost = (sum(map(torch.numel, stack(dilations).parameters())) for dilations in (doubling, plain))
+        assert cost == plain_cost == depth * 36, "2 taps of 4 by 4 weights, 4 biases"
+        rows.append(f"{depth} ({cost}): {seen} against {seen_plain}")
+    return "inputs seen by layers of 2 taps (their parameters), doubling against undilated: " + "; ".join(rows)
 
 
-def claim_strides_lose_the_resolution_that_dilation_keeps() -> str:
-    x = torch.randn(1, 1, 1024)
-    strided, dilated = x, x
+def claim_strides_and_pooling_lose_the_resolution_that_dilation_keeps() -> str:
+    x, taps = torch.randn(1, 1, 1024, requires_grad=True), torch.ones(1, 1, 2)
+    strided = pooled = dilated = x
     for layer in range(4):
-        strided = functional.conv1d(strided, torch.ones(1, 1, 2), stride=2)
-        dilated = functional.conv1d(functional.pad(dilated, (2**layer, 0)), torch.ones(1, 1, 2), dilation=2**layer)
-    assert strided.shape[2] == 1024 // 16
-    assert dilated.shape[2] == 1024
+        strided = functional.conv1d(strided, taps, stride=2)
+        pooled = functional.avg_pool1d(pooled, 2)
+        dilated = functional.conv1d(functional.pad(dilated, (2**layer, 0)), taps, dilation=2**layer)
+    for outputs in (strided, pooled, dilated):
+        (gradient,) = torch.autograd.grad(outputs[0, 0, -1], x)
+        assert torch.nonzero(gradient[0, 0])[:, 0].tolist() == list(range(1024 - 16, 1024))
     torch.testing.assert_close(dilated[:, :, 15::16], strided)  # the strided outputs are among the dilated ones
-    return f"four layers that see 16 samples: {strided.shape[2]} outputs with strides, {dilated.shape[2]} with dilation"
+    torch.testing.assert_close(dilated[:, :, 15::16] / 16, pooled)  # and the pooled ones are their sixteenths
+    lost = f"{strided.shape[2]} outputs with strides, {pooled.shape[2]} with pooling"
+    return f"four layers that see 16 samples: {lost}, {dilated.shape[2]} with dilation"
 
 
 def claim_schedules_without_a_plain_layer_leave_holes() -> str:
@@ -268,14 +271,12 @@ def upsampled_scores(image: Tensor, scale: int = 8) -> tuple[Tensor, Tensor]:
 
 
 def small_image() -> Tensor:
-    """A real picture: the log-mel spectrogram of a recording, `(1, 1, 80, 160)`, scaled to [0, 1]."""
-    import soundfile
+    """A photograph that comes with matplotlib (Grace Hopper; US Navy, public domain): grey, `(1, 1, 96, 80)`."""
+    from matplotlib.cbook import get_sample_data
+    from matplotlib.image import imread
 
-    from wavenet.features import LogMel, LogMelConfig
-
-    samples, rate = soundfile.read(HERE.parents[1] / "samples" / "speech" / "en" / "demo-thanks.flac", dtype="float32")
-    mel = LogMel(LogMelConfig(), rate)(torch.from_numpy(samples)[None])[0, :, :160].flip(0)
-    return ((mel - mel.min()) / (mel.max() - mel.min()))[None, None]
+    pixels = torch.tensor(imread(get_sample_data("grace_hopper.jpg", asfileobj=False)))
+    return functional.avg_pool2d(pixels.double().mean(dim=2)[None, None] / 255, 6)[:, :, :96, :80].float()
 
 
 def claim_images_have_the_same_two_tools() -> str:
@@ -285,13 +286,15 @@ def claim_images_have_the_same_two_tools() -> str:
     assert coarse.shape[2:] == (image.shape[2] // 8, image.shape[3] // 8)
     spot = torch.zeros(1, 1, 41, 41)
     spot[0, 0, 20, 20] = 1
-    reached = torch.nonzero(dilated_context(spot, (1, 2, 4))[0, 0])
+    ways = (dilated_context(spot, (1, 2, 4))[0, 0] * 9**3).round()
+    reached = torch.nonzero(ways)
     assert (reached.max(dim=0).values - reached.min(dim=0).values + 1).tolist() == [15, 15]
     assert len(reached) == 15 * 15, "without holes"
     bilinear = functional.interpolate(coarse, scale_factor=8.0, mode="bilinear", align_corners=False)
     torch.testing.assert_close(fine, bilinear)
     scores = f"{tuple(coarse.shape[2:])} scores upsampled to {tuple(fine.shape[2:])}"
-    return f"3x3 at 1, 2, 4 sees 15x15 at full resolution; {scores}"
+    by = f"by {int(ways[ways > 0].min())} to {int(ways.max())} paths"
+    return f"3x3 at 1, 2, 4 sees 15x15, {by}, at full resolution; {scores}"
 
 
 def claims() -> dict[str, str]:
@@ -308,51 +311,32 @@ def draw(folder: Path) -> list[Path]:
 
     cones = Figure(figsize=(9, 6), layout="constrained")
     for axis, schedule in zip(cones.subplots(3, 1), ([1, 2, 4, 8], [1, 1, 1, 1], [2, 4, 8, 16]), strict=True):
-        _cone(axis, schedule)
+        seen = seen_by_gradient(schedule)
+        draw_cone_on(axis, schedule, kernel_size=2)
+        axis.set(title=f"dilations {schedule}: {int(seen.sum())} of {len(seen)} inputs seen", xlim=(-30.6, 0.6))
     overlap = Figure(figsize=(9, 2.6), layout="constrained")
     for axis, kernel in zip(overlap.subplots(1, 2), (3, 4), strict=True):
-        axis.bar(range(len(overlaps(kernel, 2))), overlaps(kernel, 2).tolist(), color="#3b6ea5")
-        axis.set(
-            title=f"kernel {kernel}, stride 2: inputs in each output", xlabel="output", ylim=(0, 2.4), yticks=[0, 1, 2]
-        )
+        counts = overlaps(kernel, 2)
+        axis.bar(range(len(counts)), counts.tolist(), color="#3b6ea5")
+        axis.set(title=f"kernel {kernel}, stride 2: inputs in each output", xlabel="output", yticks=[0, 1, 2])
+        axis.set_xticks(range(0, len(counts), 2))
     image = small_image()
     coarse, fine = upsampled_scores(image)
     pictures = {
-        "the image": image,
-        "3x3 means, dilations 1, 2, 4": dilated_context(image, (1, 2, 4)),
+        "the photograph": image,
+        "3x3 means at\ndilations 1, 2, 4": dilated_context(image, (1, 2, 4)),
         "pooled by 8": coarse,
-        "and upsampled by a transposed convolution": fine,
+        "and upsampled by a\ntransposed convolution": fine,
     }
-    images = Figure(figsize=(9, 4.6), layout="constrained")
-    for axis, (title, picture) in zip(images.subplots(2, 2).flat, pictures.items(), strict=True):
-        axis.imshow(picture[0, 0].numpy(), cmap="magma", vmin=0, vmax=1, aspect="auto")
-        axis.set(title=title, xticks=[], yticks=[])
+    images = Figure(figsize=(9, 3.4), layout="constrained")
+    for axis, (title, picture) in zip(images.subplots(1, 4), pictures.items(), strict=True):
+        axis.imshow(picture[0, 0].numpy(), cmap="gray", vmin=0, vmax=1)
+        height, width = picture.shape[2:]
+        axis.set(title=title, xlabel=f"{height} x {width}", xticks=[], yticks=[])
     drawn = {folder / name: figure for name, figure in zip(PICTURES, (cones, overlap, images), strict=True)}
     for path, figure in drawn.items():
         save(figure, path)
     return list(drawn)
-
-
-def _cone(axis: "Axes", schedule: Sequence[int]) -> None:
-    """The paths to the newest output, layer by layer, and the inputs that none reaches."""
-    width = 1 + sum(schedule)
-    alive = {width - 1}
-    for layer in range(len(schedule), 0, -1):
-        below = set()
-        for place in alive:
-            for source in (place, place - schedule[layer - 1]):
-                axis.plot([source, place], [layer - 1, layer], color="#3b6ea5", linewidth=0.8)
-                below.add(source)
-        axis.scatter(sorted(alive), [layer] * len(alive), s=12, color="#3b6ea5")
-        alive = below
-    missing = sorted(set(range(width)) - alive)
-    axis.scatter(sorted(alive), [0] * len(alive), s=12, color="#3b6ea5")
-    axis.scatter(missing, [0] * len(missing), s=14, facecolors="none", edgecolors="#c44")
-    axis.set(
-        title=f"dilations {list(schedule)}: {len(alive)} of {width} inputs seen", yticks=[], xlim=(width - 32, width)
-    )
-    axis.set_xticks(list(range(width - 1, -1, -4)))
-    axis.set(xlabel="input", ylabel="layer")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ prediction inside, unless told not to: then a distribution is one of the error, 
 """
 
 import argparse
-import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +31,7 @@ from wavenet.cli.errors import errors_in_one_line
 from wavenet.corpus import find_clips
 from wavenet.distributions import Distribution, Mixture
 from wavenet.evaluation import Score, evaluate
-from wavenet.machine import begin_worker, starting_workers
+from wavenet.machine import workers
 from wavenet.model_file import load_tensors, read_model_file
 from wavenet.observer import Silence
 from wavenet.prepare import PrepareConfig, prepare_dataset
@@ -181,20 +180,15 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
     results = []
     print(f"{training.steps} steps of {training.window} samples, seed {training.seed}")
     print(f"{'distribution':26}{'bits of 256 classes':>20}{'of its own':>12}{'multiply-adds':>15}{'seconds':>9}")
-    # Two at a time, each in a process of one thread: a core for each network.
-    with starting_workers():
-        pool = multiprocessing.get_context("spawn").Pool(2, begin_worker)
-    with TemporaryDirectory() as folder, pool as workers:
+    with TemporaryDirectory() as folder, workers(2) as pool:  # a core for each network
         data = Path(folder) / "speech"
         prepare_dataset(find_clips(SPEECH, "folder", held_out=0.1, speakers=True), data, PrepareConfig())
         predicted = not options.without_prediction
         score = partial(train_and_score, data=data, training=training, predicted=predicted)
-        for one in workers.imap(score, DISTRIBUTIONS):
+        for one in pool.imap(score, DISTRIBUTIONS):
             results.append(one)
             cells = f"{one.mu_law_bits:20.3f}{one.bits:12.3f}{one.multiply_adds:15,}{one.seconds:9.1f}"
             print(f"{one.name:26}{cells}", flush=True)
-        workers.close()
-        workers.join()  # so that they end by themselves, not by the block's end
     return results
 
 

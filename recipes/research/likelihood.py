@@ -2,7 +2,8 @@
 
     python recipes/research/likelihood.py [FILE FILE] [--picture FILE]
 
-Without files: the beginning of each held-out clip of the embedded speech against the same, altered.
+Without files: the beginning of each held-out clip of the embedded speech against the same, altered. The picture is of
+the first file, or else of one such clip, demo-thanks.
 """
 
 import argparse
@@ -21,9 +22,10 @@ from wavenet.cli.errors import errors_in_one_line
 from wavenet.cli.options import check_output
 from wavenet.corpus import find_clips
 from wavenet.evaluation import score_symbols
-from wavenet.plots import picture_kind, save
+from wavenet.plots import draw_spectrogram_on, picture_kind, save
 
 SAMPLES = Path(__file__).parents[2] / "samples"
+GOODBYE = SAMPLES / "speech" / "en" / "demo-thanks.flac"
 SECONDS = 3
 """Of each held-out clip that much is scored, from its beginning."""
 
@@ -79,10 +81,9 @@ def compare_alterations(model: WaveNet, clips: Sequence[Tensor]) -> dict[str, Te
     return found
 
 
-def compare_files(model: WaveNet, paths: Sequence[Path]) -> dict[str, Tensor]:
+def compare_files(model: WaveNet, recordings: Sequence[tuple[Path, Tensor]]) -> dict[str, Tensor]:
     """Print which of the recordings is the more probable, for its length."""
     found = {}
-    recordings = [(path, load(path, model.config.sample_rate)) for path in paths]
     for path, recording in recordings:
         found[str(path)] = means(model, [recording])
         print(f"{path}: {float(found[str(path)][0, 0]):.3f} bits per sample")
@@ -94,22 +95,19 @@ def compare_files(model: WaveNet, paths: Sequence[Path]) -> dict[str, Tensor]:
 def draw(model: WaveNet, waveform: Tensor, path: Path, seconds: float = 0.02) -> None:
     """The clip's spectrogram above its bits per sample, means over `seconds`."""
     from matplotlib.figure import Figure
-    from torchaudio import transforms
 
     rate = model.config.sample_rate
-    width = round(seconds * rate)
-    smooth = [functional.avg_pool1d(bits[None].double(), width, 1)[0] for bits in surprise(model, waveform)]
-    times = (torch.arange(len(smooth[0])) + width / 2) / rate
-    decibels = transforms.AmplitudeToDB(top_db=70)(transforms.Spectrogram(n_fft=512, hop_length=64)(waveform))
+    width = min(round(seconds * rate), len(waveform))
+    step = max(1, width // 40)
+    smooth = [functional.avg_pool1d(bits[None].double(), width, step)[0] for bits in surprise(model, waveform)]
+    times = (torch.arange(len(smooth[0])) * step + width / 2) / rate
     figure = Figure(figsize=(10, 5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    extent = (0, len(waveform) / rate, 0, rate / 2000)
-    above.imshow(decibels.numpy(), origin="lower", aspect="auto", extent=extent, cmap="magma", interpolation="bilinear")
-    above.set(ylabel="kHz")
+    draw_spectrogram_on(above, waveform, rate)
     below.plot(times, smooth[1], color="#8a8f98", linewidth=1, label="linear prediction")
     below.plot(times, smooth[0], color="#c8641b", linewidth=1.4, label="WaveNet")
     below.fill_between(times, smooth[0], color="#c8641b", alpha=0.2, linewidth=0)
-    below.set(xlabel="seconds", ylabel="bits per sample", ylim=(0, 8), xlim=(0, extent[1]))
+    below.set(xlabel="seconds", ylabel="bits per sample", ylim=(0, 8))
     below.grid(visible=True, axis="y", alpha=0.3)
     below.legend(frameon=False, ncols=2, loc="upper left")
     save(figure, path)
@@ -119,12 +117,16 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Tensor]:
     parser = argparse.ArgumentParser(description="Score recordings by a WaveNet's likelihood.")
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="two recordings to compare")
     parser.add_argument("--model", type=Path, default=SAMPLES / "models" / "prompts.safetensors")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw where in demo-thanks the surprise lies")
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="draw where the surprise lies in the first FILE, or in demo-thanks"
+    )
     parser.add_argument("--force", action="store_true", help="replace the picture that is there")
-    parser.add_argument("--limit", type=int, metavar="N", help="of the held-out clips only the first N")
+    parser.add_argument("--limit", type=int, metavar="N", help="without files: of the held-out clips only the first N")
     options = parser.parse_args(arguments)
     if len(options.files) not in (0, 2):
         parser.error(f"{len(options.files)} recordings given; expected two, or none for the held-out clips")
+    if options.limit is not None and options.files:
+        parser.error("--limit counts held-out clips; leave it out where recordings are given")
     if options.limit is not None and options.limit < 1:
         parser.error(f"--limit is {options.limit}; expected 1 or more clips")
     if options.picture is not None:
@@ -137,13 +139,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Tensor]:
             f"{options.model} is a model of kind {model.distribution.kind}{told}; expected a categorical one that is "
             "told nothing, such as prompts.safetensors"
         )
+    rate = model.config.sample_rate
+    recordings = [(path, load(path, rate)) for path in options.files]
     if options.picture is not None:
-        draw(model, load(SAMPLES / "speech" / "en" / "demo-thanks.flac", model.config.sample_rate), options.picture)
-    if options.files:
-        return compare_files(model, options.files)
+        draw(model, recordings[0][1] if recordings else load(GOODBYE, rate), options.picture)
+    if recordings:
+        return compare_files(model, recordings)
     clips = find_clips(SAMPLES / "speech", "folder", held_out=0.1, speakers=True)
     held_out = [clip.path for clip in clips if clip.split == "test"][: options.limit]
-    rate = model.config.sample_rate
     return compare_alterations(model, [load(path, rate)[: SECONDS * rate] for path in held_out])
 
 

@@ -7,7 +7,6 @@ the same windows in the same order. Only the dilations differ.
 """
 
 import argparse
-import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +16,7 @@ from tempfile import TemporaryDirectory
 from wavenet import WaveNetConfig
 from wavenet.cli.errors import errors_in_one_line
 from wavenet.corpus import find_clips
-from wavenet.machine import begin_worker, starting_workers
+from wavenet.machine import workers
 from wavenet.observer import Silence
 from wavenet.prepare import PrepareConfig, prepare_dataset
 from wavenet.receptive_field import measure_reach
@@ -89,19 +88,14 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
     )
     results = []
     print(f"{'schedule':24}{'sees':>6} of{'field':>6}{'held-out bits':>15}{'seconds of training':>21}")
-    # Two at a time, each in a process of one thread: a core for each network.
-    with starting_workers():
-        pool = multiprocessing.get_context("spawn").Pool(2, begin_worker)
-    with TemporaryDirectory() as folder, pool as workers:
+    with TemporaryDirectory() as folder, workers(2) as pool:  # a core for each network
         data = Path(folder) / "speech"
         prepare_dataset(find_clips(SPEECH, "folder", held_out=0.1, speakers=True), data, PrepareConfig())
-        for one in workers.imap(partial(train_and_score, data=data, training=training), SCHEDULES.items()):
+        for one in pool.imap(partial(train_and_score, data=data, training=training), SCHEDULES.items()):
             results.append(one)
             print(
                 f"{one.name:24}{one.seen:6,} of{one.receptive_field:6,}{one.bits:15.3f}{one.seconds:21.1f}", flush=True
             )
-        workers.close()
-        workers.join()  # so that they end by themselves, not by the block's end
     ((parameters, multiply_adds),) = {(one.parameters, one.multiply_adds) for one in results}  # or they do not compare
     print(f"each: {parameters:,} parameters, {multiply_adds:,} multiply-adds a sample; ", end="")
     print(f"{training.steps} steps of {training.window} samples, seed {training.seed}")

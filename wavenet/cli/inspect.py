@@ -13,7 +13,7 @@ from wavenet.cli.options import AsJson, Force, check_output
 from wavenet.config import WaveNetConfig
 from wavenet.model import WaveNet
 from wavenet.plots import draw_cone, picture_kind, save
-from wavenet.receptive_field import describe_reach, layer_table, measure_reach, seen_lags
+from wavenet.receptive_field import describe_sight, layer_table, measure_reach, seen_lags
 from wavenet.recipe import load_recipe
 
 __all__ = ["inspect"]
@@ -65,8 +65,7 @@ def inspect(
     )
     field, milliseconds = summary["receptive_field_samples"], summary["receptive_field_ms"]
     print(f"receptive field {field:,} samples = {milliseconds:.1f} ms at {config.sample_rate} Hz")
-    if seen is not None:
-        print(describe_reach(seen, config.sample_rate))
+    print(describe_sight(network))
     if config.speaker_channels:
         print(
             f"speakers: {', '.join(config.speakers) or f'a vector of {config.speaker_channels}, or as in the dataset'}"

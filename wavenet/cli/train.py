@@ -1,5 +1,6 @@
 """`wavenet train`: a dataset and a recipe to a model."""
 
+import logging
 import os
 import signal
 import sys
@@ -84,6 +85,7 @@ def train(
 ) -> None:
     """Train a model. Ctrl-C saves a checkpoint; --resume goes on as if nothing had happened."""
     keep_freed_memory()
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # CUDA's compiler without a GPU is no news
     with joined() as processes:
         loaded = processes.together(lambda: load_recipe(recipe, set_ or []))
         console = processes.together(lambda: _TrainingConsole(loaded) if processes.first else None)
