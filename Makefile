@@ -26,11 +26,11 @@ format: $(READY)
 # From audio files to audio files, and a page that shows them: about four minutes on two cores.
 demo: $(READY)
 	$(BIN)/wavenet prepare samples/speech demo/speech --force
-	rm -rf demo/run
-	$(BIN)/wavenet train recipes/quickstart/quickstart.toml --set dataset=demo/speech --set run=demo/run
-	$(BIN)/wavenet evaluate demo/run/model.safetensors demo/speech --baselines
-	$(BIN)/wavenet generate demo/run/model.safetensors -o demo/babble.wav --seconds 2 --force
-	$(BIN)/wavenet report demo/run -o demo/report.html --force
+	rm -rf demo/quickstart
+	$(BIN)/wavenet train recipes/quickstart/quickstart.toml --set dataset=demo/speech --set run=demo/quickstart
+	$(BIN)/wavenet evaluate demo/quickstart/model.safetensors demo/speech --baselines
+	$(BIN)/wavenet generate demo/quickstart/model.safetensors -o demo/babble.wav --seconds 2 --force
+	$(BIN)/wavenet report demo/quickstart -o demo/report.html --force
 	@echo "Open demo/report.html in a browser: it shows and plays what was made; samples/audio/ has what a longer training gives."
 
 # The native engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer: a build of its own. `-S` keeps the

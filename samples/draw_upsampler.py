@@ -3,19 +3,31 @@
 python samples/draw_upsampler.py samples/audio/upsampler.png samples/models/vocoder.safetensors
 """
 
-import sys
+import argparse
+from pathlib import Path
 
-import matplotlib.pyplot as plt
 import torch
+from matplotlib.figure import Figure
 
 from wavenet import WaveNet
+from wavenet.cli.errors import errors_in_one_line
+from wavenet.cli.options import check_output
+from wavenet.plots import picture_kind, save
 from wavenet.upsample import UPSAMPLERS
 
 
 @torch.no_grad()
-def main(output: str, model_file: str) -> None:
-    model = WaveNet.from_pretrained(model_file)
-    assert model.conditioner is not None
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Draw what upsamplers make of an impulse and of a constant.")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("model", type=Path, help="a model with features")
+    parser.add_argument("--force", action="store_true", help="replace the picture that is there")
+    options = parser.parse_args()
+    picture_kind(options.output)
+    check_output(options.output, options.force)
+    model = WaveNet.from_pretrained(options.model)
+    if model.conditioner is None or not model.conditioner.has_features:
+        raise ValueError(f"{options.model} has no features to upsample; expected a vocoder")
     scales = model.config.conditioning.scales
     hop, channels = model.conditioner.hop, model.config.conditioning.channels
     naive = torch.nn.ConvTranspose1d(1, 1, 2 * hop, hop, padding=hop // 2, bias=False)
@@ -25,7 +37,8 @@ def main(output: str, model_file: str) -> None:
     impulse[:, :, 6] = 1.0
     kinds = {f"{kind}, fresh": kind_of(channels, scales) for kind, kind_of in UPSAMPLERS.items()}
     rows = {**kinds, "transposed, trained": model.conditioner.upsampler}
-    figure, axes = plt.subplots(len(rows) + 1, 2, figsize=(11, 2 * len(rows) + 2), squeeze=False, sharex=True)
+    figure = Figure(figsize=(11, 2 * len(rows) + 2), layout="constrained")
+    axes = figure.subplots(len(rows) + 1, 2, squeeze=False, sharex=True)
     for (left, right), (name, upsampler) in zip(axes, rows.items(), strict=False):
         for axis, frames in ((left, impulse), (right, constant)):
             points = upsampler(frames)[0]
@@ -40,9 +53,9 @@ def main(output: str, model_file: str) -> None:
         axis.grid(alpha=0.3)
         axis.set_title("for comparison, a transposed convolution with random weights", fontsize=9)
         axis.set_xlabel("sample")
-    figure.tight_layout()
-    figure.savefig(output, dpi=100)
+    save(figure, options.output)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with errors_in_one_line("draw_upsampler.py"):
+        main()

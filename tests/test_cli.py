@@ -131,7 +131,7 @@ def test_every_error_of_conditioned_generation(wavenet, vocoder_file: Path, mode
     say, ann = ("generate", vocoder_file, "-o", out), ("--speaker", "ann")
     wavenet(*say).fails_with("needs a speaker by name; it knows ann, bob")
     wavenet(*say, "--speaker", "zoe", "--features-from", clip).fails_with("speaker 'zoe' is unknown")
-    wavenet(*say, *ann).fails_with("needs features, (20, frames); --features or --features-from")
+    wavenet(*say, *ann).fails_with("needs features, (20, frames); give them, on the command line by --features")
     wavenet(*say, *ann, "--features", tmp_path / "wrong.npy").fails_with("(21, 9); the model needs (20, frames)")
     wavenet(*say, *ann, "--features", tmp_path / "none.npy").fails_with("none.npy: no such feature file")
     wavenet(*say, *ann, "--features-from", tmp_path / "no.wav").fails_with("no.wav: no such audio file")

@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import math
+import os
 import re
 import runpy
 import shutil
@@ -517,8 +518,32 @@ def test_an_export_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
     assert found == {"step.onnx": b"old", "predict.onnx": b"old", "mine.txt": b"old"}
     write(folder, {"sequence.onnx": b"new", "step.onnx": b"new"})
     found = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert found == {"sequence.onnx": b"new", "step.onnx": b"new", "mine.txt": b"old"}
+    kept = {"predict.onnx": b"old", "mine.txt": b"old"}
+    assert found == {"sequence.onnx": b"new", "step.onnx": b"new", **kept}, "what was there was no export"
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_an_export_replaces_the_whole_of_another_or_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = json.dumps({"format": "onnx export, version 1"}).encode()
+    before = {"model.json": about, "predict.onnx": b"old", "step.onnx": b"old", "mine.txt": b"old"}
+    for name, data in before.items():
+        (tmp_path / name).write_bytes(data)
+    new, replace = {"sequence.onnx": b"new", "step.onnx": b"new", "model.json": b"{}"}, os.replace
+
+    def busy(source: Path, target: Path) -> None:
+        if Path(target) == tmp_path / "model.json" and Path(source).parent.name != "old":
+            raise OSError(errno.EBUSY, "Device or resource busy", str(source))
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", busy)
+        with pytest.raises(OSError, match="resource busy"):
+            write(tmp_path, new)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    write(tmp_path, new)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {**new, "mine.txt": b"old"}
 
 
 def full_after(files: int) -> Callable[[Path, bytes], None]:

@@ -7,6 +7,7 @@ from wavenet.distributions import GaussianMixture, LogisticMixture
 from wavenet.engines import ENGINES, IncrementalEngine, NaiveEngine, make_engine
 from wavenet.evaluation import score_symbols
 from wavenet.generation import generate_scored
+from wavenet.model import ResidualBlock
 from wavenet.sampling import SamplingOptions
 
 SCHEDULES = [(2, (1, 2, 4)), (3, (1, 2, 4)), (2, (1, 3, 2, 7)), (3, (5, 1, 2)), (4, (2, 3)), (2, (1,))]
@@ -158,6 +159,24 @@ def test_uniforms_do_not_depend_on_the_chunks_they_are_drawn_in() -> None:
 def test_audio_does_not_depend_on_its_length_asked_for() -> None:
     model = small_model()
     assert torch.equal(generate(model, 900)[:, :100], generate(model, 100))
+
+
+def test_a_layer_of_ones_own_is_run_as_it_is_or_refused() -> None:
+    class Quieter(ResidualBlock):
+        def forward(self, x: torch.Tensor, biases: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+            x, gated = super().forward(x, biases)
+            return x, gated * 0.5
+
+    model = small_model()
+    as_it_was = generate(model, 50, seed=1, engine="naive")
+    model.blocks[1].__class__ = Quieter
+    expected = generate(model, 50, seed=1, engine="naive")
+    assert not torch.equal(expected, as_it_was)
+    with pytest.warns(UserWarning, match="naive engine: .* not what Quieter makes of it"):
+        assert torch.equal(generate(model, 50, seed=1), expected)
+    for engine in ("incremental", "native"):
+        with pytest.raises(ValueError, match=f"the {engine} engine cannot run this model: .* not what Quieter makes"):
+            generate(model, 50, seed=1, engine=engine)
 
 
 def test_generation_leaves_the_global_random_state_alone() -> None:

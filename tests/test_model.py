@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import torch
 
 from tests.conftest import small_config, small_model
 from wavenet import Categorical, WaveNet, WaveNetConfig
+from wavenet.evaluation import score_symbols
 from wavenet.receptive_field import visible_lags
 
 SCHEDULES = [(2, (1, 2, 4)), (3, (1, 2, 4)), (2, (1, 3, 2, 7)), (4, (5, 1)), (2, (1,))]
@@ -91,6 +93,14 @@ def test_model_file_gives_the_same_network_back(tmp_path: Path, classes: int) ->
     assert loaded.config.sample_rate == 22050
     symbols = random_symbols(model, 1, 20)
     assert torch.equal(loaded(symbols), model(symbols))
+
+
+def test_what_are_no_symbols_is_refused() -> None:
+    model, waveform = small_model(), torch.zeros(1, 100)
+    for wrong in (waveform, model.encode(waveform[0]), model.encode(waveform)[None]):
+        for take in (model, partial(model.advance, state=model.initial_state()), partial(score_symbols, model)):
+            with pytest.raises(ValueError, match=r"symbols are torch.* of shape .*; expected int64 \(B, T\)"):
+                take(wrong)
 
 
 def test_too_few_samples_are_refused_with_both_numbers() -> None:

@@ -23,7 +23,6 @@ SHORT = {
     "generate": "--seconds 0.02",
     "recipes/research/schedule.py": "--steps 2",
     "recipes/research/distribution.py": "--steps 2",
-    "recipes/research/likelihood.py": "--limit 1",
     "recipes/onnx/generate.py": "--seconds 0.02",
     "report": "--seconds 0.1 --scored-seconds 1 --clips 1",
 }

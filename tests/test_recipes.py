@@ -17,6 +17,7 @@ from wavenet.prepare import PrepareConfig, prepare_dataset
 from wavenet.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
+PROMPTS = ROOT / "samples" / "models" / "prompts.safetensors"
 
 
 def test_sc09_has_the_published_shape() -> None:
@@ -71,6 +72,9 @@ def test_shipped_model_loads_and_beats_its_baseline_on_a_held_out_clip(path: Pat
         ("research/likelihood.py", ["odd.wav", "odd.wav"], "odd.wav: 44101 Hz to 16000 Hz has no small ratio"),
         ("convolutions/convolutions.py", ["text.txt"], "text.txt is a file; expected a folder to draw into"),
         ("convolutions/convolutions.py", ["taken"], "cones.png is a folder; expected a file to write"),
+        ("../samples/draw_upsampler.py", ["text.png", "none.safetensors"], "text.png exists"),
+        ("../samples/draw_upsampler.py", ["a.png", "none.safetensors"], "none.safetensors: no such model file"),
+        ("../samples/draw_upsampler.py", ["a.png", str(PROMPTS)], "has no features to upsample"),
         ("../samples/draw.py", ["a.png", "text.txt"], "text.txt is not readable audio"),
         ("../samples/draw.py", ["text.png", "odd.wav"], "text.png exists"),
         ("../samples/draw.py", ["none/a.png", "odd.wav"], "none: no such folder"),
@@ -105,6 +109,17 @@ def test_the_shortest_of_clips_is_drawn(tmp_path: Path) -> None:
     command = [sys.executable, ROOT / "samples" / "draw.py", tmp_path / "a.png", tmp_path / "a.wav"]
     subprocess.run(command, check=True)
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_ctrl_c_is_held_back_while_the_first_workers_start() -> None:
+    """The first pool also starts the process that watches over its semaphores, which lets the signal through again."""
+    code = (
+        "import multiprocessing, signal\nfrom wavenet.machine import starting_workers\n"
+        "with starting_workers():\n    pool = multiprocessing.get_context('spawn').Pool(1)\n"
+        "    assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])\n"
+        "assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])\npool.terminate()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_program_of_two_processes_ends_on_an_interrupt() -> None:

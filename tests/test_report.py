@@ -399,6 +399,15 @@ def test_a_model_kept_by_a_run_is_shown_with_the_run_up_to_then(wavenet, run: Pa
         assert "Clips trained on" in text
 
 
+def test_a_model_that_is_not_the_runs_is_not_taken_for_one(wavenet, run: Path, tmp_path: Path) -> None:
+    WaveNet(small_config()).save_pretrained(run / "other.safetensors")
+    arguments = ("-o", tmp_path / "r.html", "--clips", 0, "--seconds", 0.01)
+    wavenet("report", run / "other.safetensors", *arguments).fails_with("none of the run's models", "recipe.json")
+    shutil.copy(run / "other.safetensors", run / "model.safetensors")
+    wavenet("report", run, *arguments).fails_with("none of the run's models")
+    assert not (tmp_path / "r.html").exists()
+
+
 def test_speakers_that_are_vectors_have_no_dataset(wavenet, dataset: Path, tmp_path: Path) -> None:
     WaveNet(small_config(speaker_channels=3)).save_pretrained(tmp_path / "m.safetensors")
     arguments = ("report", tmp_path / "m.safetensors", "-o", tmp_path / "r.html", "--seconds", 0.01)

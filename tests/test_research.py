@@ -125,28 +125,35 @@ def test_a_recording_is_more_probable_than_what_was_made_of_it(tmp_path: Path) -
     clip = goodbye[20000:44000]
     found = {name: bits[0] for name, bits in likelihood.compare_alterations(model, [clip]).items()}
     recorded = found["as recorded"]
-    for name in ("upside down", "reversed in time", "20 ms pieces shuffled", "with noise at 30 dB"):
+    for name in ("upside down", "reversed in time", "20 ms pieces shuffled", "with noise 30 dB below the speech"):
         assert found[name][0] > recorded[0] + 0.02, name
     assert abs(found["upside down"][1] - recorded[1]) < 0.02, "linear prediction is blind to the sign"
-    likelihood.draw(model, clip, tmp_path / "surprise.png")
+    likelihood.draw(clip, likelihood.surprise(model, clip), 16000, tmp_path / "surprise.png")
     assert (tmp_path / "surprise.png").stat().st_size > 20_000
 
 
-def test_of_two_files_that_are_compared_the_first_is_drawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("names", [["backward"], ["backward", "forward"], ["backward", "forward", "louder"]])
+def test_each_file_is_scored_once_and_the_first_is_drawn(
+    names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    drawn: list[torch.Tensor] = []
-    monkeypatch.setattr(likelihood, "draw", lambda model, waveform, path: drawn.append(waveform))
     clip = likelihood.load(SPEECH / "en" / "demo-thanks.flac", 16000)[20000:36000]
-    for name, samples in (("forward", clip), ("backward", clip.flip(0))):
+    for name, samples in (("forward", clip), ("backward", clip.flip(0)), ("louder", 2 * clip)):
         soundfile.write(tmp_path / f"{name}.wav", samples.numpy(), 16000)
-    files = [tmp_path / name for name in ("backward.wav", "forward.wav")]
-    likelihood.main([*map(str, files), "--picture", str(tmp_path / "surprise.png")])
-    assert capsys.readouterr().out.splitlines()[-1] == f"the more probable: {files[1]}"
-    torch.testing.assert_close(drawn, [likelihood.load(files[0], 16000)])
+    files = [str(tmp_path / f"{name}.wav") for name in names]
+    scored: list[torch.Tensor] = []
+    drawn: list[tuple[torch.Tensor, torch.Tensor]] = []
+    surprise = likelihood.surprise
+    monkeypatch.setattr(likelihood, "surprise", lambda *given: scored.append(surprise(*given)) or scored[-1])
+    monkeypatch.setattr(likelihood, "draw", lambda waveform, bits, rate, path: drawn.append((waveform, bits)))
+    likelihood.main([*files, "--picture", str(tmp_path / "surprise.png")])
+    lines = [f"{file}: {float(bits[0].mean()):.3f} bits per sample" for file, bits in zip(files, scored, strict=True)]
+    told = [f"the more probable: {tmp_path / 'forward.wav'}"] if len(files) > 1 else []
+    assert capsys.readouterr().out.splitlines() == [*lines, *told]
+    torch.testing.assert_close(drawn, [(likelihood.load(Path(files[0]), 16000), scored[0])])
 
 
 def test_the_shortest_of_recordings_has_a_picture_too(tmp_path: Path) -> None:
     model = WaveNet.from_pretrained(likelihood.SAMPLES / "models" / "prompts.safetensors")
-    likelihood.draw(model, torch.tensor([0.5]), tmp_path / "surprise.svg")
+    waveform = torch.tensor([0.5])
+    likelihood.draw(waveform, likelihood.surprise(model, waveform), 16000, tmp_path / "surprise.svg")
     assert "bits per sample" in (tmp_path / "surprise.svg").read_text()

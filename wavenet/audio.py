@@ -50,7 +50,7 @@ def read_audio(path: str | os.PathLike[str]) -> tuple[Tensor, int]:
     try:
         with open(path, "rb") as file:  # opened here, since soundfile refuses names that are not UTF-8
             _refuse_truncated(path, file)
-            samples, sample_rate = soundfile.read(file, dtype="float32", always_2d=True)
+            samples, sample_rate = soundfile.read(_beginning(file), dtype="float32", always_2d=True)
     except soundfile.SoundFileError as error:
         reason = str(error).rpartition(": ")[2].rstrip(".")
         raise ValueError(f"{path} is not readable audio ({reason}); expected {', '.join(AUDIO_SUFFIXES)}") from error
@@ -64,10 +64,15 @@ def read_audio(path: str | os.PathLike[str]) -> tuple[Tensor, int]:
     return torch.from_numpy(samples.mean(axis=1)), int(sample_rate)
 
 
+def _beginning(file: BinaryIO) -> int:
+    """A descriptor for soundfile to read and close. (It reads a Python file by calling back, where Ctrl-C is lost.)"""
+    file.seek(0)
+    return os.dup(file.fileno())
+
+
 def _refuse_truncated(path: Path, file: BinaryIO) -> None:
     """A RIFF file whose data chunk promises more bytes than the file holds was cut off; libsndfile reads on."""
-    log = str(soundfile.info(file, verbose=True).extra_info)
-    file.seek(0)
+    log = str(soundfile.info(_beginning(file), verbose=True).extra_info)
     match = re.search(r"^\s*data\s*: (\d+) \(should be (\d+)\)", log, re.MULTILINE)
     if match and int(match[2]) < int(match[1]) < _STREAMED:
         raise ValueError(f"{path} is truncated: its header promises {match[1]} bytes of audio, {match[2]} are there")

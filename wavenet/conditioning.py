@@ -112,7 +112,10 @@ def check_features(
             raise ValueError("the model is not conditioned on features; leave them out")
         return None
     if features is None:
-        raise ValueError(f"the model needs features, ({config.bins}, frames); --features or --features-from")
+        raise ValueError(
+            f"the model needs features, ({config.bins}, frames); give them, on the command line by --features or "
+            "--features-from"
+        )
     if isinstance(features, Tensor) and features.dim() == 2:
         features = features.expand(batch, -1, -1)
     clips = list(features)

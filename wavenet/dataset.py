@@ -122,7 +122,8 @@ class PreparedDataset:
         known = sorted({clip.speaker for clip in self.clips if clip.speaker is not None})
         for voice in voices:
             if voice not in known:
-                raise ValueError(f"{self.path} has no speaker {voice!r}; it has {', '.join(known) or 'none'}")
+                there = ", ".join(known) or "none"
+                raise ValueError(f"{self.path} has no speaker {voice!r}; it has {there} (to name none is to take all)")
         clips = tuple(clip for clip in self.clips if clip.split == name and (not voices or clip.speaker in voices))
         if not clips:
             present = sorted({clip.split for clip in self.clips})

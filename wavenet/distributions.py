@@ -175,7 +175,9 @@ class Categorical:
 class Mixture(ABC):
     """What mixtures share: `levels` equal steps over [-1, 1), and `components` of weight, mean and scale.
 
-    A kind of mixture adds the standard component, by `log_mass` and `quantile`, and its own `kind`.
+    A kind of mixture is a subclass, again a frozen dataclass, with a field `kind: Literal["its_name"] = "its_name"` and
+    the standard component (of location 0 and scale 1), by `log_mass` and `quantile`: recipes/research/distribution.py
+    has one.
 
     Parameters are `(B, 3 * components, T)`: log-weights, means and log-scales in waveform units. A symbol's
     probability is the integral over its step; the outermost two take what lies beyond. With a linear
@@ -271,11 +273,17 @@ class Mixture(ABC):
 
     @abstractmethod
     def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """Log of the standard component's integral from `lower` to `upper`, any shape."""
+        """Log of the standard component's integral from `lower` to `upper`, which is above it; any shape.
+
+        The bounds are in units of the component's scale, from its mean, and of the dtype of the parameters, float32 in
+        training. Of 65,536 levels they may be three million, on either side, and the outermost 2^40: there too the
+        result and its gradient have to be finite. So write the tails so that a difference loses no digits, as
+        `LogisticMixture` does.
+        """
 
     @abstractmethod
     def quantile(self, share: Tensor) -> Tensor:
-        """The standard component's inverse cumulative distribution, any shape."""
+        """The standard component's inverse cumulative distribution, any shape; `share` is float64, within (0, 1)."""
 
 
 @dataclass(frozen=True)

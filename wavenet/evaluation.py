@@ -12,7 +12,7 @@ from wavenet.audio import from_int16
 from wavenet.conditioning import Conditioning
 from wavenet.dataset import PreparedClip, PreparedDataset
 from wavenet.engines import NativeEngine, WeightType
-from wavenet.model import WaveNet
+from wavenet.model import WaveNet, check_symbols
 
 __all__ = [
     "CLASSES",
@@ -72,11 +72,12 @@ def score_symbols(
     chunk: int | None = None,
     weights: WeightType | None = None,
 ) -> SymbolScores:
-    """Score each symbol given all before it: `(B, T)`.
+    """Score each symbol given all before it: `(B, T)`, what `model.encode` makes of a waveform `(B, T)` at its rate.
 
     The clip starts from silence; the state carries the context from chunk to chunk, so the result does not
     depend on `chunk`. With `weights` the native engine gives the scores, its weights stored so.
     """
+    check_symbols(symbols)
     chunk = chunk or model.samples_at_once(len(symbols))
     if weights is None:
         follow = _in_parallel(model, len(symbols), conditioning)

@@ -200,7 +200,8 @@ def _npz(tensors: dict[str, Tensor]) -> bytes:
 def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
     """All the files or none: they are written elsewhere on the same disk, and moved when they are complete.
 
-    Of an export that is replaced `model.json` goes first and comes last, so that no mixture of two is ever read.
+    What they replace is moved away first, and back if a move fails; so are networks of another export that this has
+    not. `model.json` comes last, so that no mixture of two exports is ever read.
     """
     fresh = not folder.exists()
     near = folder.absolute().parent if fresh else folder
@@ -209,13 +210,38 @@ def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
             for name, data in contents.items():
                 write_atomically(Path(whole) / name, data)
             folder.mkdir(exist_ok=True)
-            for name in ("model.json", *(_FILES - contents.keys())):  # of another export, maybe another kind of model
-                (folder / name).unlink(missing_ok=True)
-            for name in sorted(contents, key="model.json".__eq__):
-                os.replace(Path(whole) / name, folder / name)
+            _move(Path(whole), folder, sorted(contents, key="model.json".__eq__))
     except OSError as error:
         if fresh:
             shutil.rmtree(folder, ignore_errors=True)
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         reason = cause.strerror or cause
         raise OSError(error.errno, f"cannot write an export ({reason}); choose another folder", str(folder)) from error
+
+
+def _move(whole: Path, folder: Path, names: list[str]) -> None:
+    """Move files into a folder, in this order, or leave it as it was."""
+    replaced = [name for name in sorted(_FILES if _holds_export(folder) else names) if (folder / name).exists()]
+    old, away, placed = whole / "old", [], []
+    old.mkdir()
+    try:
+        for name in replaced:
+            os.replace(folder / name, old / name)
+            away.append(name)
+        for name in names:
+            os.replace(whole / name, folder / name)
+            placed.append(name)
+    except OSError:
+        for name in placed:
+            (folder / name).unlink()
+        for name in away:
+            os.replace(old / name, folder / name)
+        raise
+
+
+def _holds_export(folder: Path) -> bool:
+    try:
+        about = json.loads((folder / "model.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(about, dict) and about.get("format") == _FORMAT

@@ -23,7 +23,16 @@ from wavenet.model_file import load_tensors, read_model_file, write_model_file
 from wavenet.prediction import FeaturePredictor, PastPredictor, Predictor
 from wavenet.quantize import compand
 
-__all__ = ["ResidualBlock", "State", "WaveNet"]
+__all__ = ["ResidualBlock", "State", "WaveNet", "check_symbols"]
+
+
+def check_symbols(symbols: Tensor) -> None:
+    """Raise `ValueError` unless these are symbols `(B, T)`, as `WaveNet.encode` makes them of a waveform `(B, T)`."""
+    if symbols.dim() != 2 or symbols.dtype != torch.int64:
+        raise ValueError(
+            f"symbols are {symbols.dtype} of shape {tuple(symbols.shape)}; expected int64 (B, T), "
+            "as model.encode(waveform) gives for a waveform (B, T)"
+        )
 
 
 @dataclass(frozen=True)
@@ -191,6 +200,7 @@ class WaveNet(nn.Module):
 
         Shape: `(B, T)` int64 -> `(B, parameters, T - context + 1)`.
         """
+        check_symbols(symbols)
         if symbols.shape[1] < self.context:
             raise ValueError(
                 f"{symbols.shape[1]} samples given; the context of one output is {self.context} "
@@ -226,6 +236,7 @@ class WaveNet(nn.Module):
 
     def advance(self, symbols: Tensor, state: State, conditioning: Conditioning | None = None) -> tuple[Tensor, State]:
         """Take in a chunk: symbols `(B, T)` -> parameters `(B, parameters, T)` and the state after it."""
+        check_symbols(symbols)
         conditioning, length = conditioning or self.condition(symbols.shape[0]), symbols.shape[1]
         samples = torch.cat([state.samples, self.distribution.decode(symbols).to(state.samples)], dim=1)
         x, prediction = self._inputs(samples, state.time, conditioning)

@@ -122,7 +122,9 @@ def draw_curves(records: Sequence[dict[str, float]], samples_per_step: int | Non
     Where it is not known how many they are, against steps.
     """
     figure, (axes,) = _figure(3.9, 2.5, 1)
-    scale = samples_per_step / 1e6 if samples_per_step else 1
+    samples = samples_per_step or 1
+    millions = samples * max((one["step"] for one in records), default=0) > 1e6
+    scale = samples / 1e6 if millions else samples
     begun = 0.03 * max((one["step"] for one in records), default=0)  # the first fall would flatten all that follows
     for (key, name), colour, style in zip(_BITS.items(), (_FAINT, _BLUE), ("-", "-o"), strict=True):
         points = [(one["step"] * scale, one[key]) for one in records if key in one]
@@ -132,7 +134,8 @@ def draw_curves(records: Sequence[dict[str, float]], samples_per_step: int | Non
     if len(settled) > 8:
         margin = 0.05 * (max(settled) - min(settled)) + 0.01
         axes.set_ylim(min(settled) - margin, max(settled) + margin)
-    axes.set(xlabel="million samples trained on" if samples_per_step else "steps", ylabel="bits per sample")
+    unit = "million " * millions + "samples trained on" if samples_per_step else "steps"
+    axes.set(xlabel=unit, ylabel="bits per sample")
     axes.grid(visible=True, axis="y", color=_FAINT, alpha=0.3, linewidth=0.6)
     axes.legend(frameon=False, labelcolor=_INK)
     return figure
@@ -206,6 +209,7 @@ def draw_cone_on(axes: "Axes", dilations: Sequence[int], kernel_size: int) -> No
             axes.plot(lags.numpy(), rows.numpy(), "o", **{"markersize": 3.2, "mew": 0.9, "zorder": 2, **look})
     axes.set(xlabel="samples before the newest", ylabel="layer", xlim=(-samples + 0.4, 0.6), ylim=(-0.6, layers + 0.6))
     axes.set_yticks(_rows(layers))
+    axes.locator_params(axis="x", integer=True)
     axes.xaxis.set_major_formatter(_before)
 
 

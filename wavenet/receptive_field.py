@@ -90,11 +90,14 @@ def visible_lags(model: WaveNet, samples: int | None = None) -> Tensor:
     """Which of the last `samples` inputs reach one output: bool `(samples,)`, lag 0 (the newest input) first.
 
     Measured: the gradient of the output with respect to each input's embedding, in float64, of a copy whose
-    output layer is all ones (a fresh one has columns that sum to zero). `samples` defaults to the receptive field
-    and one more. What linear prediction and features see beyond it is not the stack's, and not counted.
+    output layer is all ones (a fresh one has columns that sum to zero) and whose rectifiers are all open. `samples`
+    defaults to the receptive field and one more. What linear prediction and features see beyond it is not the
+    stack's, and not counted.
     """
     probe = copy.deepcopy(model).double()
     torch.nn.init.ones_(probe.output.weight)
+    for layer, level in ((probe.skip, 1e6), (probe.head, 1e12)):
+        torch.nn.init.constant_(layer.bias, level)
     samples = samples or probe.config.receptive_field + 1
     length = max(samples, probe.config.receptive_field)
     generator = torch.Generator().manual_seed(0)

@@ -128,7 +128,7 @@ def _commands(
         lines.append([*line, "--limit", str(len(part.clips)), "--baselines"])
     speaker = ["--speaker", config.speakers[0]] if config.speakers else []
     chosen = ["--temperature", f"{options.temperature:g}", "--seed", str(options.seed)]
-    length = ["--features-from", "recording.wav"] if config.features else ["--seconds", f"{options.seconds:g}"]
+    length = ["--features-from", "YOURS.wav"] if config.features else ["--seconds", f"{options.seconds:g}"]
     if config.speaker_channels is None or config.speakers:
         lines.append(["wavenet", "generate", model, "-o", "out.wav", *speaker, *length, *chosen])
     lines.append(["wavenet", "inspect", model])
@@ -179,7 +179,7 @@ def _scores(model: WaveNet, scored: Sequence[Source]) -> list[dict[str, Any]]:
         scores, references = evaluate(model, dataset, source.clips), baselines(dataset, source.clips, CLASSES)
         for name in sorted(scores, key=str):
             told = [dataset.path.name] * (len(scored) > 1) + ([name] if name else [])
-            rows.append({"speaker": ", ".join(told) or "-", **vars(scores[name]), **references[name].known()})
+            rows.append({"speaker": ", ".join(told) or "all", **vars(scores[name]), **references[name].known()})
         every += scores.values()
     if len(rows) > 1:
         total: dict[str, Any] = {"speaker": "all", **vars(Score.pooled(every))}

@@ -4,10 +4,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
+from wavenet.config import WaveNetConfig
 from wavenet.dataset import PreparedDataset, Source
 from wavenet.model import WaveNet
 from wavenet.recipe import Recipe, recipe_of_run
@@ -43,6 +44,11 @@ class Subject:
         if not path.is_dir() and not (run / "recipe.json").exists():
             return cls(path.stem, path, model, None, _read_metrics(path.with_suffix(".metrics.jsonl")))
         recipe, metrics = recipe_of_run(run), _until(_read_metrics(run / "metrics.jsonl"), file)
+        if _nameless(model.config) != _nameless(recipe.model):
+            raise ValueError(
+                f"{file} is none of the run's models: its network is another than that of {run / 'recipe.json'}; "
+                "move it to a folder of its own to report on it alone"
+            )
         name = run.absolute().name if path.is_dir() else f"{run.absolute().name}, {file.stem}"
         return cls(name, file, model, recipe, metrics)._with_clips(recipe)
 
@@ -78,6 +84,11 @@ def _until(metrics: list[dict[str, float]], file: Path) -> list[dict[str, float]
     return [one for one in metrics if one["step"] <= last]
 
 
+def _nameless(config: WaveNetConfig) -> dict[str, Any]:
+    """A configuration without the speakers' names, which a run takes from its dataset."""
+    return {**config.to_dict(), "speakers": ()}
+
+
 def _read_metrics(path: Path) -> list[dict[str, float]]:
     """The lines of a run's metrics; one that has no end yet is still being written."""
     if not path.is_file():
@@ -91,7 +102,7 @@ def _read_metrics(path: Path) -> list[dict[str, float]]:
                 raise ValueError("step or seconds missing")
         except ValueError as error:
             raise ValueError(
-                f"{path}, line {number}, is none of a run's metrics; expected JSON of names and numbers, step and "
-                "seconds among them"
+                f"{path}, line {number}, is none of a run's metrics ({text[:40]!r}); expected JSON of names and "
+                "numbers, step and seconds among them; take the line out"
             ) from error
     return records

@@ -6,8 +6,10 @@
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,7 +20,10 @@ from wavenet.cli.options import check_output
 from wavenet.conv import CausalConv1d
 from wavenet.plots import draw_cone_on, save
 
-PICTURES = ("cones.png", "overlap.png", "images.png")
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PICTURES = ("two.png", "cones.png", "overlap.png", "images.png")
 
 
 def stack(dilations: Sequence[int]) -> torch.nn.Sequential:
@@ -58,7 +63,6 @@ def claim_a_dilated_kernel_is_the_plain_kernel_with_zeros_between_its_taps() -> 
     comb = torch.kron(kernel, torch.tensor([1.0, 0, 0, 0], dtype=torch.float64))[:-3]
     dilated = functional.conv1d(x, kernel[None, None], dilation=4)
     with_zeros = functional.conv1d(x, comb[None, None])
-    assert comb.tolist()[1:4] == [0, 0, 0]
     assert len(comb) == 9
     assert torch.equal(dilated, with_zeros)
     return f"3 taps, step 4: as 9 taps of which {int((comb == 0).sum())} are zero, the outputs are equal to the bit"
@@ -102,7 +106,7 @@ def claim_dilation_is_counted_as_a_step_here_and_as_zeros_elsewhere() -> str:
 
 
 def claim_doubling_dilations_widen_the_view_exponentially_at_linear_cost() -> str:
-    rows = []
+    rows = ["layers | parameters | doubling sees | undilated sees"]
     for depth in (1, 2, 4, 6, 8, 10):
         doubling, plain = [2**i for i in range(depth)], [1] * depth
         assert bool(seen_by_gradient(doubling).all()), "every input is seen"
@@ -111,8 +115,8 @@ def claim_doubling_dilations_widen_the_view_exponentially_at_linear_cost() -> st
         assert (seen, seen_plain) == (2**depth, depth + 1), "and no input farther back"
         cost, plain_cost = (sum(map(torch.numel, stack(dilations).parameters())) for dilations in (doubling, plain))
         assert cost == plain_cost == depth * 36, "2 taps of 4 by 4 weights, 4 biases"
-        rows.append(f"{depth} ({cost}): {seen} against {seen_plain}")
-    return "inputs seen by layers of 2 taps (their parameters), doubling against undilated: " + "; ".join(rows)
+        rows.append(f"{depth} | {cost} | {seen} | {seen_plain}")
+    return "\n    ".join(rows)
 
 
 def claim_strides_and_pooling_lose_the_resolution_that_dilation_keeps() -> str:
@@ -137,9 +141,7 @@ def claim_schedules_without_a_plain_layer_leave_holes() -> str:
         seen = seen_by_gradient(schedule)
         assert torch.equal(seen, paths(schedule) > 0), "counting paths and the gradient agree"
         answers.append(f"{schedule} sees {int(seen.sum())} of {len(seen)}")
-    assert int(seen_by_gradient([2, 4, 8, 16]).sum()) == 16
     assert not seen_by_gradient([2, 4, 8, 16]).flip(0)[1::2].any(), "every second input is never seen"
-    assert not seen_by_gradient([1, 4, 16]).all()
     return "; ".join(answers)
 
 
@@ -160,7 +162,7 @@ def claim_padding_of_zeros_is_heard_at_the_edge() -> str:
     padded = functional.conv1d(functional.pad(ones, (4, 0)), torch.full((1, 1, 3), 1 / 3), dilation=2)[0, 0]
     assert torch.allclose(padded[4:], torch.ones(8))
     assert torch.allclose(padded[:4], torch.tensor([1 / 3, 1 / 3, 2 / 3, 2 / 3]))
-    return f"a mean of three over a constant 1: {[round(v, 2) for v in padded[:6].tolist()]}, ..."
+    return f"a mean of three inputs, 2 apart, over a constant 1: {[round(v, 2) for v in padded[:6].tolist()]}, ..."
 
 
 def claim_a_transposed_convolution_is_the_gradient_of_a_convolution() -> str:
@@ -227,7 +229,7 @@ def claim_initialised_as_interpolation_it_has_none() -> str:
     assert float(rough.std()) > 0.1
     assert set(overlaps(7, 4)[6:-6].tolist()) == {1.0, 2.0}, "WaveNet's kernels overlap unevenly, and stay even"
     spread = f"of a random kernel: standard deviation {float(rough.std()):.2f}"
-    return f"a constant stays one ({spread}), a ramp rises by 1/4 each output"
+    return f"at stride 4 a constant stays one ({spread}), a ramp rises by 1/4 each output"
 
 
 def claim_wavenet_uses_dilation_in_the_stack_and_transposition_for_its_features() -> str:
@@ -263,9 +265,8 @@ def upsampled_scores(image: Tensor, scale: int = 8) -> tuple[Tensor, Tensor]:
     """As fully convolutional networks do (Long et al. 2015): pool, then upsample by a transposed convolution."""
     coarse = functional.avg_pool2d(image, scale)
     kernel = torch.outer(interpolating(scale), interpolating(scale))
-    fine = functional.conv_transpose2d(
-        functional.pad(coarse, [1] * 4, mode="replicate"), kernel[None, None], stride=scale
-    )
+    padded = functional.pad(coarse, [1] * 4, mode="replicate")
+    fine = functional.conv_transpose2d(padded, kernel[None, None], stride=scale)
     edge = scale + scale // 2
     return coarse, fine[:, :, edge:-edge, edge:-edge]
 
@@ -306,9 +307,33 @@ def claims() -> dict[str, str]:
     }
 
 
+def draw_products_on(
+    axis: "Axes", convolve: Callable[..., Tensor], x: Sequence[float], places: Sequence[float]
+) -> None:
+    """Inputs at their places, below, and what a convolution with the kernel 1, 1 gives: a line for each product."""
+    gives = convolve(torch.eye(len(x))[:, None], torch.ones(1, 1, 2))[:, 0]  # what each input gives to each output
+    y = (torch.tensor(x) @ gives).tolist()
+    colours = {False: "#8a8f98", True: "#3b6ea5"}
+    for bottom, top in gives.nonzero().tolist():
+        axis.plot([places[bottom], top], [0, 1], color=colours[x[bottom] > 0], zorder=1)
+    for height, row, values in ((0, places, x), (1, range(len(y)), y)):
+        axis.scatter(row, [height] * len(row), s=330, color=[colours[value > 0] for value in values])
+        for place, value in zip(row, values, strict=True):
+            axis.text(place, height, f"{value:.0f}", color="white", ha="center", va="center_baseline")
+    axis.margins(0.07, 0.3)
+    axis.set(xticks=[], yticks=[0, 1], yticklabels=["inputs", "outputs"], frame_on=False)
+    axis.tick_params(length=0)
+
+
 def draw(folder: Path) -> list[Path]:
     from matplotlib.figure import Figure
 
+    two = Figure(figsize=(9, 2.6), layout="constrained")
+    left, right = two.subplots(1, 2, width_ratios=(6, 8))
+    left.set_title("dilated by 2, after two zeros")
+    draw_products_on(left, partial(functional.conv1d, dilation=2), [0.0, 0, 1, 2, 3, 4], range(-2, 4))
+    right.set_title("transposed, stride 2")
+    draw_products_on(right, partial(functional.conv_transpose1d, stride=2), [1.0, 2, 3, 4], [0.5, 2.5, 4.5, 6.5])
     cones = Figure(figsize=(9, 6), layout="constrained")
     for axis, schedule in zip(cones.subplots(3, 1), ([1, 2, 4, 8], [1, 1, 1, 1], [2, 4, 8, 16]), strict=True):
         seen = seen_by_gradient(schedule)
@@ -333,7 +358,7 @@ def draw(folder: Path) -> list[Path]:
         axis.imshow(picture[0, 0].numpy(), cmap="gray", vmin=0, vmax=1)
         height, width = picture.shape[2:]
         axis.set(title=title, xlabel=f"{height} x {width}", xticks=[], yticks=[])
-    drawn = {folder / name: figure for name, figure in zip(PICTURES, (cones, overlap, images), strict=True)}
+    drawn = {folder / name: figure for name, figure in zip(PICTURES, (two, cones, overlap, images), strict=True)}
     for path, figure in drawn.items():
         save(figure, path)
     return list(drawn)

@@ -171,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
         window=1500,
         learning_rate=4e-3,
         muon_learning_rate=0.04,
-        precision="float32",  # the same figures on every machine, and nothing to compile
+        precision="float32",  # on every machine, so that figures differ by rounding alone
     )
     for distribution in (LaplaceMixture(COMPONENTS), CoarseLaplaceMixture(COMPONENTS)):
         error, distance = check(distribution, random_parameters())

@@ -1,6 +1,6 @@
-"""WaveNet as a likelihood model: which of two recordings is the more probable, and where in one the surprise lies.
+"""WaveNet as a likelihood model: how probable recordings are, and where in one the surprise lies.
 
-    python recipes/research/likelihood.py [FILE FILE] [--picture FILE]
+    python recipes/research/likelihood.py [FILE ...] [--picture FILE]
 
 Without files: the beginning of each held-out clip of the embedded speech against the same, altered. The picture is of
 the first file, or else of one such clip, demo-thanks.
@@ -43,15 +43,15 @@ def alterations(waveform: Tensor, rate: int) -> dict[str, Tensor]:
         "reversed in time": waveform.flip(0),
         "20 ms pieces shuffled": torch.cat(shuffled),
         "at double speed": resample(waveform, 2 * rate, rate),
-        "with noise at 30 dB": waveform + noise,
+        "with noise 30 dB below the speech": waveform + noise,
     }
 
 
-def surprise(model: WaveNet, waveform: Tensor) -> tuple[Tensor, Tensor]:
-    """Bits of each sample of a clip `(T,)` given those before it: the model's, and linear prediction's."""
+def surprise(model: WaveNet, waveform: Tensor) -> Tensor:
+    """Bits of each sample of a clip `(T,)` given those before it: `(2, T)`, the model's and linear prediction's."""
     symbols = model.encode(waveform[None])
     bits = -score_symbols(model, symbols, chunk=4000).log_probs[0] / math.log(2)
-    return bits, linear_prediction_bits(symbols[0], model.distribution.classes)
+    return torch.stack([bits.double(), linear_prediction_bits(symbols[0], model.distribution.classes)])
 
 
 def load(path: Path, rate: int) -> Tensor:
@@ -62,44 +62,39 @@ def load(path: Path, rate: int) -> Tensor:
         raise ValueError(f"{path}: {error}") from error
 
 
-def means(model: WaveNet, waveforms: Sequence[Tensor]) -> Tensor:
-    """Bits per sample of each recording: `(recordings, 2)`, the model's and linear prediction's."""
-    return torch.stack([torch.stack([bits.double().mean() for bits in surprise(model, one)]) for one in waveforms])
-
-
 def compare_alterations(model: WaveNet, clips: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Print a line for each alteration, the means of the clips' means, which it gives for each clip."""
+    """Print a line for each alteration, the means of the clips' means, which it gives as `(clips, 2)`."""
     altered = [alterations(clip, model.config.sample_rate) for clip in clips]
-    found = {name: means(model, [one[name] for one in altered]) for name in altered[0]}
+    found = {name: torch.stack([surprise(model, one[name]).mean(dim=1) for one in altered]) for name in altered[0]}
     recorded = found["as recorded"]
-    print(f"{'bits per sample':24}{'WaveNet':>9}{'less probable':>15}{'linear prediction':>19}{'less probable':>15}")
+    print(f"{'bits per sample':34}{'WaveNet':>9}{'less probable':>15}{'linear prediction':>19}{'less probable':>15}")
     for name, bits in found.items():
         worse = [f"{count} of {len(clips)}" for count in (bits > recorded).sum(dim=0).tolist()]
         worse = worse if bits is not recorded else ["", ""]
         of_model, of_prediction = bits.mean(dim=0).tolist()
-        print(f"{name:24}{of_model:9.3f}{worse[0]:>15}{of_prediction:19.3f}{worse[1]:>15}")
+        print(f"{name:34}{of_model:9.3f}{worse[0]:>15}{of_prediction:19.3f}{worse[1]:>15}")
     return found
 
 
-def compare_files(model: WaveNet, recordings: Sequence[tuple[Path, Tensor]]) -> dict[str, Tensor]:
-    """Print which of the recordings is the more probable, for its length."""
-    found = {}
+def compare_files(model: WaveNet, recordings: Sequence[tuple[Path, Tensor]]) -> list[Tensor]:
+    """Print each recording's bits per sample, and which is the most probable, for its length; gives their surprise."""
+    found = []
     for path, recording in recordings:
-        found[str(path)] = means(model, [recording])
-        print(f"{path}: {float(found[str(path)][0, 0]):.3f} bits per sample")
-    likelier = min(found, key=lambda name: float(found[name][0, 0]))
-    print(f"the more probable: {likelier}")
+        found.append(surprise(model, recording))
+        print(f"{path}: {float(found[-1][0].mean()):.3f} bits per sample", flush=True)
+    if len(found) > 1:
+        likeliest = min(range(len(found)), key=lambda index: float(found[index][0].mean()))
+        print(f"the more probable: {recordings[likeliest][0]}")
     return found
 
 
-def draw(model: WaveNet, waveform: Tensor, path: Path, seconds: float = 0.02) -> None:
-    """The clip's spectrogram above its bits per sample, means over `seconds`."""
+def draw(waveform: Tensor, bits: Tensor, rate: int, path: Path, seconds: float = 0.02) -> None:
+    """The clip's spectrogram above its `surprise`, means over `seconds`."""
     from matplotlib.figure import Figure
 
-    rate = model.config.sample_rate
     width = min(round(seconds * rate), len(waveform))
     step = max(1, width // 40)
-    smooth = [functional.avg_pool1d(bits[None].double(), width, step)[0] for bits in surprise(model, waveform)]
+    smooth = functional.avg_pool1d(bits, width, step)
     times = (torch.arange(len(smooth[0])) * step + width / 2) / rate
     figure = Figure(figsize=(10, 5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
@@ -113,9 +108,9 @@ def draw(model: WaveNet, waveform: Tensor, path: Path, seconds: float = 0.02) ->
     save(figure, path)
 
 
-def main(arguments: Sequence[str] | None = None) -> dict[str, Tensor]:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Score recordings by a WaveNet's likelihood.")
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="two recordings to compare")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="recordings to score, and to compare")
     parser.add_argument("--model", type=Path, default=SAMPLES / "models" / "prompts.safetensors")
     parser.add_argument(
         "--picture", type=Path, metavar="FILE", help="draw where the surprise lies in the first FILE, or in demo-thanks"
@@ -123,8 +118,6 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Tensor]:
     parser.add_argument("--force", action="store_true", help="replace the picture that is there")
     parser.add_argument("--limit", type=int, metavar="N", help="without files: of the held-out clips only the first N")
     options = parser.parse_args(arguments)
-    if len(options.files) not in (0, 2):
-        parser.error(f"{len(options.files)} recordings given; expected two, or none for the held-out clips")
     if options.limit is not None and options.files:
         parser.error("--limit counts held-out clips; leave it out where recordings are given")
     if options.limit is not None and options.limit < 1:
@@ -141,13 +134,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Tensor]:
         )
     rate = model.config.sample_rate
     recordings = [(path, load(path, rate)) for path in options.files]
+    scored = compare_files(model, recordings)
     if options.picture is not None:
-        draw(model, recordings[0][1] if recordings else load(GOODBYE, rate), options.picture)
-    if recordings:
-        return compare_files(model, recordings)
-    clips = find_clips(SAMPLES / "speech", "folder", held_out=0.1, speakers=True)
-    held_out = [clip.path for clip in clips if clip.split == "test"][: options.limit]
-    return compare_alterations(model, [load(path, rate)[: SECONDS * rate] for path in held_out])
+        drawn = recordings[0][1] if recordings else load(GOODBYE, rate)
+        draw(drawn, scored[0] if scored else surprise(model, drawn), rate, options.picture)
+    if not recordings:
+        clips = find_clips(SAMPLES / "speech", "folder", held_out=0.1, speakers=True)
+        held_out = [clip.path for clip in clips if clip.split == "test"][: options.limit]
+        compare_alterations(model, [load(path, rate)[: SECONDS * rate] for path in held_out])
 
 
 if __name__ == "__main__":

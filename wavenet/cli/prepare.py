@@ -51,7 +51,8 @@ def prepare(
     prepared = PreparedDataset(dataset)
     present = {clip.split for clip in prepared.clips}
     for missing in {"train", "test"} - present:
-        print(f"no clip fell into split {missing}: training needs both; see --held-out", file=sys.stderr)
+        remedy = "add files, each of which is a clip, or change --held-out"
+        print(f"no clip fell into split {missing}: training needs both; {remedy}", file=sys.stderr)
     for split in sorted(present):
         members = prepared.split(split)
         minutes = sum(clip.samples for clip in members) / prepared.sample_rate / 60

@@ -49,7 +49,9 @@ ENGINES = (NaiveEngine.name, IncrementalEngine.name, NativeEngine.name)
 def fastest_engine(model: WaveNet) -> tuple[str, str | None]:
     """The name of the fastest engine for a model where it lies; and why that is not the native one, if it is not."""
     refusal = NativeEngine.refusal(model)
-    return (NativeEngine.name, None) if refusal is None else (IncrementalEngine.name, refusal)
+    if refusal is None:
+        return NativeEngine.name, None
+    return (IncrementalEngine if IncrementalEngine.refusal(model) is None else NaiveEngine).name, refusal
 
 
 def make_engine(
@@ -61,7 +63,7 @@ def make_engine(
     weights: WeightType = "float32",
     threads: int = 1,
 ) -> Engine:
-    """The engine of that name; `auto` is the fastest, and says so in a warning where that is for want of a compiler.
+    """The engine of that name; `auto` is the fastest, and says so in a warning where a faster one is wanting.
 
     Raises `ValueError` for an unknown name, and where the engine cannot run the model or has no such `weights`.
     """
@@ -70,7 +72,7 @@ def make_engine(
             name, reason = NativeEngine.name, None  # which says so if it cannot
         else:
             name, reason = fastest_engine(model)
-        if reason == NOT_BUILT:
+        if reason == NOT_BUILT or name == NaiveEngine.name:
             warnings.warn(f"generating with the {name} engine: {reason}", stacklevel=4)
     if name == NativeEngine.name:
         return NativeEngine(model, batch, conditioning, weights=weights, threads=threads)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wavenet.conditioning import Conditioning
 from wavenet.distributions import Prediction
-from wavenet.engines.resumable import EngineState, ResumableEngine
+from wavenet.engines.resumable import EngineState, ResumableEngine, foreign_part
 from wavenet.model import ResidualBlock, State, WaveNet, input_signals
 from wavenet.prediction import Predictor
 from wavenet.quantize import compand
@@ -31,8 +31,16 @@ class IncrementalEngine(ResumableEngine):
 
     def __init__(self, model: WaveNet, batch: int, conditioning: Conditioning | None = None) -> None:
         super().__init__(model, batch, conditioning)
+        refusal = self.refusal(model)
+        if refusal is not None:
+            raise ValueError(f"the incremental engine cannot run this model: {refusal}; the naive one can")
         self._stepper = _Stepper(self, batch)
         self.start()
+
+    @staticmethod
+    def refusal(model: WaveNet) -> str | None:
+        """Why the engine cannot run a model; `None` if it can."""
+        return foreign_part(model)
 
     @property
     def time(self) -> int:

@@ -5,12 +5,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wavenet.conditioning import Conditioning
-from wavenet.model import State, WaveNet
+from wavenet.conv import CausalConv1d
+from wavenet.embedding import AmplitudeEmbedding
+from wavenet.model import ResidualBlock, State, WaveNet
 
-__all__ = ["EngineState", "FramePieces", "ResumableEngine"]
+__all__ = ["EngineState", "FramePieces", "ResumableEngine", "foreign_part"]
+
+_KNOWN = (WaveNet, AmplitudeEmbedding, ResidualBlock, CausalConv1d, nn.Linear)
+
+
+def foreign_part(model: WaveNet) -> str | None:
+    """Why no engine that computes the layers by itself can run a model: a part of another class. `None` if it can.
+
+    A subclass may compute something else than the class whose weights it has.
+    """
+    layers = [layer for block in model.blocks for layer in block.children()]
+    for part in (model, model.embedding, *model.blocks, *layers, model.skip, model.head, model.output):
+        if type(part) not in _KNOWN:
+            return f"it knows what the package's own layers compute, and not what {type(part).__name__} makes of it"
+    return None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wavenet.conditioning import Conditioning
 from wavenet.distributions import Categorical, GaussianMixture, LogisticMixture
-from wavenet.engines.resumable import EngineState, FramePieces, ResumableEngine
+from wavenet.engines.resumable import EngineState, FramePieces, ResumableEngine, foreign_part
 from wavenet.model import ResidualBlock, State, WaveNet
 from wavenet.prediction import QUIETEST, FeaturePredictor, PastPredictor
 from wavenet.sampling import SamplingOptions
@@ -80,8 +80,9 @@ class NativeEngine(ResumableEngine):
     @staticmethod
     def refusal(model: WaveNet) -> str | None:
         """Why the engine cannot run a model; `None` if it can."""
-        if type(model) is not WaveNet:
-            return f"it knows what WaveNet computes, and not what {type(model).__name__} makes of it"
+        foreign = foreign_part(model)
+        if foreign is not None:
+            return foreign
         if type(model.distribution) not in (Categorical, LogisticMixture, GaussianMixture):
             return f"it does not know the distribution {model.distribution.kind!r}"
         weight = model.output.weight
