@@ -179,6 +179,13 @@ def test_a_layer_of_ones_own_is_run_as_it_is_or_refused() -> None:
             generate(model, 50, seed=1, engine=engine)
 
 
+def test_weights_that_are_computed_of_others_are_no_other_layer() -> None:
+    model = small_model()
+    torch.nn.utils.parametrizations.weight_norm(model.head)
+    naive, fast = (generate(model, 30, seed=1, engine=engine) for engine in ("naive", "incremental"))
+    assert torch.equal(naive, fast)
+
+
 def test_generation_leaves_the_global_random_state_alone() -> None:
     before = torch.get_rng_state()
     generate(small_model(), 5)

@@ -18,7 +18,7 @@ from wavenet import SamplingOptions, WaveNet, WaveNetConfig, generate
 from wavenet.distributions import Categorical, GaussianMixture, LogisticMixture
 from wavenet.engines import IncrementalEngine, NativeEngine, fastest_engine, make_engine
 from wavenet.engines.native import WEIGHT_TYPES, native_module
-from wavenet.prediction import PredictionConfig
+from wavenet.prediction import PastPredictor, PredictionConfig
 
 pytestmark = needs_native
 
@@ -183,6 +183,14 @@ def test_what_the_engine_cannot_run_is_refused() -> None:
         NativeEngine(WaveNet(WaveNetConfig(dilations=(1,))).double(), 1)
     kind = type("Deeper", (WaveNet,), {})
     assert "not what Deeper makes of it" in str(NativeEngine.refusal(kind(WaveNetConfig(dilations=(1,)))))
+
+    class Bolder(PastPredictor):
+        pass
+
+    predicting = WaveNet(WaveNetConfig(dilations=(1,), prediction=PredictionConfig(source="past")))
+    assert NativeEngine.refusal(predicting) is None
+    predicting.predictor.__class__ = Bolder
+    assert "not Bolder" in str(NativeEngine.refusal(predicting))
     with pytest.raises(ValueError, match="weights is 'int4'; expected one of float32, bfloat16, int8"):
         NativeEngine(model, 1, weights="int4")
     with pytest.raises(ValueError, match="threads is 0"):

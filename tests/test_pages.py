@@ -42,7 +42,7 @@ ELSEWHERE = {
     "make demo": "CI runs it",
     "make test": "CI runs it",
     "make docs": "CI runs it",
-    "make research": "takes five minutes; the programs are run below, shortened",
+    "make research": "takes two to three minutes; the programs are run below, shortened",
     "pip install .": "make installs the package",
     "pip install '.[prompts]'": "make installs the package with its extras",
     "wavenet bench": "takes minutes; test_cli.py runs it on a small model",

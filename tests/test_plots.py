@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.conftest import tone
-from wavenet.plots import draw_sound, to_svg
+from wavenet.plots import draw_curves, draw_sound, to_svg
 
 
 @pytest.mark.parametrize("place", [0, 601, 12_345, 240_600, 345_664, 479_999])
@@ -40,3 +40,13 @@ def test_equal_pictures_on_a_page_share_no_names() -> None:
     assert not set(names[0]) & set(names[1])
     for markup, own in zip(pictures, names, strict=True):
         assert set(re.findall(r'(?:"#|url\(#)([^")]*)', markup)) <= set(own), "each refers to its own"
+
+
+def test_curves_of_unknown_samples_count_steps() -> None:
+    records = [{"step": step, "held_out_bits": 3.0} for step in (1e6, 2e6)]
+    (axes,) = draw_curves(records, None).axes
+    assert axes.get_xlabel() == "steps"
+    assert max(axes.lines[0].get_xdata()) == 2e6
+    for samples, unit, last in ((100, "million samples trained on", 200), (None, "steps", 2e6)):
+        (axes,) = draw_curves(records, samples).axes
+        assert (axes.get_xlabel(), max(axes.lines[0].get_xdata())) == (unit, last)

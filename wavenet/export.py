@@ -15,11 +15,10 @@ import io
 import json
 import logging
 import os
-import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -206,14 +205,17 @@ def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
     fresh = not folder.exists()
     near = folder.absolute().parent if fresh else folder
     try:
-        with tempfile.TemporaryDirectory(dir=near, prefix=f".{folder.name}.") as whole:
+        with tempfile.TemporaryDirectory(dir=near, prefix=f".{folder.name[:40]}.") as whole:
             for name, data in contents.items():
                 write_atomically(Path(whole) / name, data)
             folder.mkdir(exist_ok=True)
             _move(Path(whole), folder, sorted(contents, key="model.json".__eq__))
-    except OSError as error:
+    except BaseException as error:
         if fresh:
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                folder.rmdir()  # empty, unless others wrote into it
+        if not isinstance(error, OSError):
+            raise
         cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         reason = cause.strerror or cause
         raise OSError(error.errno, f"cannot write an export ({reason}); choose another folder", str(folder)) from error
@@ -222,20 +224,20 @@ def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
 def _move(whole: Path, folder: Path, names: list[str]) -> None:
     """Move files into a folder, in this order, or leave it as it was."""
     replaced = [name for name in sorted(_FILES if _holds_export(folder) else names) if (folder / name).exists()]
-    old, away, placed = whole / "old", [], []
+    old = whole / "old"
     old.mkdir()
     try:
         for name in replaced:
             os.replace(folder / name, old / name)
-            away.append(name)
         for name in names:
             os.replace(whole / name, folder / name)
-            placed.append(name)
-    except OSError:
-        for name in placed:
-            (folder / name).unlink()
-        for name in away:
-            os.replace(old / name, folder / name)
+    except BaseException:  # Ctrl-C too
+        for name in names:
+            if not (whole / name).exists():
+                (folder / name).unlink(missing_ok=True)
+        for name in replaced:
+            if (old / name).exists():
+                os.replace(old / name, folder / name)
         raise
 
 

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.pool import Pool
 from pathlib import Path
@@ -99,9 +99,9 @@ def starting_workers() -> Iterator[None]:
 @contextmanager
 def workers(count: int) -> Iterator[Pool]:
     """Processes of one thread each that end with the block: when their work is done, at once where the block fails."""
-    with starting_workers():
-        pool = multiprocessing.get_context("spawn").Pool(count, begin_worker)
-    with pool:
+    with ExitStack() as held:
+        with starting_workers():
+            pool = held.enter_context(multiprocessing.get_context("spawn").Pool(count, begin_worker))
         yield pool
         pool.close()
         pool.join()  # so that they end by themselves, not by the block's end

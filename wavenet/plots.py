@@ -122,10 +122,13 @@ def draw_curves(records: Sequence[dict[str, float]], samples_per_step: int | Non
     Where it is not known how many they are, against steps.
     """
     figure, (axes,) = _figure(3.9, 2.5, 1)
-    samples = samples_per_step or 1
-    millions = samples * max((one["step"] for one in records), default=0) > 1e6
-    scale = samples / 1e6 if millions else samples
-    begun = 0.03 * max((one["step"] for one in records), default=0)  # the first fall would flatten all that follows
+    last = max((one["step"] for one in records), default=0)
+    scale, unit = 1.0, "steps"
+    if samples_per_step:
+        scale, unit = float(samples_per_step), "samples trained on"
+        if last * scale > 1e6:
+            scale, unit = scale / 1e6, f"million {unit}"
+    begun = 0.03 * last  # the first fall would flatten all that follows
     for (key, name), colour, style in zip(_BITS.items(), (_FAINT, _BLUE), ("-", "-o"), strict=True):
         points = [(one["step"] * scale, one[key]) for one in records if key in one]
         if points:
@@ -134,7 +137,6 @@ def draw_curves(records: Sequence[dict[str, float]], samples_per_step: int | Non
     if len(settled) > 8:
         margin = 0.05 * (max(settled) - min(settled)) + 0.01
         axes.set_ylim(min(settled) - margin, max(settled) + margin)
-    unit = "million " * millions + "samples trained on" if samples_per_step else "steps"
     axes.set(xlabel=unit, ylabel="bits per sample")
     axes.grid(visible=True, axis="y", color=_FAINT, alpha=0.3, linewidth=0.6)
     axes.legend(frameon=False, labelcolor=_INK)

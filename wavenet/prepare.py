@@ -226,8 +226,6 @@ def _mapper(jobs: int, clips: int) -> Iterator[Callable[..., Iterator[Any]]]:
         yield map
         return
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=begin_worker)
-    with starting_workers():
-        pool.submit(int)  # the first piece of work starts them all
 
     def map_ahead(work: Callable[[Clip], Any], clips: Sequence[Clip]) -> Iterator[Any]:
         """In order, and only so far ahead that results do not pile up behind a long clip."""
@@ -240,6 +238,9 @@ def _mapper(jobs: int, clips: int) -> Iterator[Callable[..., Iterator[Any]]]:
             yield pending.popleft().result()
 
     try:
+        with starting_workers():
+            for _ in range(workers):
+                pool.submit(int)  # each starts one, as none is idle yet
         yield map_ahead
     except BrokenExecutor as error:
         raise OSError(

@@ -41,7 +41,8 @@ class Subject:
         if path.is_dir() and not file.is_file():
             raise ValueError(f"{path} holds no model.safetensors; expected a run's folder or a model file")
         model = WaveNet.from_pretrained(file)
-        if not path.is_dir() and not (run / "recipe.json").exists():
+        kept = path.is_dir() or re.fullmatch(r"model|best|model-\d+", path.stem)  # the names that a run gives
+        if not kept or (not path.is_dir() and not (run / "recipe.json").exists()):
             return cls(path.stem, path, model, None, _read_metrics(path.with_suffix(".metrics.jsonl")))
         recipe, metrics = recipe_of_run(run), _until(_read_metrics(run / "metrics.jsonl"), file)
         if _nameless(model.config) != _nameless(recipe.model):

@@ -18,7 +18,7 @@ def export(
     kind: Annotated[str, typer.Option("--format", help="onnx.")] = "onnx",
     force: Force = False,
 ) -> None:
-    """Write a model as ONNX networks: of whole sequences, and of one step with its queues. Takes a minute or two."""
+    """Write a model as ONNX networks: of whole sequences, and of one step with its queues. Takes under a minute."""
     if kind != "onnx":
         raise ValueError(f"--format is {kind!r}; expected onnx")
     exported = export_onnx(WaveNet.from_pretrained(model), output, force=force)

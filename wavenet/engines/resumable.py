@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from wavenet.conditioning import Conditioning
 from wavenet.conv import CausalConv1d
@@ -24,7 +25,7 @@ def foreign_part(model: WaveNet) -> str | None:
     """
     layers = [layer for block in model.blocks for layer in block.children()]
     for part in (model, model.embedding, *model.blocks, *layers, model.skip, model.head, model.output):
-        if type(part) not in _KNOWN:
+        if type_before_parametrizations(part) not in _KNOWN:
             return f"it knows what the package's own layers compute, and not what {type(part).__name__} makes of it"
     return None
 

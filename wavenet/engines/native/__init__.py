@@ -83,6 +83,8 @@ class NativeEngine(ResumableEngine):
         foreign = foreign_part(model)
         if foreign is not None:
             return foreign
+        if model.predictor is not None and type(model.predictor) not in (PastPredictor, FeaturePredictor):
+            return f"it knows the package's own linear prediction, and not {type(model.predictor).__name__}"
         if type(model.distribution) not in (Categorical, LogisticMixture, GaussianMixture):
             return f"it does not know the distribution {model.distribution.kind!r}"
         weight = model.output.weight
