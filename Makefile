@@ -23,7 +23,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# From audio files to audio files, and a page that shows them: about four minutes on two cores.
+# From audio files to audio files, and a page that shows them: three to four minutes on two cores.
 demo: $(READY)
 	$(BIN)/wavenet prepare samples/speech demo/speech --force
 	rm -rf demo/quickstart
