@@ -54,6 +54,7 @@ def test_values_are_read_and_set_from_outside(recipe: Path) -> None:
         ("train.learning_rate=nan", "train.learning_rate is nan"),
         ("train.ema_decay=1.0", "train.ema_decay is 1.0; expected a share"),
         ("model.dilations=[1,2]", "model.dilations is a list of 2 that contradicts cycles = 1"),
+        ("model.dilations=[]", "model.dilations is an empty list; expected a dilation for each layer"),
         ("model.dilations=[1.5]", "model.dilations.0 is 1.5; input should be a valid integer"),
         (
             'model.distribution={kind="categorical", classes=255}',

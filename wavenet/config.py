@@ -68,6 +68,8 @@ class WaveNetConfig:
                 raise ValueError(f"{name} is {value}; expected {least} to {most}")
         if self.gate_channels % 2:
             raise ValueError(f"gate_channels is {self.gate_channels}; expected an even number (filter and gate)")
+        if self.dilations == []:  # not the default, which is a tuple
+            raise ValueError("dilations is an empty list; expected a dilation for each layer, or leave it out")
         if len(self.dilations) > 1000:
             raise ValueError(f"dilations lists {len(self.dilations)} layers; expected at most 1000")
         for dilation in self.dilations:
