@@ -47,7 +47,7 @@ sanitize: $(READY)
 		../../$(BIN)/python -S -m pytest -q -p no:cacheprovider tests/test_native.py tests/test_streaming.py -k "not memory"
 
 # The API reference, from the docstrings, to build/docs: a page for each module.
-MODULES := wavenet $(subst /,.,$(basename $(wildcard wavenet/[a-z]*.py wavenet/engines/[a-z]*.py))) wavenet.engines wavenet.engines.native
+MODULES := $(shell find wavenet -name '*.py' | grep -v __main__ | sed -e 's|/__init__||' -e 's|\.py$$||' -e 's|/|.|g' | sort)
 docs: $(READY)
 	$(BIN)/pdoc --output-directory build/docs --template-directory docs --docformat markdown $(MODULES)
 	@for page in $(subst .,/,$(MODULES)); do test -s build/docs/$$page.html || { echo "$$page has no page"; exit 1; }; done

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from wavenet.audio import read_audio
 from wavenet.cli.errors import errors_in_one_line
 from wavenet.cli.options import check_output
-from wavenet.plots import draw_spectrogram_on, picture_kind, save
+from wavenet.data.audio import read_audio
+from wavenet.reporting.plots import draw_spectrogram_on, picture_kind, save
 
 
 def main() -> None:

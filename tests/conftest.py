@@ -12,14 +12,14 @@ import torch
 
 from wavenet import Categorical, WaveNet, WaveNetConfig
 from wavenet.cli import main
-from wavenet.conditioning import Conditioning, ConditioningConfig
-from wavenet.corpus import find_clips
-from wavenet.dataset import PreparedDataset
-from wavenet.distributions import GaussianMixture, LogisticMixture
+from wavenet.data.corpus import find_clips
+from wavenet.data.dataset import PreparedDataset
+from wavenet.data.prepare import PrepareConfig, prepare_dataset
 from wavenet.engines.native import native_module
-from wavenet.features import LogMelConfig
-from wavenet.prediction import PredictionConfig
-from wavenet.prepare import PrepareConfig, prepare_dataset
+from wavenet.network.conditioning import Conditioning, ConditioningConfig
+from wavenet.network.distributions import GaussianMixture, LogisticMixture
+from wavenet.network.features import LogMelConfig
+from wavenet.network.prediction import PredictionConfig
 
 
 def small_config(**changes: object) -> WaveNetConfig:

@@ -17,11 +17,11 @@ import torchaudio
 
 from tests.conftest import small_config, tone
 from wavenet import WaveNet
-from wavenet.conditioning import ConditioningConfig
-from wavenet.distributions import GaussianMixture
-from wavenet.features import LogMelConfig
-from wavenet.model_file import read_model_file, write_model_file
-from wavenet.prediction import PredictionConfig
+from wavenet.network.conditioning import ConditioningConfig
+from wavenet.network.distributions import GaussianMixture
+from wavenet.network.features import LogMelConfig
+from wavenet.network.model_file import read_model_file, write_model_file
+from wavenet.network.prediction import PredictionConfig
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-c", "from wavenet.cli import main; main()"]

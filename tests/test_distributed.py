@@ -16,13 +16,13 @@ import soundfile
 import torch
 
 from tests.conftest import tone
-from wavenet.checkpoint import load_checkpoint
-from wavenet.dataset import Source, WindowSampler
-from wavenet.distributed import Processes, joined
-from wavenet.observer import Observer, Silence
-from wavenet.recipe import load_recipe
-from wavenet.trainer import Trainer
-from wavenet.training import train
+from wavenet.data.dataset import Source, WindowSampler
+from wavenet.training.checkpoint import load_checkpoint
+from wavenet.training.distributed import Processes, joined
+from wavenet.training.loop import train
+from wavenet.training.observer import Observer, Silence
+from wavenet.training.recipe import load_recipe
+from wavenet.training.trainer import Trainer
 
 MODEL = """
 [model]

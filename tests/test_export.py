@@ -26,17 +26,17 @@ from torch.export import Dim
 
 from tests.conftest import KINDS, conditioning_of, kind_name, model_of_kind, small_model
 from wavenet import WaveNet
-from wavenet.audio import to_int16
 from wavenet.cli import main
-from wavenet.conditioning import Conditioning
-from wavenet.distributions import GaussianMixture, LogisticMixture
+from wavenet.data.audio import to_int16
 from wavenet.engines import IncrementalEngine
-from wavenet.export import CLOSE, export_onnx, largest_differences
-from wavenet.export import _translate as translate
-from wavenet.export import _write as write
-from wavenet.export_networks import initial_state, networks, start
-from wavenet.export_operations import exportable
-from wavenet.sampling import SamplingOptions
+from wavenet.export.networks import initial_state, networks, start
+from wavenet.export.onnx import CLOSE, export_onnx, largest_differences
+from wavenet.export.onnx import _translate as translate
+from wavenet.export.onnx import _write as write
+from wavenet.export.operations import exportable
+from wavenet.network.conditioning import Conditioning
+from wavenet.network.distributions import GaussianMixture, LogisticMixture
+from wavenet.network.sampling import SamplingOptions
 
 ROOT = Path(__file__).parent.parent
 Named = dict[str, Tensor]
@@ -236,7 +236,7 @@ def test_an_export_that_differs_is_refused_and_not_written(
 ) -> None:
     pytest.importorskip("onnxruntime")
     for difference in (3.0, math.nan):
-        monkeypatch.setattr("wavenet.export.largest_differences", lambda *_, found=difference: {"step": found})
+        monkeypatch.setattr("wavenet.export.onnx.largest_differences", lambda *_, found=difference: {"step": found})
         wavenet("export", model_file, "-o", tmp_path / "x").fails_with(f"step by {difference:.2g}", "nothing was writ")
     assert [path.name for path in tmp_path.iterdir()] == [model_file.name]
 
@@ -501,7 +501,7 @@ def test_impossible_exports_are_refused(wavenet, model_file: Path, tmp_path: Pat
 
 
 def test_missing_packages_are_named(wavenet, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wavenet.export.find_spec", lambda name: None)
+    monkeypatch.setattr("wavenet.export.onnx.find_spec", lambda name: None)
     wavenet("export", model_file, "-o", tmp_path / "x").fails_with("onnxscript", "pip install 'wavenet-toolkit[onnx]'")
 
 
@@ -511,7 +511,7 @@ def test_an_export_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
     for name in ("step.onnx", "predict.onnx", "mine.txt"):
         (folder / name).write_bytes(b"old")
     with monkeypatch.context() as patch:
-        patch.setattr("wavenet.export.write_atomically", full_after(1))
+        patch.setattr("wavenet.export.onnx.write_atomically", full_after(1))
         with pytest.raises(OSError, match="full"):
             write(folder, {"sequence.onnx": b"new", "step.onnx": b"new"})
     found = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -562,7 +562,7 @@ def full_after(files: int) -> Callable[[Path, bytes], None]:
 def test_without_onnxruntime_nothing_is_checked_and_the_command_says_so(
     wavenet, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wavenet.export.find_spec", lambda name: None if name == "onnxruntime" else name)
+    monkeypatch.setattr("wavenet.export.onnx.find_spec", lambda name: None if name == "onnxruntime" else name)
     result = wavenet("export", model_file, "-o", tmp_path / "x")
     assert result.status == 0
     assert "not checked: onnxruntime is not installed" in result.out

@@ -3,12 +3,12 @@ import torch
 
 from tests.conftest import KINDS, conditioning_of, kind_name, model_of_kind, needs_native, small_model
 from wavenet import Categorical, generate
-from wavenet.distributions import GaussianMixture, LogisticMixture
 from wavenet.engines import ENGINES, IncrementalEngine, NaiveEngine, make_engine
-from wavenet.evaluation import score_symbols
-from wavenet.generation import generate_scored
-from wavenet.model import ResidualBlock
-from wavenet.sampling import SamplingOptions
+from wavenet.evaluation.likelihood import score_symbols
+from wavenet.generation.offline import generate_scored
+from wavenet.network.distributions import GaussianMixture, LogisticMixture
+from wavenet.network.model import ResidualBlock
+from wavenet.network.sampling import SamplingOptions
 
 SCHEDULES = [(2, (1, 2, 4)), (3, (1, 2, 4)), (2, (1, 3, 2, 7)), (3, (5, 1, 2)), (4, (2, 3)), (2, (1,))]
 
@@ -86,7 +86,7 @@ def test_pre_emphasis_is_undone_across_chunks_and_after_a_prime(engine: str, mon
     model = model_of_kind((GaussianMixture(), False, False, "past", "transposed"), pre_emphasis=0.8)
     model = model.float() if engine == "native" else model
     prime = torch.rand(1, 30, generator=torch.Generator().manual_seed(0)) * 0.2
-    monkeypatch.setattr("wavenet.generation._CHUNK", 13)
+    monkeypatch.setattr("wavenet.generation.offline._CHUNK", 13)
     audio = generate(model, 90, prime=prime, engine=engine, temperature=0.2)
     monkeypatch.undo()
     assert torch.equal(audio, generate(model, 90, prime=prime, engine=engine, temperature=0.2))

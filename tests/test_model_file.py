@@ -19,7 +19,7 @@ def model_file(tmp_path: Path) -> Path:
 
 def rewrite(path: Path, config: dict[str, object] | None = None, **tensors: torch.Tensor | None) -> None:
     """Change the file's configuration or tensors (None removes one) behind the toolkit's back."""
-    from wavenet.model_file import read_model_file, write_model_file
+    from wavenet.network.model_file import read_model_file, write_model_file
 
     kept, metadata = read_model_file(path)
     changed = {name: tensor for name, tensor in {**kept, **tensors}.items() if tensor is not None}

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from tests.conftest import KINDS, conditioning_of, kind_name, model_of_kind, needs_native
 from wavenet import SamplingOptions, WaveNet, WaveNetConfig, generate
-from wavenet.distributions import Categorical, GaussianMixture, LogisticMixture
 from wavenet.engines import IncrementalEngine, NativeEngine, fastest_engine, make_engine
 from wavenet.engines.native import WEIGHT_TYPES, native_module
-from wavenet.prediction import PastPredictor, PredictionConfig
+from wavenet.network.distributions import Categorical, GaussianMixture, LogisticMixture
+from wavenet.network.prediction import PastPredictor, PredictionConfig
 
 pytestmark = needs_native
 

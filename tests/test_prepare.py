@@ -12,10 +12,10 @@ import soundfile
 import torch
 
 from tests.conftest import tone
-from wavenet.audio import from_int16, read_audio
-from wavenet.corpus import Clip, find_clips
-from wavenet.dataset import PreparedDataset
-from wavenet.prepare import PrepareConfig, _settings, load_clip, prepare_dataset
+from wavenet.data.audio import from_int16, read_audio
+from wavenet.data.corpus import Clip, find_clips
+from wavenet.data.dataset import PreparedDataset
+from wavenet.data.prepare import PrepareConfig, _settings, load_clip, prepare_dataset
 
 Prepare = Callable[..., PreparedDataset]
 
@@ -73,7 +73,7 @@ def test_resumed_preparation_equals_uninterrupted_one(
         loaded.append(clip.name)
         return load_clip(clip, config)
 
-    monkeypatch.setattr("wavenet.prepare.load_clip", failing)
+    monkeypatch.setattr("wavenet.data.prepare.load_clip", failing)
     with pytest.raises(KeyboardInterrupt):
         prepare_dataset(clips, tmp_path / "dataset", PrepareConfig())
     assert not (tmp_path / "dataset").exists()
@@ -82,7 +82,7 @@ def test_resumed_preparation_equals_uninterrupted_one(
     with open(tmp_path / "dataset.partial" / "index.jsonl", "a") as file:
         file.write('{"name": "half a li')
 
-    monkeypatch.setattr("wavenet.prepare.load_clip", load_clip)
+    monkeypatch.setattr("wavenet.data.prepare.load_clip", load_clip)
     done: list[int] = []
     prepare_dataset(clips, tmp_path / "dataset", PrepareConfig(), progress=done.append)
     assert done[0] == 8, "the clips done before are not done again"

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from wavenet import Categorical
-from wavenet.recipe import _BYSTANDERS, Recipe, _keys, load_recipe
+from wavenet.training.recipe import _BYSTANDERS, Recipe, _keys, load_recipe
 
 RECIPE = """
 dataset = "data"

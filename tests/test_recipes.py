@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from wavenet.config import WaveNetConfig
-from wavenet.corpus import find_clips
-from wavenet.dataset import PreparedDataset
-from wavenet.model import WaveNet
-from wavenet.prepare import PrepareConfig, prepare_dataset
-from wavenet.recipe import load_recipe
+from wavenet.data.corpus import find_clips
+from wavenet.data.dataset import PreparedDataset
+from wavenet.data.prepare import PrepareConfig, prepare_dataset
+from wavenet.network.config import WaveNetConfig
+from wavenet.network.model import WaveNet
+from wavenet.training.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
 PROMPTS = ROOT / "samples" / "models" / "prompts.safetensors"
@@ -42,8 +42,8 @@ MODELS = sorted(ROOT.glob("samples/models/*.safetensors"))
 
 @pytest.mark.parametrize("path", MODELS, ids=[path.stem for path in MODELS])
 def test_shipped_model_loads_and_beats_its_baseline_on_a_held_out_clip(path: Path, tmp_path: Path) -> None:
-    from wavenet.baselines import baselines
-    from wavenet.evaluation import evaluate
+    from wavenet.evaluation.baselines import baselines
+    from wavenet.evaluation.likelihood import evaluate
 
     assert path.stat().st_size < 8e6
     clips = find_clips(ROOT / "samples" / "speech", "folder", held_out=0.1, speakers=True)

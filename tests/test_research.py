@@ -11,12 +11,12 @@ import soundfile
 import torch
 
 from wavenet import LogisticMixture, WaveNet, generate
-from wavenet.corpus import find_clips
-from wavenet.dataset import PreparedDataset
-from wavenet.observer import Silence
-from wavenet.prepare import PrepareConfig, prepare_dataset
-from wavenet.recipe import Recipe, TrainConfig
-from wavenet.trainer import Trainer
+from wavenet.data.corpus import find_clips
+from wavenet.data.dataset import PreparedDataset
+from wavenet.data.prepare import PrepareConfig, prepare_dataset
+from wavenet.training.observer import Silence
+from wavenet.training.recipe import Recipe, TrainConfig
+from wavenet.training.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent
 SPEECH = ROOT / "samples" / "speech"

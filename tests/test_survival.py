@@ -20,11 +20,11 @@ import torch
 from tests.conftest import small_config
 from tests.test_training import Watcher, assert_same_run
 from wavenet import WaveNet
-from wavenet.checkpoint import load_checkpoint
-from wavenet.dataset import PreparedDataset
+from wavenet.data.dataset import PreparedDataset
 from wavenet.machine import peak_memory
-from wavenet.recipe import Recipe, TrainConfig
-from wavenet.training import train
+from wavenet.training.checkpoint import load_checkpoint
+from wavenet.training.loop import train
+from wavenet.training.recipe import Recipe, TrainConfig
 
 Prepare = Callable[..., PreparedDataset]
 KILLS = 25

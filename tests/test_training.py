@@ -17,18 +17,18 @@ import torch
 
 from tests.conftest import small_config
 from wavenet import Categorical, WaveNet, generate
-from wavenet.audio import from_int16
-from wavenet.checkpoint import load_checkpoint, save_checkpoint
-from wavenet.conditioning import Conditioning, ConditioningConfig
-from wavenet.dataset import PreparedDataset
-from wavenet.distributions import Distribution, GaussianMixture
-from wavenet.evaluation import condition_on, score_symbols
-from wavenet.features import LogMelConfig
+from wavenet.data.audio import from_int16
+from wavenet.data.dataset import PreparedDataset
+from wavenet.evaluation.likelihood import condition_on, score_symbols
 from wavenet.machine import alone_in
-from wavenet.prediction import PredictionConfig
-from wavenet.recipe import Recipe, TrainConfig
-from wavenet.trainer import Trainer
-from wavenet.training import train
+from wavenet.network.conditioning import Conditioning, ConditioningConfig
+from wavenet.network.distributions import Distribution, GaussianMixture
+from wavenet.network.features import LogMelConfig
+from wavenet.network.prediction import PredictionConfig
+from wavenet.training.checkpoint import load_checkpoint, save_checkpoint
+from wavenet.training.loop import train
+from wavenet.training.recipe import Recipe, TrainConfig
+from wavenet.training.trainer import Trainer
 
 Prepare = Callable[..., PreparedDataset]
 
@@ -482,8 +482,8 @@ def test_a_compiler_that_fails_in_the_backward_pass_is_noticed_before_the_first_
 def test_tensorboard_gets_curves_audio_and_pictures(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from wavenet.listening import Listener
-    from wavenet.tensorboard import TensorBoardWriter
+    from wavenet.training.listening import Listener
+    from wavenet.training.tensorboard import TensorBoardWriter
 
     writer = TensorBoardWriter(tmp_path / "board")
     model = WaveNet(small_config())

@@ -10,17 +10,17 @@ torch.Size([1, 80])
 Shapes: `(B, C, T)` is batch, channels, samples; waveforms are `(B, T)`, float32 in [-1, 1]; `F` counts frames.
 """
 
-from wavenet.conditioning import ConditioningConfig
-from wavenet.config import WaveNetConfig
-from wavenet.conv import CausalConv1d
-from wavenet.distributions import Categorical, GaussianMixture, LogisticMixture
-from wavenet.features import LogMel, LogMelConfig
-from wavenet.generation import generate
-from wavenet.model import WaveNet
-from wavenet.prediction import PredictionConfig
-from wavenet.quantize import decode_mu_law, encode_mu_law
-from wavenet.sampling import SamplingOptions
-from wavenet.streaming import stream
+from wavenet.generation.offline import generate
+from wavenet.generation.streaming import stream
+from wavenet.network.conditioning import ConditioningConfig
+from wavenet.network.config import WaveNetConfig
+from wavenet.network.conv import CausalConv1d
+from wavenet.network.distributions import Categorical, GaussianMixture, LogisticMixture
+from wavenet.network.features import LogMel, LogMelConfig
+from wavenet.network.model import WaveNet
+from wavenet.network.prediction import PredictionConfig
+from wavenet.network.quantize import decode_mu_law, encode_mu_law
+from wavenet.network.sampling import SamplingOptions
 
 __all__ = [
     "Categorical",

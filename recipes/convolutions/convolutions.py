@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from wavenet.cli.errors import errors_in_one_line
 from wavenet.cli.options import check_output
-from wavenet.conv import CausalConv1d
-from wavenet.plots import draw_cone_on, save
+from wavenet.network.conv import CausalConv1d
+from wavenet.reporting.plots import draw_cone_on, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +47,7 @@ def seen_by_gradient(dilations: Sequence[int], longer: int = 0) -> Tensor:
 def paths(dilations: Sequence[int]) -> Tensor:
     """The number of ways from each input to the newest output, by multiplying out the polynomials of two taps.
 
-    (`wavenet.receptive_field.count_paths` adds them up; this is a derivation of its own.)
+    (`wavenet.network.receptive_field.count_paths` adds them up; this is a derivation of its own.)
     """
     count = torch.ones(1, dtype=torch.float64)
     for dilation in dilations:
@@ -234,8 +234,8 @@ def claim_initialised_as_interpolation_it_has_none() -> str:
 
 def claim_wavenet_uses_dilation_in_the_stack_and_transposition_for_its_features() -> str:
     from wavenet import WaveNet, WaveNetConfig
-    from wavenet.features import LogMelConfig
-    from wavenet.upsample import TransposedUpsampler
+    from wavenet.network.features import LogMelConfig
+    from wavenet.network.upsample import TransposedUpsampler
 
     model = WaveNet(WaveNetConfig(cycles=1, layers_per_cycle=6, features=LogMelConfig(hop=200)))
     dilations = [block.conv.dilation for block in model.blocks]

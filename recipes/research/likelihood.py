@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from wavenet import Categorical, WaveNet
-from wavenet.audio import read_audio, resample
-from wavenet.baselines import linear_prediction_bits
 from wavenet.cli.errors import errors_in_one_line
 from wavenet.cli.options import check_output
-from wavenet.corpus import find_clips
-from wavenet.evaluation import score_symbols
-from wavenet.plots import draw_spectrogram_on, picture_kind, save
+from wavenet.data.audio import read_audio, resample
+from wavenet.data.corpus import find_clips
+from wavenet.evaluation.baselines import linear_prediction_bits
+from wavenet.evaluation.likelihood import score_symbols
+from wavenet.reporting.plots import draw_spectrogram_on, picture_kind, save
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 GOODBYE = SAMPLES / "speech" / "en" / "demo-thanks.flac"

@@ -15,13 +15,13 @@ from tempfile import TemporaryDirectory
 
 from wavenet import WaveNetConfig
 from wavenet.cli.errors import errors_in_one_line
-from wavenet.corpus import find_clips
+from wavenet.data.corpus import find_clips
+from wavenet.data.prepare import PrepareConfig, prepare_dataset
 from wavenet.machine import workers
-from wavenet.observer import Silence
-from wavenet.prepare import PrepareConfig, prepare_dataset
-from wavenet.receptive_field import measure_reach
-from wavenet.recipe import Recipe, TrainConfig
-from wavenet.trainer import Trainer
+from wavenet.network.receptive_field import measure_reach
+from wavenet.training.observer import Silence
+from wavenet.training.recipe import Recipe, TrainConfig
+from wavenet.training.trainer import Trainer
 
 SPEECH = Path(__file__).parents[2] / "samples" / "speech"
 

@@ -11,16 +11,16 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
-from wavenet.audio import write_audio
-from wavenet.baselines import baselines
 from wavenet.cli.options import AsJson, ModelFile, Threads, Weights, weight_type
-from wavenet.dataset import PreparedClip, PreparedDataset
+from wavenet.data.audio import write_audio
+from wavenet.data.dataset import PreparedClip, PreparedDataset
 from wavenet.engines import WeightType
-from wavenet.evaluation import CLASSES, Score, spread
-from wavenet.evaluation import evaluate as run_evaluation
-from wavenet.model import WaveNet
-from wavenet.sampling import SamplingOptions
-from wavenet.vocoder import SYSTEMS, Copies, Quality, check_installed, copy_clips, interval, measure
+from wavenet.evaluation.baselines import baselines
+from wavenet.evaluation.likelihood import CLASSES, Score, spread
+from wavenet.evaluation.likelihood import evaluate as run_evaluation
+from wavenet.evaluation.vocoder import SYSTEMS, Copies, Quality, check_installed, copy_clips, interval, measure
+from wavenet.network.model import WaveNet
+from wavenet.network.sampling import SamplingOptions
 
 __all__ = ["evaluate"]
 

@@ -17,14 +17,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from wavenet.atomic import write_atomically
-from wavenet.audio import read_audio, resample, to_int16, write_audio
 from wavenet.cli.options import Force, ModelFile, Threads, Weights, check_output, weight_type
+from wavenet.data.audio import read_audio, resample, to_int16, write_audio
 from wavenet.engines import NativeEngine, fastest_engine
-from wavenet.features import LogMel, read_features
-from wavenet.generation import generate_chunks
-from wavenet.model import WaveNet
-from wavenet.sampling import SamplingOptions
-from wavenet.streaming import Generated, Stream
+from wavenet.generation.offline import generate_chunks
+from wavenet.generation.streaming import Generated, Stream
+from wavenet.network.features import LogMel, read_features
+from wavenet.network.model import WaveNet
+from wavenet.network.sampling import SamplingOptions
 
 __all__ = ["generate"]
 

@@ -10,11 +10,11 @@ import typer
 from torch import Tensor
 
 from wavenet.cli.options import AsJson, Force, check_output
-from wavenet.config import WaveNetConfig
-from wavenet.model import WaveNet
-from wavenet.plots import draw_cone, picture_kind, save
-from wavenet.receptive_field import describe_sight, layer_table, measure_reach, seen_lags
-from wavenet.recipe import load_recipe
+from wavenet.network.config import WaveNetConfig
+from wavenet.network.model import WaveNet
+from wavenet.network.receptive_field import describe_sight, layer_table, measure_reach, seen_lags
+from wavenet.reporting.plots import draw_cone, picture_kind, save
+from wavenet.training.recipe import load_recipe
 
 __all__ = ["inspect"]
 

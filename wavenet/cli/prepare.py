@@ -10,9 +10,9 @@ import typer
 from tqdm import tqdm
 
 from wavenet.cli.options import Force
-from wavenet.corpus import find_clips
-from wavenet.dataset import PreparedDataset
-from wavenet.prepare import PrepareConfig, prepare_dataset
+from wavenet.data.corpus import find_clips
+from wavenet.data.dataset import PreparedDataset
+from wavenet.data.prepare import PrepareConfig, prepare_dataset
 
 __all__ = ["prepare"]
 

@@ -9,8 +9,8 @@ import typer
 
 from wavenet.atomic import write_atomically
 from wavenet.cli.options import Force, check_output
-from wavenet.report import ReportOptions, build_report
-from wavenet.subject import Subject
+from wavenet.reporting.report import ReportOptions, build_report
+from wavenet.reporting.subject import Subject
 
 __all__ = ["report"]
 

@@ -14,16 +14,16 @@ import typer
 from torch import Tensor
 from tqdm import tqdm
 
-from wavenet.audio import write_audio
-from wavenet.conditioning import Conditioning
-from wavenet.distributed import Processes, joined
-from wavenet.listening import Listener
+from wavenet.data.audio import write_audio
 from wavenet.machine import keep_freed_memory
-from wavenet.model import WaveNet
-from wavenet.observer import Observer, Silence
-from wavenet.recipe import Recipe, load_recipe
-from wavenet.tensorboard import TensorBoardWriter
-from wavenet.training import train as run_training
+from wavenet.network.conditioning import Conditioning
+from wavenet.network.model import WaveNet
+from wavenet.training.distributed import Processes, joined
+from wavenet.training.listening import Listener
+from wavenet.training.loop import train as run_training
+from wavenet.training.observer import Observer, Silence
+from wavenet.training.recipe import Recipe, load_recipe
+from wavenet.training.tensorboard import TensorBoardWriter
 
 __all__ = ["train"]
 

@@ -5,13 +5,13 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
-from wavenet.conditioning import Conditioning
 from wavenet.engines.incremental import IncrementalEngine
 from wavenet.engines.naive import NaiveEngine
 from wavenet.engines.native import NOT_BUILT, WEIGHT_TYPES, NativeEngine, WeightType
 from wavenet.engines.resumable import EngineState, ResumableEngine
-from wavenet.model import WaveNet
-from wavenet.sampling import SamplingOptions
+from wavenet.network.conditioning import Conditioning
+from wavenet.network.model import WaveNet
+from wavenet.network.sampling import SamplingOptions
 
 __all__ = [
     "ENGINES",

@@ -13,13 +13,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from wavenet.conditioning import Conditioning
-from wavenet.distributions import Prediction
 from wavenet.engines.resumable import EngineState, ResumableEngine, foreign_part
-from wavenet.model import ResidualBlock, State, WaveNet, input_signals
-from wavenet.prediction import Predictor
-from wavenet.quantize import compand
-from wavenet.sampling import SamplingOptions
+from wavenet.network.conditioning import Conditioning
+from wavenet.network.distributions import Prediction
+from wavenet.network.model import ResidualBlock, State, WaveNet, input_signals
+from wavenet.network.prediction import Predictor
+from wavenet.network.quantize import compand
+from wavenet.network.sampling import SamplingOptions
 
 __all__ = ["IncrementalEngine"]
 

@@ -5,9 +5,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from wavenet.conditioning import Conditioning
-from wavenet.model import WaveNet
-from wavenet.sampling import SamplingOptions
+from wavenet.network.conditioning import Conditioning
+from wavenet.network.model import WaveNet
+from wavenet.network.sampling import SamplingOptions
 
 __all__ = ["NaiveEngine"]
 

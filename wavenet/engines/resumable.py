@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from wavenet.conditioning import Conditioning
-from wavenet.conv import CausalConv1d
-from wavenet.embedding import AmplitudeEmbedding
-from wavenet.model import ResidualBlock, State, WaveNet
+from wavenet.network.conditioning import Conditioning
+from wavenet.network.conv import CausalConv1d
+from wavenet.network.embedding import AmplitudeEmbedding
+from wavenet.network.model import ResidualBlock, State, WaveNet
 
 __all__ = ["EngineState", "FramePieces", "ResumableEngine", "foreign_part"]
 

@@ -11,12 +11,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from wavenet.conditioning import Conditioning
-from wavenet.distributions import Categorical, GaussianMixture, LogisticMixture
 from wavenet.engines.resumable import EngineState, FramePieces, ResumableEngine, foreign_part
-from wavenet.model import ResidualBlock, State, WaveNet
-from wavenet.prediction import QUIETEST, FeaturePredictor, PastPredictor
-from wavenet.sampling import SamplingOptions
+from wavenet.network.conditioning import Conditioning
+from wavenet.network.distributions import Categorical, GaussianMixture, LogisticMixture
+from wavenet.network.model import ResidualBlock, State, WaveNet
+from wavenet.network.prediction import QUIETEST, FeaturePredictor, PastPredictor
+from wavenet.network.sampling import SamplingOptions
 
 __all__ = ["NOT_BUILT", "WEIGHT_TYPES", "NativeEngine", "WeightType", "native_module"]
 

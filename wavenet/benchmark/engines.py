@@ -1,0 +1,170 @@
+"""How fast engines generate, measured side by side, and how fast this machine would let them.
+
+The cases take turns, round after round, so that a slow moment of the machine hits all; a figure is the median over
+the rounds. Reading of the weights is measured in the same rounds, on a working set of the same size.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from wavenet.engines import WEIGHT_TYPES, Engine, NativeEngine, WeightType, make_engine
+from wavenet.engines.native import native_module
+from wavenet.network.conditioning import Conditioning
+from wavenet.network.config import WaveNetConfig
+from wavenet.network.model import WaveNet
+from wavenet.network.sampling import SamplingOptions
+
+__all__ = ["SHAPES", "Case", "Limit", "Row", "cases", "cost_curves", "limits", "measure"]
+
+SHAPES: Mapping[str, WaveNetConfig] = {
+    "standard": WaveNetConfig(),
+    "small": WaveNetConfig(
+        cycles=2, layers_per_cycle=9, residual_channels=48, gate_channels=96, skip_channels=96, head_channels=96
+    ),
+}
+"""Model shapes by name: `standard` is 30 layers (3 x 10), kernel 2, channels 64 / 128 / 256 / 256, 256 classes."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """An engine and how it is to run."""
+
+    engine: str
+    weights: WeightType = "float32"
+    threads: int = 1
+    batch: int = 1
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What bounds one stream on one core, in samples per second.
+
+    `read` is how often the weights can be read, `multiply_add` how often the products can be computed in float32.
+    """
+
+    weight_bytes: int
+    read: float
+    multiply_add: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """`rate` in samples per second, all streams together; `real_time` is that over the sample rate."""
+
+    case: Case
+    rate: float
+    real_time: float
+
+
+def cases(engines: Sequence[str], threads: Sequence[int], batches: Sequence[int]) -> list[Case]:
+    """Every combination that exists: only the native engine has weight types and threads."""
+    native = [
+        Case(NativeEngine.name, weights, thread_count, batch)
+        for batch in batches
+        for weights in WEIGHT_TYPES
+        for thread_count in threads
+    ]
+    others = [Case(name, batch=batch) for name in engines if name != NativeEngine.name for batch in batches]
+    return others + (native if NativeEngine.name in engines else [])
+
+
+def measure(
+    model: WaveNet, chosen: Sequence[Case], seconds: float = 0.3, rounds: int = 5
+) -> tuple[list[Row], dict[WeightType, Limit]]:
+    """Rates of all cases, each run for about `seconds` in each round; and the limits of the weight types among them."""
+    runs: list[Callable[[], float]] = []
+    for case in chosen:
+        engine = make_engine(
+            case.engine, model, case.batch, _silence(model, case.batch), weights=case.weights, threads=case.threads
+        )
+        runs.append(_timed(engine, case.batch, seconds))
+    types = [weights for weights in WEIGHT_TYPES if Case(NativeEngine.name, weights) in chosen]
+    measured = list(_rounds(runs, model, types, rounds))
+    rates = [statistics.median(rates[index] for rates, _ in measured) for index in range(len(runs))]
+    found = {
+        weights: Limit(
+            measured[0][1][weights].weight_bytes,
+            statistics.median(limit[weights].read for _, limit in measured),
+            statistics.median(limit[weights].multiply_add for _, limit in measured),
+        )
+        for weights in types
+    }
+    rate = model.config.sample_rate
+    return [Row(case, speed, speed / rate) for case, speed in zip(chosen, rates, strict=True)], found
+
+
+def _rounds(
+    runs: Sequence[Callable[[], float]], model: WaveNet, types: Sequence[WeightType], rounds: int
+) -> Iterator[tuple[list[float], dict[WeightType, Limit]]]:
+    for _ in range(rounds):
+        yield [run() for run in runs], limits(model, types)
+
+
+def limits(model: WaveNet, types: Sequence[WeightType]) -> dict[WeightType, Limit]:
+    """What this machine allows one stream on one core, measured now."""
+    if not types:
+        return {}
+    native = native_module()
+    multiply_add = native.multiply_add_rate() / model.multiply_adds
+    found = {}
+    for weights in types:
+        size = NativeEngine(model, 1, _silence(model, 1), weights=weights).packed.weight_bytes
+        found[weights] = Limit(size, native.read_rate(size) / size, multiply_add)
+    return found
+
+
+def cost_curves(engine: str, shape: WaveNetConfig, seconds: float = 0.3) -> dict[str, list[tuple[int, float]]]:
+    """Microseconds per sample of one stream against layers, channels, length so far and receptive field."""
+    layers = [replace(shape, cycles=None, layers_per_cycle=None, dilations=(1,) * n) for n in (10, 20, 30, 40)]
+    channels = [replace(shape, residual_channels=n, gate_channels=2 * n) for n in (32, 64, 96, 128)]
+    fields = [replace(shape, cycles=None, layers_per_cycle=None, dilations=(d,) * 30) for d in (1, 16, 256, 512)]
+    points: list[tuple[str, int, WaveNetConfig, int]] = [
+        *(("layers", len(config.dilations), config, 0) for config in layers),
+        *(("residual_channels", config.residual_channels, config, 0) for config in channels),
+        *(("samples_before", length, shape, length) for length in (0, 1000, 10000, 30000)),
+        *(("receptive_field", config.receptive_field, config, 0) for config in fields),
+    ]
+    runs = []
+    for _, _, config, length in points:
+        network = WaveNet(config).eval()
+        started = make_engine(engine, network, 1, _silence(network, 1))
+        if length:
+            started.run(torch.rand(1, length), SamplingOptions())
+        runs.append(_timed(started, 1, seconds))
+    rounds = [[run() for run in runs] for _ in range(3)]
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for index, (name, place, _, _) in enumerate(points):
+        curves.setdefault(name, []).append((place, 1e6 / statistics.median(rates[index] for rates in rounds)))
+    return curves
+
+
+def _timed(engine: Engine, batch: int, seconds: float) -> Callable[[], float]:
+    """A function that runs the engine for about `seconds` and gives its rate, in samples per second."""
+    options = SamplingOptions()
+
+    def once(samples: int) -> float:
+        uniforms = torch.rand(batch, samples)
+        begun = time.perf_counter()
+        engine.run(uniforms, options)
+        return batch * samples / (time.perf_counter() - begun)
+
+    once(20)
+    samples = max(20, int(seconds * once(50) / batch))
+    return lambda: once(samples)
+
+
+def _silence(model: WaveNet, batch: int) -> Conditioning:
+    config = model.config
+    speaker = config.speakers[0] if config.speakers else None
+    if speaker is None and config.speaker_channels:
+        return model.condition(batch, speaker=torch.zeros(config.speaker_channels), features=_silent_frame(model))
+    return model.condition(batch, speaker=speaker, features=_silent_frame(model))
+
+
+def _silent_frame(model: WaveNet) -> torch.Tensor | None:
+    features = model.config.features
+    return None if features is None else torch.full((features.bins, 1), features.silence)

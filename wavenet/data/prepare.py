@@ -1,0 +1,263 @@
+"""Turn clips into a prepared dataset: one file of int16 samples, an index of clips and a manifest.
+
+The work goes on in `DATASET.partial/`, clip by clip in order, and becomes `DATASET/` by a rename at the end;
+an interrupted run goes on from the last whole clip.
+"""
+
+import errno
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wavenet.atomic import write_atomically
+from wavenet.data.audio import read_audio, resample, to_int16, trim_silence
+from wavenet.data.corpus import Clip, printable
+from wavenet.data.dataset import checksum
+from wavenet.machine import alone_in, begin_worker, starting_workers
+
+__all__ = ["PrepareConfig", "Skipped", "load_clip", "prepare_dataset"]
+
+FORMAT = "wavenet-toolkit dataset, version 1"
+_DATA_FILES = ("audio.pcm", "index.jsonl", "skipped.jsonl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """`trim_db`: what stays this far below a clip's own peak at its ends is cut; `None` keeps everything."""
+
+    sample_rate: int = 16000
+    trim_db: float | None = 40.0
+
+    def __post_init__(self) -> None:
+        if not 1000 <= self.sample_rate <= 768000:
+            raise ValueError(f"sample_rate is {self.sample_rate} Hz; expected 1000 to 768000")
+        if self.trim_db is not None and not self.trim_db > 0:
+            raise ValueError(
+                f"trim_db is {self.trim_db}; expected a positive number of decibels, or none to switch off"
+            )
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A clip that is not in the dataset, and why."""
+
+    name: str
+    reason: str
+
+
+def load_clip(clip: Clip, config: PrepareConfig) -> NDArray[np.int16] | Skipped:
+    """Decode, resample, trim and round one clip. A broken file is an answer, not an exception."""
+    try:
+        waveform, rate = read_audio(clip.path)
+        try:
+            waveform = resample(waveform, rate, config.sample_rate)
+        except ValueError as error:
+            raise ValueError(f"{clip.path}: {error}") from error
+        if not waveform.any():
+            raise ValueError(f"{clip.path}: nothing but digital silence")
+        if config.trim_db is not None:
+            waveform = trim_silence(waveform, config.sample_rate, config.trim_db)
+        return to_int16(waveform).numpy()
+    except (ValueError, OSError, MemoryError) as error:
+        return Skipped(clip.name, printable(str(error)))
+
+
+def prepare_dataset(
+    clips: Sequence[Clip],
+    destination: Path,
+    config: PrepareConfig,
+    *,
+    jobs: int = 1,
+    force: bool = False,
+    progress: Callable[[int], None] = lambda clips: None,
+) -> list[Skipped]:
+    """Write the dataset and return the clips that had to be left out.
+
+    Raises `FileExistsError` where `destination` exists and `force` is off, `ValueError` where no clip could be
+    read. `progress` is called with the number of clips just done.
+    """
+    if destination.exists() and not force:
+        raise FileExistsError(f"{destination} exists; choose another path or pass --force to replace it")
+    if destination.exists() and not (destination / "manifest.json").is_file():
+        raise ValueError(f"{destination} is not a prepared dataset; it is not replaced, even with --force")
+    replaced = destination.with_name(destination.name + ".replaced")
+    if replaced.exists() and not (replaced / "manifest.json").is_file():
+        raise ValueError(f"{replaced} is in the way: it is no replaced dataset; move it or choose another DATASET")
+    partial_folder = destination.with_name(destination.name + ".partial")
+    if partial_folder.exists() and not partial_folder.is_dir():
+        raise ValueError(
+            f"{partial_folder} is in the way: it is no half-made dataset; move it or choose another DATASET"
+        )
+    partial_folder.mkdir(parents=True, exist_ok=True)
+    with alone_in(partial_folder):
+        work = _write(clips, partial_folder, config, jobs, progress)
+        if destination.exists():
+            destination.rename(replaced)
+        partial_folder.rename(destination)
+        shutil.rmtree(replaced, ignore_errors=True)
+    return work.skipped
+
+
+def _write(
+    clips: Sequence[Clip], folder: Path, config: PrepareConfig, jobs: int, progress: Callable[[int], None]
+) -> "_Work":
+    """All of a dataset's files, in `folder`, where they may be half made."""
+    work = _Work.resume(folder, _settings(clips, config))
+    progress(len(work.done))
+    remaining = [clip for clip in clips if clip.name not in work.done]
+    try:
+        with work, _mapper(jobs, len(remaining)) as map_clips:
+            for clip, loaded in zip(remaining, map_clips(partial(load_clip, config=config), remaining), strict=True):
+                work.add(clip, loaded)
+                progress(1)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}; the same command goes on from there", str(folder)) from error
+    if not work.samples:
+        shutil.rmtree(folder)
+        raise ValueError(f"none of the {len(clips)} clips could be read; the first: {work.skipped[0].reason}")
+    _write_manifest(folder, config, work)
+    return work
+
+
+def _settings(clips: Sequence[Clip], config: PrepareConfig) -> dict[str, Any]:
+    listing = json.dumps([{**asdict(clip), "path": str(clip.path.absolute())} for clip in clips])
+    return {"format": FORMAT, **asdict(config), "clips": hashlib.sha256(listing.encode()).hexdigest()}
+
+
+class _Work:
+    """The half-made dataset in `folder`: samples are appended first, then the index line that counts them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.samples = 0
+        self.skipped: list[Skipped] = []
+        self.done: set[str] = set()
+        self.clips = 0
+
+    @classmethod
+    def resume(cls, folder: Path, settings: dict[str, Any]) -> "_Work":
+        """Go on in `folder` if it was begun with the same clips and settings; else begin anew."""
+        work = cls(folder)
+        settings_file = folder / "settings.json"
+        if settings_file.is_file() and settings_file.read_text("utf-8") == json.dumps(settings):
+            try:
+                work._read_back()
+                return work
+            except (ValueError, LookupError, TypeError, OSError):
+                work = cls(folder)  # damaged: begin anew
+        if {path.name for path in folder.iterdir()} - {"settings.json", "manifest.json", *_DATA_FILES}:
+            raise ValueError(f"{folder} is in the way: it is no half-made dataset; move it or choose another DATASET")
+        for path in folder.iterdir():
+            path.unlink()
+        for name in _DATA_FILES:
+            (folder / name).touch()
+        settings_file.write_text(json.dumps(settings), "utf-8")
+        return work
+
+    def _read_back(self) -> None:
+        index, skipped = self.folder / "index.jsonl", self.folder / "skipped.jsonl"
+        for file in (index, skipped):
+            whole = file.read_bytes().rpartition(b"\n")
+            os.truncate(file, len(whole[0]) + len(whole[1]))
+        for line in index.read_text("utf-8").split("\n")[:-1]:
+            entry = json.loads(line)
+            self.samples = entry["offset"] + entry["samples"]
+            self.done.add(entry["name"])
+            self.clips += 1
+        for line in skipped.read_text("utf-8").split("\n")[:-1]:
+            self.skipped.append(Skipped(**json.loads(line)))
+            self.done.add(self.skipped[-1].name)
+        audio = self.folder / "audio.pcm"
+        if audio.stat().st_size < self.samples * 2:
+            raise ValueError("samples are missing")
+        os.truncate(audio, self.samples * 2)
+
+    def __enter__(self) -> "_Work":
+        self._audio = open(self.folder / "audio.pcm", "ab")
+        self._index = open(self.folder / "index.jsonl", "a", encoding="utf-8")
+        self._skips = open(self.folder / "skipped.jsonl", "a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in (self._audio, self._index, self._skips):
+            file.close()
+
+    def add(self, clip: Clip, loaded: NDArray[np.int16] | Skipped) -> None:
+        if isinstance(loaded, Skipped):
+            self.skipped.append(loaded)
+            self._skips.write(json.dumps(asdict(loaded)) + "\n")
+            self._skips.flush()
+            return
+        self._audio.write(loaded.astype("<i2").tobytes())
+        self._audio.flush()
+        entry = {
+            "name": clip.name,
+            "split": clip.split,
+            "speaker": clip.speaker,
+            "text": clip.text,
+            "source": printable(str(clip.path)),
+            "offset": self.samples,
+            "samples": len(loaded),
+        }
+        self._index.write(json.dumps(entry) + "\n")
+        self._index.flush()
+        self.samples += len(loaded)
+        self.clips += 1
+
+
+@contextmanager
+def _mapper(jobs: int, clips: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """`map` over processes where that pays: starting one costs seconds, as each imports torch."""
+    workers = min(jobs, clips // 100)
+    if workers <= 1:
+        yield map
+        return
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=begin_worker)
+
+    def map_ahead(work: Callable[[Clip], Any], clips: Sequence[Clip]) -> Iterator[Any]:
+        """In order, and only so far ahead that results do not pile up behind a long clip."""
+        pending: deque[Future[Any]] = deque()
+        for clip in clips:
+            pending.append(pool.submit(work, clip))
+            if len(pending) > 4 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+    try:
+        with starting_workers():
+            for _ in range(workers):
+                pool.submit(int)  # each starts one, as none is idle yet
+        yield map_ahead
+    except BrokenExecutor as error:
+        raise OSError(
+            errno.ECHILD, "a worker was killed, for lack of memory perhaps (fewer --jobs need less)"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _write_manifest(folder: Path, config: PrepareConfig, work: _Work) -> None:
+    manifest = {
+        "format": FORMAT,
+        **asdict(config),
+        "clips": work.clips,
+        "samples": work.samples,
+        "skipped": len(work.skipped),
+        "sha256": checksum(folder),
+        "index_sha256": checksum(folder, ["index.jsonl"]),
+    }
+    write_atomically(folder / "manifest.json", (json.dumps(manifest, indent=2) + "\n").encode())

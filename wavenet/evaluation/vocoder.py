@@ -1,0 +1,188 @@
+"""How well a model turns features back into speech: copy-synthesis of held-out clips, scored beside two references.
+
+- Griffin-Lim from the same features (Griffin & Lim 1984, with momentum: Perraudin et al. 2013): what needs no training;
+- the µ-law round trip of the original, 256 classes: what 8 bits can give at best.
+
+Scores: wide-band PESQ (ITU-T P.862.2, 1 to 4.64), STOI (Taal et al. 2011, 0 to 1) and the log-mel distance in dB.
+"""
+
+import contextlib
+import importlib.util
+import math
+import statistics
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchaudio import transforms
+
+from wavenet.data.audio import from_int16, resample
+from wavenet.data.dataset import PreparedClip, PreparedDataset
+from wavenet.engines import WeightType
+from wavenet.evaluation.likelihood import CLASSES, check_rate, speaker_of
+from wavenet.generation.offline import generate_scored
+from wavenet.network.features import LogMel, LogMelConfig
+from wavenet.network.model import WaveNet
+from wavenet.network.quantize import decode_mu_law, encode_mu_law
+from wavenet.network.sampling import SamplingOptions
+
+__all__ = [
+    "SYSTEMS",
+    "Copies",
+    "Interval",
+    "Quality",
+    "check_installed",
+    "copy_clips",
+    "griffin_lim",
+    "interval",
+    "measure",
+]
+
+SYSTEMS = ("model", "griffin_lim", "mu_law")
+_SCORED_RATE = 16000
+_ITERATIONS = 100
+_SHORTEST_STOI = 0.4
+"""Seconds: STOI correlates envelopes over stretches of 384 ms."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """One copy against its original. PESQ and STOI are NaN where there is too little speech."""
+
+    pesq: float
+    stoi: float
+    log_mel_db: float
+
+
+@dataclass(frozen=True)
+class Copies:
+    """A clip, its original and what each system made of its features, `(T,)` each."""
+
+    clip: PreparedClip
+    original: Tensor
+    audio: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over clips and the half-width of its 95% confidence interval (Student's t); `None` where there is none."""
+
+    mean: float | None
+    half_width: float | None
+    clips: int
+
+
+def copy_clips(
+    model: WaveNet,
+    dataset: PreparedDataset,
+    clips: Sequence[PreparedClip],
+    options: SamplingOptions,
+    *,
+    speaker: str | None = None,
+    batch: int = 16,
+    seed: int = 0,
+    engine: str = "auto",
+    weights: WeightType = "float32",
+    threads: int = 1,
+    progress: Callable[[int], None] = lambda samples: None,
+) -> Iterator[Copies]:
+    """Generate each clip from its own features, and make the references; shortest clips first, in batches.
+
+    Clip i in the order given draws from seed + i, whatever the batch. `speaker` has a multi-speaker model take all
+    clips for that speaker's. Raises `ValueError` for a model without features, or a speaker unknown to it.
+    """
+    log_mel = model.log_mel
+    if log_mel is None:
+        raise ValueError("the model is not conditioned on features: it is no vocoder")
+    check_rate(model, dataset)
+    for clip in clips:
+        speaker_of(model, clip, speaker)
+
+    def copies() -> Iterator[Copies]:
+        numbered = sorted(enumerate(clips), key=lambda item: item[1].samples)
+        for begin in range(0, len(numbered), batch):
+            rows = numbered[begin : begin + batch]
+            originals = [from_int16(dataset.read(clip)) for _, clip in rows]
+            features = [log_mel(original[None].to(model.device))[0] for original in originals]
+            speakers = [speaker_of(model, clip, speaker) or "" for _, clip in rows] if model.config.speakers else None
+            generated = generate_scored(
+                model,
+                max(len(original) for original in originals),
+                options,
+                model.condition(len(rows), speaker=speakers, features=features),
+                batch=len(rows),
+                seed=[seed + index for index, _ in rows],
+                engine=engine,
+                weights=weights,
+                threads=threads,
+            ).audio.cpu()
+            for row, (_, clip) in enumerate(rows):
+                original = originals[row]
+                audio = {
+                    "model": generated[row, : len(original)],
+                    "griffin_lim": griffin_lim(features[row].cpu(), log_mel.config, dataset.sample_rate, len(original)),
+                    "mu_law": decode_mu_law(encode_mu_law(original, CLASSES), CLASSES),
+                }
+                progress(len(original))
+                yield Copies(clip, original, audio)
+
+    return copies()
+
+
+def griffin_lim(features: Tensor, config: LogMelConfig, sample_rate: int, samples: int, seed: int = 0) -> Tensor:
+    """A waveform `(samples,)` whose spectrum has these log-mel features `(bins, F)`; its first phases are random."""
+    points = config.fft // 2 + 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about empty bands
+        to_spectrum = transforms.InverseMelScale(
+            points, config.bins, sample_rate, config.low_hertz, config.high_hertz, driver="gelsd"
+        )
+    to_waveform = transforms.GriffinLim(config.fft, _ITERATIONS, config.window, config.hop, power=2.0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        frames = max(features.shape[1], config.fft // config.hop + 2)  # it pads by reflection: a frame is too short
+        features = nn.functional.pad(features, (0, frames - features.shape[1]), value=config.silence)
+        waveform: Tensor = to_waveform(to_spectrum(features.exp()))
+    return nn.functional.pad(waveform, (0, max(0, samples - len(waveform))))[:samples].clamp(-1, 1)
+
+
+def check_installed() -> None:
+    """Raise `ValueError` unless what measures speech is there."""
+    for name in ("pesq", "pystoi", "scipy"):
+        if importlib.util.find_spec(name) is None:
+            raise ValueError(f"{name} is not installed; pip install 'wavenet-toolkit[scores]'")
+
+
+def measure(original: Tensor, copy: Tensor, log_mel: LogMel, sample_rate: int) -> Quality:
+    """Score a copy against its original, `(T,)` both. `ValueError` where the `scores` extra is not installed."""
+    check_installed()
+    from pesq import PesqError, pesq
+    from pystoi import stoi
+
+    reference, degraded = (resample(x, sample_rate, _SCORED_RATE).numpy() for x in (original, copy))
+    try:
+        quality = float(pesq(_SCORED_RATE, reference, degraded, "wb"))
+    except (PesqError, ValueError):  # no speech in one of them, or less than a quarter of a second
+        quality = math.nan
+    intelligibility = math.nan
+    if len(reference) >= _SHORTEST_STOI * _SCORED_RATE:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            with contextlib.suppress(RuntimeWarning):  # too little of it is speech
+                intelligibility = float(stoi(reference, degraded, _SCORED_RATE))
+    difference = (log_mel(original[None]) - log_mel(copy[None]))[0] * (10 / math.log(10))
+    distance = float(difference.square().mean(dim=0).sqrt().mean())
+    return Quality(quality, intelligibility, distance)
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Mean and 95% confidence interval of what is not NaN."""
+    from scipy import stats
+
+    values = [value for value in values if not math.isnan(value)]
+    if len(values) < 2:
+        return Interval(values[0] if values else None, None, len(values))
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return Interval(statistics.fmean(values), float(stats.t.ppf(0.975, len(values) - 1)) * error, len(values))

@@ -1,0 +1,191 @@
+"""The networks of an export, as torch modules over the model's own parts: tensors in and out by name."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from wavenet.export.operations import AnyFrames
+from wavenet.network.conditioning import Conditioning
+from wavenet.network.distributions import Prediction
+from wavenet.network.model import WaveNet, input_signals
+from wavenet.network.quantize import compand
+
+__all__ = ["ExportNetwork", "initial_state", "networks", "start"]
+
+
+class ExportNetwork(nn.Module):
+    """A function of tensors by name, batch first, over a model. `shapes` are the inputs' without the batch.
+
+    `free` says which axes of an input have any length, and what to call it.
+    """
+
+    def __init__(self, model: WaveNet, shapes: dict[str, tuple[int, ...]]) -> None:
+        super().__init__()
+        self.model, self.shapes = model, shapes
+        self.free: dict[str, dict[int, Any]] = {}
+        self.silence = 0.0 if model.config.features is None else model.config.features.silence
+
+    def example(self, batch: int) -> dict[str, Tensor]:
+        """Inputs to try it with: noise, the same each time."""
+        generator = torch.Generator().manual_seed(0)
+        return {name: self._noise(name, (batch, *shape), generator) for name, shape in self.shapes.items()}
+
+    def _noise(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        like = self.model.output.weight
+        noise = torch.randn(shape, generator=generator).to(like) / 10
+        if name == "symbols":
+            return self.model.distribution.encode(noise)
+        if name == "speaker" and self.model.config.speakers:
+            return torch.arange(shape[0]) % len(self.model.config.speakers)
+        if name == "frames":
+            return self.silence + 40 * noise.abs()
+        return noise.abs() + 0.01 if name in ("scale", "expected") else noise
+
+
+class _Sequence(ExportNetwork):
+    """`model(symbols, conditioning)`: outputs where the whole context is given, the first symbol at time 0."""
+
+    def __init__(self, model: WaveNet) -> None:
+        frames = {} if model.config.features is None else {"frames": (model.config.features.bins, 6)}
+        super().__init__(model, {"symbols": (model.context + 5,), **_speaker(model), **frames})
+        self.free = {"symbols": {1: Dim("time", min=model.context)}, "frames": {2: Dim("frames")}}
+
+    def forward(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        conditioning = AnyFrames(given.get("speaker"), given.get("frames"), self.silence)
+        return {"parameters": self.model(given["symbols"], conditioning)}
+
+
+class _Step(ExportNetwork):
+    """One sample: the state comes in by its names, and goes out as `new_` and its names."""
+
+    def __init__(self, model: WaveNet) -> None:
+        config, ahead = model.config, _speaker(model)
+        if config.features is not None:
+            ahead = {"biases": (len(config.dilations) * config.gate_channels,)}
+        if model.predictor is not None:
+            ahead |= {"coefficients": (model.predictor.order,), "scale": ()}
+        contexts = [(config.kernel_size - 1) * dilation for dilation in config.dilations]
+        queues = {f"queue_{layer:02}": (context, config.residual_channels) for layer, context in enumerate(contexts)}
+        state = {} if model.predictor is None else {"samples": (model.history,), "predicted": (), "expected": ()}
+        super().__init__(model, {"symbols": (), **ahead, **state, **queues})
+        self.queues = list(queues)
+
+    def forward(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        model, state, following = self.model, {}, None
+        newest = model.distribution.decode(given["symbols"]).to(model.output.weight.dtype)
+        if model.predictor is None:
+            signals = compand(newest, model.embedding.rows)[:, None]
+        else:
+            error = (newest - given["predicted"]) / given["expected"]
+            samples = torch.cat([given["samples"], newest[:, None]], dim=1)
+            mean = (samples[:, -model.predictor.order :] * given["coefficients"]).sum(dim=1).clamp(-1, 1)
+            signals = input_signals(newest, error, Prediction(mean, given["scale"]), model.embedding.rows)
+            state = {"samples": samples[:, 1:], "predicted": mean, "expected": given["scale"].clone()}
+            following = Prediction(mean[:, None], given["scale"][:, None])
+        x = model.embedding(signals)[:, None]
+        outputs, queues = model.respond_after(x, [given[name] for name in self.queues], self._biases(given))
+        state |= dict(zip(self.queues, queues, strict=True))
+        parameters = model.distribution.place(outputs, following)[:, :, 0]
+        return {"parameters": parameters, **{f"new_{name}": tensor for name, tensor in state.items()}}
+
+    def _biases(self, given: dict[str, Tensor]) -> Tensor | None:
+        if self.model.conditioner is None:
+            return None
+        if "biases" in given:
+            return given["biases"][:, None]
+        biases: Tensor = self.model.conditioner(Conditioning(speaker=given["speaker"]), 0, 1)
+        return biases
+
+
+class _Condition(ExportNetwork):
+    """What features say of `hop` samples, the first of which lies at a frame: `(B, hop, ...)`.
+
+    `frames` are those from `frames_before` that one to `frames_after` it.
+    """
+
+    def __init__(self, model: WaveNet) -> None:
+        assert model.conditioner is not None
+        assert model.config.features is not None
+        self.reach, self.hop = model.conditioner.reach, model.conditioner.hop
+        frames = (model.config.features.bins, 2 * self.reach + 2)
+        super().__init__(model, {**_speaker(model), "frames": frames})
+
+    def forward(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        model, predictor = self.model, self.model.predictor
+        assert model.conditioner is not None
+        conditioning = Conditioning(given.get("speaker"), given["frames"], self.silence, -self.reach)
+        ahead = {"biases": model.conditioner(conditioning, 0, self.hop)}
+        if predictor is None or predictor.fits_past:
+            return ahead
+        fit = predictor.fit(ahead["biases"], 0, 0, self.hop // predictor.block, conditioning)
+        return ahead | _by_sample(*fit, predictor.block)
+
+
+class _Predict(ExportNetwork):
+    """Linear prediction for a block, from the samples before it: the newest symbol and `samples` of the state."""
+
+    def __init__(self, model: WaveNet) -> None:
+        super().__init__(model, {"symbols": (), "samples": (model.history,)})
+
+    def forward(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        predictor, past = self.model.predictor, given["samples"]
+        assert predictor is not None
+        newest = self.model.distribution.decode(given["symbols"]).to(past.dtype)
+        samples = torch.cat([past, newest[:, None]], dim=1)
+        fit = predictor.fit(samples, -samples.shape[1], 0, 1, Conditioning())
+        return _by_sample(*fit, predictor.block)
+
+
+def networks(model: WaveNet) -> dict[str, ExportNetwork]:
+    """The networks that make up a model, by name."""
+    parts: dict[str, ExportNetwork] = {"sequence": _Sequence(model), "step": _Step(model)}
+    if model.config.features is not None:
+        parts["condition"] = _Condition(model)
+    if model.predictor is not None and model.predictor.fits_past:
+        parts["predict"] = _Predict(model)
+    return {name: part.eval() for name, part in parts.items()}
+
+
+def start(model: WaveNet) -> int:
+    """The time, at most 0, of the first sample to go through `step`: until 0 they are silence, and bring the clip's
+    first frames into the queues; and a speaker's vector, which the state after endless silence knows nothing of.
+    """
+    reach = 0
+    if model.conditioner is not None and model.conditioner.has_features:
+        reach = (model.conditioner.look_ahead + 1) * model.conditioner.hop
+    if model.config.speaker_channels and not model.config.speakers:
+        reach += model.context
+    return -math.ceil(reach / model.grid) * model.grid
+
+
+def initial_state(model: WaveNet) -> dict[str, Tensor]:
+    """The state after endless silence by the names of `step`, `(speakers or 1, ...)`: a row for each speaker."""
+    config, speaker, frames = model.config, None, None
+    if config.speaker_channels:
+        speaker = list(config.speakers) or torch.zeros(config.speaker_channels)
+    if config.features is not None:
+        frames = torch.full((config.features.bins, 1), config.features.silence)
+    rows = max(1, len(config.speakers))
+    conditioning = model.condition(rows, speaker=speaker, features=frames)
+    state, named = model.silent_state(rows, conditioning), {}
+    if model.predictor is not None:
+        known = model.predictor(state.samples, state.time, conditioning)
+        named = {"samples": state.samples, "predicted": known.mean[:, 0], "expected": known.scale[:, 0]}
+    return named | {f"queue_{layer:02}": queue for layer, queue in enumerate(state.queues)}
+
+
+def _by_sample(coefficients: Tensor, scale: Tensor, block: int) -> dict[str, Tensor]:
+    """A fit of blocks, `(B, blocks, order)` and `(B, blocks)`, for each of their samples."""
+    return {
+        "coefficients": coefficients.repeat_interleave(block, dim=1),
+        "scale": scale.repeat_interleave(block, dim=1),
+    }
+
+
+def _speaker(model: WaveNet) -> dict[str, tuple[int, ...]]:
+    """The shape of the input that says who speaks, if there is one: an index, or a vector where there are no names."""
+    channels = model.config.speaker_channels
+    return {} if channels is None else {"speaker": () if model.config.speakers else (channels,)}

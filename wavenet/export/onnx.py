@@ -1,0 +1,249 @@
+"""A model as ONNX: a few small networks, made of the model's own parts, that run without this package.
+
+    network      takes                                                      gives
+    sequence     symbols, and what the model is conditioned on              parameters of each next sample
+    step         the newest symbol, queues, what is known ahead of it       parameters of the next sample, queues
+    condition    the features around a frame (where there are features)     what `step` is to know ahead, for a hop
+    predict      past samples (where linear prediction is fitted to them)   the same, for a block
+
+`model.json` says what a program has to know, each network's inputs and outputs among it; `initial.npz` is the state
+after endless silence.
+"""
+
+import copy
+import io
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+from wavenet.atomic import check_utf8, write_atomically
+from wavenet.export.networks import ExportNetwork, initial_state, networks, start
+from wavenet.export.operations import exportable
+from wavenet.network.model import WaveNet
+
+__all__ = ["CLOSE", "OnnxExport", "export_onnx", "largest_differences"]
+
+CLOSE = 0.01
+"""Differences from torch, of any output, are refused from here on; those of the shipped models are below 1e-5."""
+
+_FORMAT = "onnx export, version 1"
+_FILES = {"sequence.onnx", "step.onnx", "condition.onnx", "predict.onnx", "initial.npz", "model.json"}
+_INSTALL = "install the extra: pip install 'wavenet-toolkit[onnx]'"
+
+
+@dataclass(frozen=True)
+class OnnxExport:
+    """What was written, and how far each network is from torch: `None` where onnxruntime is not installed."""
+
+    files: tuple[str, ...]
+    differences: dict[str, float] | None
+
+
+def export_onnx(model: WaveNet, folder: str | os.PathLike[str], *, force: bool = False) -> OnnxExport:
+    """Write a model's networks, and what a program needs to run them, to a folder.
+
+    `force` replaces the files of another export. Raises `ValueError`, before anything is written, where the folder is
+    there already or cannot be, where packages are missing, and where what onnxruntime makes of it differs from torch.
+    """
+    folder = Path(folder)
+    _check(folder, force)
+    model = copy.deepcopy(model).cpu()
+    contents, tables = {}, {}
+    originals = networks(model)
+    for name, network in networks(exportable(model)).items():
+        with torch.no_grad():
+            outputs = originals[name](network.example(batch=2))
+        program = _translate(network, list(outputs))
+        contents[f"{name}.onnx"] = program.model_proto.SerializeToString()
+        tables[name] = {"inputs": _table(program.model.graph.inputs), "outputs": _table(program.model.graph.outputs)}
+    differences = largest_differences(model, contents) if find_spec("onnxruntime") else None
+    far = [f"{name} by {most:.2g}" for name, most in (differences or {}).items() if not most < CLOSE]
+    if far:
+        raise ValueError(f"as ONNX this model differs from torch ({', '.join(far)}, on noise); nothing was written")
+    contents["initial.npz"] = _npz(initial_state(model))
+    contents["model.json"] = json.dumps({**_description(model), "networks": tables}, indent=1).encode()
+    _write(folder, contents)
+    return OnnxExport(tuple(contents), differences)
+
+
+def largest_differences(model: WaveNet, contents: Mapping[str, bytes]) -> dict[str, float]:
+    """How far each network of an export is from torch, when onnxruntime runs it on noise: the most of any output.
+
+    `contents` are the networks' files by name. Raises `ImportError` where onnxruntime is missing.
+    """
+    import onnxruntime
+
+    found = {}
+    for name, network in networks(model).items():
+        session = onnxruntime.InferenceSession(contents[f"{name}.onnx"], providers=["CPUExecutionProvider"])
+        inputs = network.example(batch=3)
+        with torch.no_grad():
+            expected = network(inputs)
+        outputs = session.run(list(expected), {key: value.numpy() for key, value in inputs.items()})
+        pairs = zip(outputs, expected.values(), strict=True)
+        found[name] = float(np.max([np.abs(ours - theirs.numpy()).max() for ours, theirs in pairs]))  # NaN if one is
+    return found
+
+
+def _check(folder: Path, force: bool) -> None:
+    if not all(find_spec(package) for package in ("onnx", "onnxscript")):
+        raise ValueError(f"exporting needs the packages onnx and onnxscript; {_INSTALL}")
+    check_utf8(folder, "ONNX Runtime")
+    for name in sorted(_FILES):
+        if (folder / name).is_dir():
+            raise ValueError(f"{folder / name} is a folder; it is not replaced, even with --force")
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; expected a folder to write")
+    if folder.exists() and not force:
+        raise ValueError(f"{folder} exists; choose another folder or pass --force to replace its files")
+    if not folder.absolute().parent.is_dir():
+        raise ValueError(f"{folder.parent}: no such folder to write {folder.name} to")
+
+
+def _translate(network: ExportNetwork, outputs: list[str]) -> Any:
+    """The network as torch's ONNX program."""
+    example, batch = network.example(batch=2), Dim("batch")
+    with _quiet(), torch.no_grad():
+        program: Any = torch.onnx.export(
+            network,
+            kwargs={"given": example},
+            dynamo=True,
+            dynamic_shapes={"given": {name: {0: batch, **network.free.get(name, {})} for name in example}},
+            input_names=list(example),
+            output_names=outputs,
+            optimize=False,
+            verbose=False,
+        )
+        _simplify(program.model)
+    return program
+
+
+def _simplify(graph: Any) -> None:
+    """Compute what is constant, and drop the exporter's notes. (All of its optimizer takes small numbers for zero.)"""
+    import onnx_ir.passes.common as passes
+    from onnxscript import optimizer
+
+    optimizer.inline(graph)
+    optimizer.fold_constants(graph, onnx_shape_inference=True)
+    optimizer.remove_unused_nodes(graph)
+    for simplify in (passes.DeduplicateInitializersPass(), passes.ClearMetadataAndDocStringPass()):
+        simplify(graph)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the exporter has to say of its own affairs from the user."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for category in (UserWarning, DeprecationWarning, FutureWarning):
+                warnings.simplefilter("ignore", category)
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _table(values: Any) -> list[dict[str, Any]]:
+    """Name, type and shape of a graph's inputs or outputs; an axis of any length by its name."""
+    return [
+        {
+            "name": value.name,
+            "type": value.dtype.numpy().name,
+            "shape": [axis if isinstance(axis, int) else str(axis.value) for axis in value.shape],
+        }
+        for value in values
+    ]
+
+
+def _description(model: WaveNet) -> dict[str, Any]:
+    """What a program has to know beside the networks' shapes."""
+    config, features = model.config, None
+    if model.conditioner is not None and config.features is not None:
+        around = {"frames_before": model.conditioner.reach, "frames_after": model.conditioner.reach + 1}
+        features = {**asdict(config.features), "silence": config.features.silence, **around}
+    return {
+        "format": _FORMAT,
+        "sample_rate": config.sample_rate,
+        "distribution": asdict(config.distribution),
+        "silence": model.distribution.silence,
+        "pre_emphasis": config.pre_emphasis,
+        "speakers": list(config.speakers),
+        "features": features,
+        "block": None if model.predictor is None or not model.predictor.fits_past else model.predictor.block,
+        "context": model.context,
+        "start": start(model),
+    }
+
+
+def _npz(tensors: dict[str, Tensor]) -> bytes:
+    encoded = io.BytesIO()
+    arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
+    np.savez_compressed(encoded, **arrays)
+    return encoded.getvalue()
+
+
+def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """All the files or none: they are written elsewhere on the same disk, and moved when they are complete.
+
+    What they replace is moved away first, and back if a move fails; so are networks of another export that this has
+    not. `model.json` comes last, so that no mixture of two exports is ever read.
+    """
+    fresh = not folder.exists()
+    near = folder.absolute().parent if fresh else folder
+    try:
+        with tempfile.TemporaryDirectory(dir=near, prefix=f".{folder.name[:40]}.") as whole:
+            for name, data in contents.items():
+                write_atomically(Path(whole) / name, data)
+            folder.mkdir(exist_ok=True)
+            _move(Path(whole), folder, sorted(contents, key="model.json".__eq__))
+    except BaseException as error:
+        if fresh:
+            with suppress(OSError):
+                folder.rmdir()  # empty, unless others wrote into it
+        if not isinstance(error, OSError):
+            raise
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        reason = cause.strerror or cause
+        raise OSError(error.errno, f"cannot write an export ({reason}); choose another folder", str(folder)) from error
+
+
+def _move(whole: Path, folder: Path, names: list[str]) -> None:
+    """Move files into a folder, in this order, or leave it as it was."""
+    replaced = [name for name in sorted(_FILES if _holds_export(folder) else names) if (folder / name).exists()]
+    old = whole / "old"
+    old.mkdir()
+    try:
+        for name in replaced:
+            os.replace(folder / name, old / name)
+        for name in names:
+            os.replace(whole / name, folder / name)
+    except BaseException:  # Ctrl-C too
+        for name in names:
+            if not (whole / name).exists():
+                (folder / name).unlink(missing_ok=True)
+        for name in replaced:
+            if (old / name).exists():
+                os.replace(old / name, folder / name)
+        raise
+
+
+def _holds_export(folder: Path) -> bool:
+    try:
+        about = json.loads((folder / "model.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(about, dict) and about.get("format") == _FORMAT

@@ -1,0 +1,143 @@
+"""Generate audio from a model: uniforms in, waveform out, whichever engine does the work."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from wavenet.engines import WeightType
+from wavenet.generation.streaming import Generated, Stream
+from wavenet.network.conditioning import Conditioning
+from wavenet.network.model import WaveNet
+from wavenet.network.sampling import SamplingOptions
+
+__all__ = ["generate", "generate_chunks", "generate_scored"]
+
+_CHUNK = 800
+"""Samples between two reports of progress. Chunking changes nothing of the audio."""
+
+
+def generate(
+    model: WaveNet,
+    num_samples: int | None = None,
+    *,
+    batch: int | None = None,
+    speaker: str | Sequence[str] | Tensor | None = None,
+    features: Tensor | Sequence[Tensor] | None = None,
+    seed: int = 0,
+    prime: Tensor | None = None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    engine: str = "auto",
+    weights: WeightType = "float32",
+    threads: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Generate `num_samples` new samples for each of `batch` streams: float32 in [-1, 1], `(B, T)`.
+
+    Stream i draws its uniforms from a generator seeded `seed + i`, so it is what a batch of one with that seed
+    gives. `prime` is a waveform `(T,)` or `(B, T)` to continue; without one the audio starts from silence.
+    `speaker` and `features` are what `WaveNet.condition` takes. With features a clip lasts as long as its frames,
+    F * hop samples, unless `num_samples` says less; in a batch of different lengths the shorter rows go on in
+    silence to the longest's end. `weights` and `threads` are the native engine's (`NativeEngine`). `progress` is
+    called with the number of samples per stream just made.
+
+    Raises `ValueError` for impossible options.
+    """
+    batch = _batch(batch, features)
+    return generate_scored(
+        model,
+        num_samples,
+        SamplingOptions(temperature=temperature, top_k=top_k, top_p=top_p),
+        model.condition(batch, speaker=speaker, features=features),
+        batch=batch,
+        seed=seed,
+        prime=prime,
+        engine=engine,
+        weights=weights,
+        threads=threads,
+        progress=progress,
+    ).audio
+
+
+def generate_scored(
+    model: WaveNet,
+    num_samples: int | None,
+    options: SamplingOptions,
+    conditioning: Conditioning,
+    *,
+    batch: int = 1,
+    seed: int | Sequence[int] = 0,
+    prime: Tensor | None = None,
+    engine: str = "auto",
+    weights: WeightType = "float32",
+    threads: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> Generated:
+    """`generate` with the log-probability of each sample; temperature and filters do not enter into it.
+
+    `seed` may be a list, one for each stream.
+    """
+    stream = Stream(
+        model, conditioning, options, batch=batch, seed=seed, engine=engine, weights=weights, threads=threads
+    )
+    pieces = []
+    for piece in generate_chunks(stream, conditioning, num_samples, prime):
+        pieces.append(piece)
+        if progress is not None:
+            progress(piece.audio.shape[1])
+    audio, log_probs = torch.cat([p.audio for p in pieces], dim=1), torch.cat([p.log_probs for p in pieces], dim=1)
+    return Generated(audio, log_probs)
+
+
+def generate_chunks(
+    stream: Stream, conditioning: Conditioning, num_samples: int | None, prime: Tensor | None = None
+) -> Iterator[Generated]:
+    """Prime a new stream and let it run to its end, the audio clipped to [-1, 1]; all is checked before the first."""
+    model, primed = stream.model, 0
+    if prime is not None:
+        symbols = _prime_symbols(model, prime, len(stream.generators))
+        primed = symbols.shape[1]
+    num_samples = _length(model, conditioning, num_samples, primed)
+    if num_samples < 1:
+        raise ValueError(f"num_samples is {num_samples}; expected at least 1")
+    if prime is not None:
+        stream.prime(symbols)
+    lengths = (min(_CHUNK, num_samples - done) for done in range(0, num_samples, _CHUNK))
+    pieces = (stream.take(length) for length in lengths)
+    return (Generated(piece.audio.clamp(-1, 1), piece.log_probs) for piece in pieces)
+
+
+def _batch(batch: int | None, features: Tensor | Sequence[Tensor] | None) -> int:
+    if batch is not None:
+        if batch < 1:
+            raise ValueError(f"batch is {batch}; expected at least 1")
+        return batch
+    if features is None or (isinstance(features, Tensor) and features.dim() == 2):
+        return 1
+    return len(features)
+
+
+def _length(model: WaveNet, conditioning: Conditioning, num_samples: int | None, primed: int) -> int:
+    """How many samples to generate: what is asked for, or what the features last for."""
+    if conditioning.features is None or model.config.features is None:
+        if num_samples is None:
+            raise ValueError("num_samples is missing; only a model conditioned on features knows how long to go on")
+        return num_samples
+    frames, hop = conditioning.features.shape[2], model.config.features.hop
+    if num_samples is None:
+        return frames * hop - primed
+    if primed + num_samples > frames * hop:
+        needed = -(-(primed + num_samples) // hop)
+        raise ValueError(f"features have {frames} frames; {primed + num_samples} samples at hop {hop} need {needed}")
+    return num_samples
+
+
+def _prime_symbols(model: WaveNet, prime: Tensor, batch: int) -> Tensor:
+    waveforms = prime.expand(batch, -1) if prime.dim() == 1 else prime
+    if waveforms.dim() != 2 or waveforms.shape[0] != batch or waveforms.shape[1] == 0:
+        raise ValueError(f"prime has shape {tuple(prime.shape)}; expected (T,) or ({batch}, T) with T at least 1")
+    if not bool(torch.isfinite(waveforms).all()):
+        raise ValueError("prime has samples that are not finite (NaN or infinity)")
+    return model.encode(waveforms.to(model.device))

@@ -1,0 +1,140 @@
+"""The shape of a network, frozen and checked where it is built."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+from wavenet.network.conditioning import ConditioningConfig
+from wavenet.network.distributions import AnyDistribution, Categorical
+from wavenet.network.features import LogMelConfig
+from wavenet.network.prediction import PredictionConfig
+
+__all__ = ["WaveNetConfig"]
+
+_BOUNDS = {
+    "sample_rate": (1000, 768000),
+    "kernel_size": (2, 1024),
+    "cycles": (1, 100),
+    "layers_per_cycle": (1, 24),
+    "residual_channels": (1, 65536),
+    "gate_channels": (2, 65536),
+    "skip_channels": (1, 65536),
+    "head_channels": (1, 65536),
+    "speaker_channels": (1, 65536),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaveNetConfig:
+    """The shape of a network. Dilations come from `cycles` of `layers_per_cycle` (1, 2, 4, ...) or as a list.
+
+    `gate_channels` counts filter and gate together. `speakers` names the voices of a multi-speaker model; with
+    `speaker_channels` alone the speaker is a vector from outside. `features` switches local conditioning on, which
+    `conditioning` details; `prediction` switches linear prediction on. `pre_emphasis` is the coefficient c of
+    `y[t] = x[t] - c x[t - 1]`, applied to the audio before it becomes symbols and undone after.
+    Contradictions raise `ValueError`.
+
+    >>> config = WaveNetConfig(cycles=2, layers_per_cycle=3)
+    >>> config.dilations, config.receptive_field
+    ((1, 2, 4, 1, 2, 4), 15)
+    >>> WaveNetConfig(dilations=(1, 3, 9), kernel_size=3).receptive_field
+    27
+    """
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = {"extra": "forbid", "strict": True}
+
+    sample_rate: int = 16000
+    kernel_size: int = 2
+    cycles: int | None = None
+    layers_per_cycle: int | None = None
+    dilations: Sequence[int] = field(default=())
+    residual_channels: int = 64
+    gate_channels: int = 128
+    skip_channels: int = 256
+    head_channels: int = 256
+    distribution: AnyDistribution = Categorical()
+    speakers: tuple[str, ...] = ()
+    speaker_channels: int | None = None
+    features: LogMelConfig | None = None
+    conditioning: ConditioningConfig = ConditioningConfig()
+    prediction: PredictionConfig | None = None
+    pre_emphasis: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in _BOUNDS.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise ValueError(f"{name} is {value}; expected {least} to {most}")
+        if self.gate_channels % 2:
+            raise ValueError(f"gate_channels is {self.gate_channels}; expected an even number (filter and gate)")
+        if self.dilations == []:  # not the default, which is a tuple
+            raise ValueError("dilations is an empty list; expected a dilation for each layer, or leave it out")
+        if len(self.dilations) > 1000:
+            raise ValueError(f"dilations lists {len(self.dilations)} layers; expected at most 1000")
+        for dilation in self.dilations:
+            if not 1 <= dilation <= 2**23:
+                raise ValueError(f"dilations has {dilation}; expected whole numbers from 1 to {2**23}")
+        object.__setattr__(self, "dilations", self._resolved_dilations())
+        if not 0 <= self.pre_emphasis < 1:
+            raise ValueError(f"pre_emphasis is {self.pre_emphasis}; expected from 0 (off) to below 1")
+        self._check_conditioning()
+
+    def _resolved_dilations(self) -> tuple[int, ...]:
+        listed = tuple(self.dilations)
+        if listed and self.cycles is None and self.layers_per_cycle is None:
+            return listed
+        cycles, layers = self.cycles or 3, self.layers_per_cycle or 10
+        cycled = tuple(2**layer for _ in range(cycles) for layer in range(layers))
+        if listed and listed != cycled:
+            raise ValueError(
+                f"dilations is a list of {len(listed)} that contradicts cycles = {cycles} with layers_per_cycle = "
+                f"{layers} (1 to {2 ** (layers - 1)}); give either the list or the cycles"
+            )
+        return cycled
+
+    def _check_conditioning(self) -> None:
+        for name in self.speakers:
+            if not name or not name.isprintable():
+                raise ValueError(f"speakers has the name {name!r}; expected printable names")
+        if self.features is None and self.conditioning != ConditioningConfig():
+            raise ValueError("conditioning is set, and the model has no features for it; add them or leave it out")
+        if self.speakers and self.speaker_channels is None:
+            raise ValueError(f"speakers names {len(self.speakers)} and speaker_channels is missing; 16 is usual")
+        if len(set(self.speakers)) < len(self.speakers):
+            raise ValueError("speakers names one twice; expected each once")
+        if self.features is not None:
+            low, high = self.features.low_hertz, self.features.high_hertz or self.sample_rate / 2
+            if not low < high <= self.sample_rate / 2:
+                raise ValueError(
+                    f"the mel bands reach from {low} to {high} Hz; expected them within half the sample rate, "
+                    f"{self.sample_rate / 2} Hz"
+                )
+            hop, scales = self.features.hop, list(self.conditioning.scales)
+            if math.prod(scales) != hop:
+                raise ValueError(
+                    f"conditioning.scales are {scales}, whose product is {math.prod(scales)}; "
+                    f"expected the features' hop, {hop}"
+                )
+        if self.prediction is not None and self.prediction.source == "features":
+            if self.features is None:
+                raise ValueError('prediction.source is "features", and the model has none; add features or take "past"')
+            if self.prediction.order > self.features.fft // 2:
+                raise ValueError(
+                    f"prediction.order is {self.prediction.order}; a window of {self.features.window} samples "
+                    f"gives at most {self.features.fft // 2}"
+                )
+            if self.features.hop % self.prediction.block:
+                raise ValueError(
+                    f"prediction.block is {self.prediction.block} samples; expected a divisor of the hop, "
+                    f"{self.features.hop}"
+                )
+
+    @property
+    def receptive_field(self) -> int:
+        """How many input samples one output of the stack sees: 1 + (kernel_size - 1) * sum of the dilations."""
+        return 1 + (self.kernel_size - 1) * sum(self.dilations)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that the configuration is read back from; the schedule is spelled out in `dilations`."""
+        return {**asdict(self), "cycles": None, "layers_per_cycle": None, "dilations": list(self.dilations)}

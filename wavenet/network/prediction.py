@@ -1,0 +1,228 @@
+"""Linear prediction inside the network: what the spectrum says of the next sample, before the network speaks.
+
+    mean[t] = sum over k of a[k] * x[t - k],      scale[t] = the error this leads one to expect
+
+The coefficients hold for a block of samples and come from an autocorrelation by the Levinson-Durbin recursion
+(Makhoul 1975). The autocorrelation is that of the features' spectrum (as in LPCNet, Valin & Skoglund 2019), or of
+the past itself (backward-adaptive, as in G.728). A long order reaches past the pitch period, so that it predicts
+the harmonics where the features resolve them.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from wavenet.network.conditioning import Conditioning
+from wavenet.network.distributions import Prediction
+from wavenet.network.features import LogMelConfig, mel_bands
+
+__all__ = ["QUIETEST", "FeaturePredictor", "PastPredictor", "PredictionConfig", "Predictor", "levinson", "predict"]
+
+_STRICT = {"extra": "forbid", "strict": True}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionConfig:
+    """Where linear prediction takes its coefficients from, `features` or `past`, how many, and for how many samples.
+
+    `window` is the stretch of past samples they are fitted to. `noise_floor` is added to the spectrum, relative to
+    its mean: it keeps the predictor from trusting what quantization has drowned.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    source: Literal["features", "past"]
+    order: int = 32
+    block: int = 40
+    window: int = 480
+    noise_floor: float = 1e-4
+
+    def __post_init__(self) -> None:
+        for name, least, most in (("order", 1, 1024), ("block", 1, 65536), ("window", 2, 65536)):
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected {least} to {most}")
+        if self.source == "past" and self.window <= self.order:
+            raise ValueError(f"window is {self.window} samples, order {self.order}; expected a window longer than that")
+        if not 0 < self.noise_floor < 1:
+            raise ValueError(f"noise_floor is {self.noise_floor}; expected a share between 0 and 1")
+
+
+def autocorrelation(power: Tensor, order: int) -> Tensor:
+    """Lags 0 to `order` for a power spectrum from 0 to half the rate: `(..., points)` -> `(..., order + 1)`."""
+    correlation: Tensor = torch.fft.irfft(power)[..., : order + 1]
+    return correlation
+
+
+def levinson(correlation: Tensor) -> tuple[Tensor, Tensor]:
+    """Prediction coefficients and the power of the error, by the Levinson-Durbin recursion.
+
+    Shape: autocorrelations of lags 0 to order `(..., order + 1)` -> coefficients `(..., order)`, that of the newest
+    sample first, and powers `(...,)`.
+
+    >>> levinson(torch.tensor([1.0, 0.5, 0.25]))  # each sample is half the one before it, and noise
+    (tensor([0.5000, 0.0000]), tensor(0.7500))
+    """
+    order = correlation.shape[-1] - 1
+    coefficients, error = torch.zeros_like(correlation[..., 1:]), correlation[..., :1]
+    backwards = correlation.flip(-1)
+    for lag in range(1, order + 1):
+        known = coefficients[..., : lag - 1]
+        explained = (known * backwards[..., order + 1 - lag : order]).sum(-1, keepdim=True)
+        reflection = (correlation[..., lag : lag + 1] - explained) / error
+        coefficients[..., : lag - 1] = torch.addcmul(known, reflection, known.flip(-1), value=-1)
+        coefficients[..., lag - 1 : lag] = reflection
+        error = torch.addcmul(error, error * reflection, reflection, value=-1)
+    return coefficients, error[..., 0]
+
+
+def predict(samples: Tensor, coefficients: Tensor) -> Tensor:
+    """Weigh the samples before each one: `(B, order + T)`, `(B, T, order)` oldest first -> `(B, T)`.
+
+    Results are bounded to [-1, 1]. Entry t is the prediction of the sample that follows `samples[:, t : t + order]`.
+    """
+    pasts = samples.unfold(1, coefficients.shape[2], 1)[:, : coefficients.shape[1]]
+    return (pasts * coefficients).sum(dim=2).clamp(-1, 1)
+
+
+class Predictor(nn.Module, ABC):
+    """Fits coefficients block by block. Block b holds for samples b * block to (b + 1) * block - 1 of a clip."""
+
+    fits_past: ClassVar[bool]
+    """Whether a block's fit has to wait for the samples before it."""
+
+    def __init__(self, config: PredictionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.order, self.block = config.order, config.block
+        self.context = config.order
+        """Past samples that a prediction needs, its fit included."""
+        self.correlate: Callable[[Tensor, int], Tensor] = autocorrelation
+        self.recursion: Callable[[Tensor], tuple[Tensor, Tensor]] = levinson
+        """An export puts others in their places, which do the same by other means."""
+
+    @abstractmethod
+    def fit(
+        self, samples: Tensor, start: int, first: int, blocks: int, conditioning: Conditioning
+    ) -> tuple[Tensor, Tensor]:
+        """Coefficients `(B, blocks, order)`, oldest first, and expected errors `(B, blocks)` of blocks `first` on.
+
+        `samples` `(B, T)` are those from time `start` on, as far as they are known.
+        """
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # the steps of the recursion would fill the graph
+    def forward(self, samples: Tensor, start: int, conditioning: Conditioning) -> Prediction:
+        """Predictions of samples `start` to `start + T`, of which the last is still to come.
+
+        Shape: `(B, context + T)`, the last T from time `start` on -> `(B, T + 1)` each.
+        """
+        length = samples.shape[1] - self.context
+        first = start // self.block
+        blocks = (start + length) // self.block - first + 1
+        coefficients, scales = self.fit(samples, start - self.context, first, blocks, conditioning)
+        index = torch.arange(start, start + length + 1, device=samples.device) // self.block - first
+        mean = predict(samples[:, self.context - self.order :], coefficients[:, index])
+        return Prediction(mean, scales[:, index])
+
+    def _solve(self, correlation: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Autocorrelations `(..., order + 1)`, lag 0 the power of a sample, to coefficients and expected errors."""
+        more, least = (torch.tensor(c, dtype=torch.float64) for c in (1 + self.config.noise_floor, QUIETEST))
+        lag_zero = correlation[..., :1] * more + least  # tensors, since ONNX gets plain numbers in float32
+        coefficients, power = self.recursion(torch.cat([lag_zero, correlation[..., 1:]], dim=-1))
+        return coefficients.flip(-1).to(dtype), power.sqrt().to(dtype)
+
+
+QUIETEST = 2.0**-32 / 3
+"""Power of rounding to 16 bits and a bit: the error is never expected to be less."""
+
+
+class FeaturePredictor(Predictor):
+    """Coefficients from log-mel features, interpolated to the middle of each block.
+
+    A band's power, spread evenly over its width and interpolated between bands, is the power spectrum, whose
+    Fourier transform is the autocorrelation.
+    """
+
+    fits_past = False
+    interpolation: Tensor
+    offset: Tensor
+
+    def __init__(self, config: PredictionConfig, features: LogMelConfig, sample_rate: int, pre_emphasis: float) -> None:
+        super().__init__(config)
+        self.hop = features.hop
+        points = features.fft // 2 + 1
+        bands = mel_bands(features, sample_rate).double()
+        areas = bands.sum(dim=0)
+        interpolation = _interpolation(bands, areas)
+        window_power = float(torch.hann_window(features.window, dtype=torch.float64).square().sum())
+        offsets = -torch.log(areas.where(areas > 0, 1.0) * window_power)
+        angles = torch.arange(points).double() * math.pi / (points - 1)
+        emphasis = 1 + pre_emphasis**2 - 2 * pre_emphasis * torch.cos(angles)
+        self.register_buffer("interpolation", interpolation, persistent=False)
+        self.register_buffer("offset", offsets @ interpolation + emphasis.log(), persistent=False)
+
+    def fit(
+        self, samples: Tensor, start: int, first: int, blocks: int, conditioning: Conditioning
+    ) -> tuple[Tensor, Tensor]:
+        return self._solve(self.correlation(first, blocks, conditioning), samples.dtype)
+
+    def correlation(self, first: int, blocks: int, conditioning: Conditioning) -> Tensor:
+        """Autocorrelations of lags 0 to order, `(B, blocks, order + 1)` in float64, as the features give them."""
+        centres = (torch.arange(first, first + blocks, dtype=torch.float64) + 0.5) * self.block - 0.5
+        places = centres / self.hop
+        before, last = (((2 * b + 1) * self.block - 1) // (2 * self.hop) for b in (first, first + blocks - 1))
+        frames = conditioning.frames(before, last + 2).transpose(1, 2).double()
+        index = places.floor().long() - before
+        share = (places - places.floor()).to(frames.device)[:, None]
+        between = frames[:, index] * (1 - share) + frames[:, index + 1] * share
+        spectrum = torch.exp(between @ self.interpolation.double() + self.offset.double())
+        return self.correlate(spectrum, self.order)
+
+
+def _interpolation(bands: Tensor, areas: Tensor) -> Tensor:
+    """The matrix `(bins, points)` that interpolates linearly between the bands' centres, and extends the ends.
+
+    Bands narrower than the transform resolves may be empty, and are passed over, or share a centre, and are averaged.
+    """
+    points = torch.arange(len(bands), dtype=torch.float64)
+    filled = torch.nonzero(areas > 0)[:, 0]
+    centres, group = torch.unique((bands * points[:, None]).sum(dim=0)[filled] / areas[filled], return_inverse=True)
+    members = torch.zeros(bands.shape[1], len(centres), dtype=torch.float64)
+    members[filled, group] = 1
+    members = members / members.sum(dim=0)
+    if len(centres) == 1:
+        return members.expand(-1, len(points))
+    places = points.clamp(float(centres[0]), float(centres[-1]))
+    after = torch.searchsorted(centres, places).clamp(1, len(centres) - 1)
+    share = (places - centres[after - 1]) / (centres[after] - centres[after - 1])
+    between: Tensor = members[:, after] * share + members[:, after - 1] * (1 - share)
+    return between
+
+
+class PastPredictor(Predictor):
+    """Coefficients from the `window` samples before each block, under a window that rises slowly and falls fast."""
+
+    fits_past = True
+    weights: Tensor
+
+    def __init__(self, config: PredictionConfig) -> None:
+        super().__init__(config)
+        self.window = config.window
+        self.context = config.window + config.block
+        rise = torch.sin(torch.linspace(0, math.pi / 2, self.window * 15 // 16, dtype=torch.float64)) ** 2
+        fall = torch.cos(torch.linspace(0, math.pi / 2, self.window - len(rise), dtype=torch.float64))
+        self.register_buffer("weights", torch.cat([rise, fall]), persistent=False)
+
+    def fit(
+        self, samples: Tensor, start: int, first: int, blocks: int, conditioning: Conditioning
+    ) -> tuple[Tensor, Tensor]:
+        begin = first * self.block - self.window - start
+        assert begin >= 0, "the samples before the first block are not all there"
+        windows = samples[:, begin:].unfold(1, self.window, self.block)[:, :blocks].double() * self.weights
+        spectrum = torch.fft.rfft(windows, 2 * self.window)
+        correlation = self.correlate(spectrum.abs().square(), self.order)
+        return self._solve(correlation / self.weights.square().sum(), samples.dtype)

@@ -1,0 +1,199 @@
+"""A page about a run or a model: what it was trained on, how it went, what it sounds like, what it sees.
+
+The page stands alone: pictures and sound are inside of it, and it asks nothing of a network.
+"""
+
+import base64
+import itertools
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+import torch
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from wavenet.data.audio import encode_audio
+from wavenet.data.dataset import Source
+from wavenet.evaluation.baselines import baselines
+from wavenet.evaluation.likelihood import CLASSES, Score, about, check_rate, evaluate
+from wavenet.network.config import WaveNetConfig
+from wavenet.network.model import WaveNet
+from wavenet.network.receptive_field import describe_sight, layer_table, seen_lags
+from wavenet.network.sampling import SamplingOptions
+from wavenet.reporting.examples import Sound, examples
+from wavenet.reporting.plots import draw_cone, draw_curves, draw_sound, to_svg
+from wavenet.reporting.subject import Subject
+
+__all__ = ["ReportOptions", "build_report"]
+
+_TEMPLATE = Path(__file__).with_name("report.html")
+_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, marks of direction that reach beyond their text, bytes that were no UTF-8."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """What is made for the page: sound of `clips` held-out clips of each dataset.
+
+    What the model chooses the length of is `seconds` long.
+
+    `scored_seconds` bounds the held-out audio that is scored; 0 scores none.
+    """
+
+    clips: int = 2
+    seconds: float = 3.0
+    scored_seconds: float = 40.0
+    temperature: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.clips <= 100:
+            raise ValueError(f"--clips is {self.clips}; expected 0 to 100")
+        if not 0.001 <= self.seconds <= 60:
+            raise ValueError(f"--seconds is {self.seconds:g}; expected 0.001 to 60")
+        if not 0 <= self.scored_seconds <= 86400:
+            raise ValueError(f"--scored-seconds is {self.scored_seconds:g}; expected 0 (for none) to 86400")
+        if not 0 <= self.seed < 2**62:
+            raise ValueError(f"--seed is {self.seed}; expected 0 or more, below 2^62")
+        SamplingOptions(temperature=self.temperature)
+
+
+def build_report(subject: Subject, options: ReportOptions, command: str) -> str:
+    """The page, as HTML. Where the subject has no held-out clips it has only what the model makes out of silence.
+
+    `command` is what made it, for the reader. Raises `ValueError` where the clips do not suit the model.
+    """
+    model, config = subject.model, subject.model.config
+    held_out = _known(model, subject.held_out)
+    scored = _scored(held_out, options.scored_seconds)
+    trained_on = [clip for source in subject.trained_on for clip in source.clips]
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_visible
+    )
+    sampling = SamplingOptions(temperature=options.temperature)
+    made = list(examples(model, held_out, options.clips, options.seconds, sampling, options.seed))
+    pictures = (f"sound-{number}" for number in itertools.count(1))
+    sight = describe_sight(model)
+    return environment.from_string(_TEMPLATE.read_text("utf-8")).render(
+        subject=subject,
+        config=config,
+        options=options,
+        commands=_commands(subject, held_out, scored, options, command),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        sight=sight,
+        cone=None if seen_lags(config) is None else _cone(config, sight),
+        layers=layer_table(config),
+        curves=_curves(subject),
+        evaluations=[one for one in subject.metrics if "held_out_bits" in one],
+        trained_clips=len(trained_on),
+        trained_minutes=sum(clip.samples for clip in trained_on) / config.sample_rate / 60,
+        speakers=sorted({clip.speaker for clip in trained_on if clip.speaker}),
+        held_out=held_out,
+        scored=scored,
+        scores=_scores(model, scored),
+        examples=[(one, [_shown(sound, config.sample_rate, next(pictures)) for sound in one.sounds]) for one in made],
+        settings=subject.recipe.to_toml() if subject.recipe else json.dumps(config.to_dict(), indent=2),
+        versions=f"wavenet-toolkit {version('wavenet-toolkit')}, torch {torch.__version__}, Python {python_version()}",
+    )
+
+
+def _visible(value: Any) -> Any:
+    """Text of names and clips: what a page cannot hold, or what turns its words around, is spelled out."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return _INVISIBLE.sub(lambda found: found[0].encode("unicode_escape").decode(), value)
+
+
+def _commands(
+    subject: Subject, held_out: Sequence[Source], scored: Sequence[Source], options: ReportOptions, command: str
+) -> list[str]:
+    """What makes the model, the page's figures, sound like the page's, its picture, and the page."""
+    config, model = subject.model.config, str(subject.path)
+    lines: list[list[str]] = []
+    if subject.recipe:
+        run = subject.path.parent
+        lines.append(["wavenet", "train", str(run / "recipe.toml"), "--set", f"run={run}-again"])
+    for source, part in zip(held_out, scored, strict=False):
+        dataset, voices = source.dataset, sorted({clip.speaker or "" for clip in source.clips})
+        line = ["wavenet", "evaluate", model, str(dataset.path), "--split", dataset.held_out_split]
+        if len(source.clips) < len(dataset.split(dataset.held_out_split)):
+            line += [word for voice in voices for word in ("--voice", voice)]
+        lines.append([*line, "--limit", str(len(part.clips)), "--baselines"])
+    speaker = ["--speaker", config.speakers[0]] if config.speakers else []
+    chosen = ["--temperature", f"{options.temperature:g}", "--seed", str(options.seed)]
+    length = ["--features-from", "YOURS.wav"] if config.features else ["--seconds", f"{options.seconds:g}"]
+    if config.speaker_channels is None or config.speakers:
+        lines.append(["wavenet", "generate", model, "-o", "out.wav", *speaker, *length, *chosen])
+    lines.append(["wavenet", "inspect", model])
+    return [*(shlex.join(line) for line in lines), command]
+
+
+def _known(model: WaveNet, held_out: Sequence[Source]) -> Sequence[Source]:
+    """The clips whose speaker the model knows, if it knows any by name."""
+    names, known = model.config.speakers, []
+    if held_out and model.config.speaker_channels is not None and not names:
+        raise ValueError("the model's speakers are vectors, which no dataset has; leave --dataset out")
+    for source in held_out:
+        check_rate(model, source.dataset)
+        clips = tuple(clip for clip in source.clips if not names or clip.speaker in names)
+        known += [replace(source, clips=clips)] if clips else []
+    if held_out and not known:
+        raise ValueError(f"no held-out clip is by one of the speakers ({', '.join(names)}); choose another --dataset")
+    return known
+
+
+def _cone(config: WaveNetConfig, sight: str) -> Markup:
+    figure = draw_cone(config.dilations, config.kernel_size, config.sample_rate)
+    return Markup(to_svg(figure, f"The receptive field, layer by layer. {sight}.", "cone"))
+
+
+def _curves(subject: Subject) -> Markup | None:
+    bits = [one["held_out_bits"] for one in subject.metrics if "held_out_bits" in one]
+    if not bits:
+        return None
+    label = f"Bits per sample against training: held out from {bits[0]:.2f} to {bits[-1]:.2f}"
+    return Markup(to_svg(draw_curves(subject.metrics, subject.samples_per_step), label, "curves"))
+
+
+def _scored(held_out: Sequence[Source], seconds: float) -> list[Source]:
+    """About `seconds` of the held-out clips, each dataset giving its part; none for 0."""
+    if not seconds:
+        return []
+    parts = [round(seconds / len(held_out) * source.dataset.sample_rate) for source in held_out]
+    return [replace(s, clips=about(s.clips, samples)) for s, samples in zip(held_out, parts, strict=True)]
+
+
+def _scores(model: WaveNet, scored: Sequence[Source]) -> list[dict[str, Any]]:
+    """Bits per sample for each speaker of each dataset, and for all together last, beside what to beat."""
+    rows: list[dict[str, Any]] = []
+    every: list[Score] = []
+    for source in scored:
+        dataset = source.dataset
+        scores, references = evaluate(model, dataset, source.clips), baselines(dataset, source.clips, CLASSES)
+        for name in sorted(scores, key=str):
+            told = [dataset.path.name] * (len(scored) > 1) + ([name] if name else [])
+            rows.append({"speaker": ", ".join(told) or "all", **vars(scores[name]), **references[name].known()})
+        every += scores.values()
+    if len(rows) > 1:
+        total: dict[str, Any] = {"speaker": "all", **vars(Score.pooled(every))}
+        for name in set.intersection(*map(set, rows)) - total.keys():
+            total[name] = sum(row[name] * row["samples"] for row in rows) / total["samples"]
+        rows.append(total)
+    return [{**row, "seconds": row["samples"] / model.config.sample_rate} for row in rows]
+
+
+def _shown(sound: Sound, rate: int, name: str) -> dict[str, Any]:
+    """A sound for the page: its audio, and its picture under a name of its own."""
+    encoded = base64.b64encode(encode_audio(sound.waveform, rate, "WAV")).decode()
+    seconds = len(sound.waveform) / rate
+    label = f"Waveform and spectrogram of {seconds:.1f} s, peak {float(sound.waveform.abs().max()):.2f}"
+    picture = Markup(to_svg(draw_sound(sound.waveform, rate), label, name))
+    audio = f"data:audio/wav;base64,{encoded}"
+    return {"title": sound.title, "note": sound.note, "seconds": seconds, "audio": audio, "picture": picture}

@@ -1,0 +1,109 @@
+"""What a report is about: a model, and what is known of the run that made it."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+
+from wavenet.data.dataset import PreparedDataset, Source
+from wavenet.network.config import WaveNetConfig
+from wavenet.network.model import WaveNet
+from wavenet.training.recipe import Recipe, recipe_of_run
+from wavenet.training.splits import held_out_sources, training_sources
+
+__all__ = ["Subject"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """`trained_on` and `held_out` are clips of the run's datasets, as far as these are there and not `missing`."""
+
+    name: str
+    path: Path
+    model: WaveNet
+    recipe: Recipe | None
+    metrics: Sequence[dict[str, float]]
+    trained_on: Sequence[Source] = ()
+    held_out: Sequence[Source] = ()
+    missing: Sequence[Path] = ()
+
+    @property
+    def samples_per_step(self) -> int | None:
+        return self.recipe.train.batch_size * self.recipe.train.window if self.recipe else None
+
+    @classmethod
+    def open(cls, path: Path) -> "Subject":
+        """A run's folder or a model file in one; or any model file, with its `NAME.metrics.jsonl` if that is there."""
+        run, file = (path, path / "model.safetensors") if path.is_dir() else (path.parent, path)
+        if path.is_dir() and not file.is_file():
+            raise ValueError(f"{path} holds no model.safetensors; expected a run's folder or a model file")
+        model = WaveNet.from_pretrained(file)
+        kept = path.is_dir() or re.fullmatch(r"model|best|model-\d+", path.stem)  # the names that a run gives
+        if not kept or (not path.is_dir() and not (run / "recipe.json").exists()):
+            return cls(path.stem, path, model, None, _read_metrics(path.with_suffix(".metrics.jsonl")))
+        recipe, metrics = recipe_of_run(run), _until(_read_metrics(run / "metrics.jsonl"), file)
+        if _nameless(model.config) != _nameless(recipe.model):
+            raise ValueError(
+                f"{file} is none of the run's models: its network is another than that of {run / 'recipe.json'}; "
+                "move it to a folder of its own to report on it alone"
+            )
+        name = run.absolute().name if path.is_dir() else f"{run.absolute().name}, {file.stem}"
+        return cls(name, file, model, recipe, metrics)._with_clips(recipe)
+
+    def _with_clips(self, recipe: Recipe) -> "Subject":
+        missing = tuple(share.path for share in recipe.datasets if not share.path.exists())
+        shares = tuple(share for share in recipe.datasets if share.path not in missing)
+        datasets = [PreparedDataset(share.path) for share in shares]
+        present = {clip.speaker for dataset in datasets for clip in dataset.clips}
+        voices = tuple(voice for voice in recipe.train.voices if not missing or voice in present)
+        if not shares or (recipe.train.voices and not voices):  # none named would be all of them
+            return replace(self, missing=missing)
+        there = replace(recipe, dataset=shares, train=replace(recipe.train, voices=voices))
+        trained_on, held_out = training_sources(there, datasets), held_out_sources(there, datasets)
+        return replace(self, trained_on=trained_on, held_out=held_out, missing=missing)
+
+    def scored_on(self, dataset: Path) -> "Subject":
+        """The same with the held-out clips of a dataset, which need not be one that it was trained on."""
+        prepared = PreparedDataset(dataset)
+        clips = prepared.split(prepared.held_out_split)
+        return replace(self, held_out=[Source(prepared, clips)])
+
+
+def _until(metrics: list[dict[str, float]], file: Path) -> list[dict[str, float]]:
+    """The records up to the evaluation at which a model was kept; all of them for the newest one."""
+    bits = {one["step"]: one["held_out_bits"] for one in metrics if one["step"] and "held_out_bits" in one}
+    kept_at = re.fullmatch(r"model-(\d+)", file.stem)
+    if kept_at is not None:
+        last = float(kept_at[1])
+    elif file.stem == "best" and bits:
+        last = min(bits, key=bits.__getitem__)
+    else:
+        return metrics
+    return [one for one in metrics if one["step"] <= last]
+
+
+def _nameless(config: WaveNetConfig) -> dict[str, Any]:
+    """A configuration without the speakers' names, which a run takes from its dataset."""
+    return {**config.to_dict(), "speakers": ()}
+
+
+def _read_metrics(path: Path) -> list[dict[str, float]]:
+    """The lines of a run's metrics; one that has no end yet is still being written."""
+    if not path.is_file():
+        return []
+    line = TypeAdapter(dict[str, Annotated[float, Field(ge=-1e9, le=1e15, allow_inf_nan=False)]])
+    records = []
+    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            records.append(line.validate_json(text))
+            if not records[-1].keys() >= {"step", "seconds"}:
+                raise ValueError("step or seconds missing")
+        except ValueError as error:
+            raise ValueError(
+                f"{path}, line {number}, is none of a run's metrics ({text[:40]!r}); expected JSON of names and "
+                "numbers, step and seconds among them; take the line out"
+            ) from error
+    return records

@@ -1,0 +1,56 @@
+"""What a model sounds like while it is trained: a little audio at each evaluation, made beside the training."""
+
+import copy
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
+
+import torch
+from torch import Tensor
+
+from wavenet.generation.offline import generate_chunks
+from wavenet.generation.streaming import Stream
+from wavenet.network.conditioning import Conditioning
+from wavenet.network.model import WaveNet
+
+__all__ = ["Listener"]
+
+
+class Listener:
+    """Generates `seconds` of a model's audio in a thread of its own and hands it, with the step, to the `hearers`.
+
+    Training never waits for it: an evaluation that comes before the last one's audio is done is passed over.
+    """
+
+    def __init__(self, seconds: float, hearers: Sequence[Callable[[int, Tensor, int], None]]) -> None:
+        self._seconds, self._hearers = seconds, hearers
+        self._thread, self._cancelled = ThreadPoolExecutor(1), Event()
+        self._last: Future[None] | None = None
+
+    def evaluated(self, step: int, model: WaveNet, example: Conditioning) -> None:
+        """`ValueError` or `OSError` where the last audio could not be made or written."""
+        if self._last is not None and self._last.done():
+            self._last.result()
+        if self._last is None or self._last.done():
+            self._last = self._thread.submit(self._work, step, copy.deepcopy(model), example)
+
+    def _work(self, step: int, model: WaveNet, example: Conditioning) -> None:
+        """Audio under the example's conditioning, always from the same uniforms."""
+        samples = max(1024, int(self._seconds * model.config.sample_rate))
+        if example.features is not None and model.config.features is not None:
+            samples = min(samples, example.features.shape[2] * model.config.features.hop)
+        chunks = []
+        for chunk in generate_chunks(Stream(model, example), example, samples):
+            if self._cancelled.is_set():
+                return
+            chunks.append(chunk.audio[0].cpu())
+        for hear in self._hearers:
+            hear(step, torch.cat(chunks), model.config.sample_rate)
+
+    def close(self, *, wait: bool) -> None:
+        """Wait for the last audio, or do without it."""
+        if not wait:
+            self._cancelled.set()
+        self._thread.shutdown()
+        if wait and self._last is not None:
+            self._last.result()
