@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from wavenet.cli.errors import errors_in_one_line
 from wavenet.cli.options import check_output
-from wavenet.data.audio import read_audio
-from wavenet.reporting.plots import draw_spectrogram_on, picture_kind, save
+from wavenet.data import read_audio
+from wavenet.reporting import draw_spectrogram_on, picture_kind, save
 
 
 def main() -> None:

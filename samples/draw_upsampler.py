@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from wavenet import WaveNet
 from wavenet.cli.errors import errors_in_one_line
 from wavenet.cli.options import check_output
-from wavenet.network.upsample import UPSAMPLERS
-from wavenet.reporting.plots import picture_kind, save
+from wavenet.network import UPSAMPLERS
+from wavenet.reporting import picture_kind, save
 
 
 @torch.no_grad()

@@ -12,14 +12,16 @@ import torch
 
 from wavenet import Categorical, WaveNet, WaveNetConfig
 from wavenet.cli import main
-from wavenet.data.corpus import find_clips
-from wavenet.data.dataset import PreparedDataset
-from wavenet.data.prepare import PrepareConfig, prepare_dataset
+from wavenet.data import PrepareConfig, PreparedDataset, find_clips, prepare_dataset
 from wavenet.engines.native import native_module
-from wavenet.network.conditioning import Conditioning, ConditioningConfig
-from wavenet.network.distributions import GaussianMixture, LogisticMixture
-from wavenet.network.features import LogMelConfig
-from wavenet.network.prediction import PredictionConfig
+from wavenet.network import (
+    Conditioning,
+    ConditioningConfig,
+    GaussianMixture,
+    LogisticMixture,
+    LogMelConfig,
+    PredictionConfig,
+)
 
 
 def small_config(**changes: object) -> WaveNetConfig:

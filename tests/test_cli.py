@@ -17,11 +17,14 @@ import torchaudio
 
 from tests.conftest import small_config, tone
 from wavenet import WaveNet
-from wavenet.network.conditioning import ConditioningConfig
-from wavenet.network.distributions import GaussianMixture
-from wavenet.network.features import LogMelConfig
-from wavenet.network.model_file import read_model_file, write_model_file
-from wavenet.network.prediction import PredictionConfig
+from wavenet.network import (
+    ConditioningConfig,
+    GaussianMixture,
+    LogMelConfig,
+    PredictionConfig,
+    read_model_file,
+    write_model_file,
+)
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-c", "from wavenet.cli import main; main()"]

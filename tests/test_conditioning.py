@@ -5,9 +5,7 @@ import torch
 
 from tests.conftest import conditioning_of, model_of_kind, small_config
 from wavenet import Categorical, WaveNet
-from wavenet.network.conditioning import Conditioning, ConditioningConfig
-from wavenet.network.features import LogMelConfig
-from wavenet.network.upsample import UPSAMPLERS
+from wavenet.network import UPSAMPLERS, Conditioning, ConditioningConfig, LogMelConfig
 
 HOP = 12
 

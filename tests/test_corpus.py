@@ -6,7 +6,7 @@ import pytest
 import soundfile
 
 from tests.conftest import tone
-from wavenet.data.corpus import Clip, find_clips, stable_split
+from wavenet.data import Clip, find_clips, stable_split
 
 
 def put(path: Path, rate: int = 16000) -> None:

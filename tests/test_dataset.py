@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wavenet.data.dataset import PreparedDataset, Source, WindowSampler
+from wavenet.data import PreparedDataset, Source, WindowSampler
 
 Prepare = Callable[..., PreparedDataset]
 

@@ -16,13 +16,8 @@ import soundfile
 import torch
 
 from tests.conftest import tone
-from wavenet.data.dataset import Source, WindowSampler
-from wavenet.training.checkpoint import load_checkpoint
-from wavenet.training.distributed import Processes, joined
-from wavenet.training.loop import train
-from wavenet.training.observer import Observer, Silence
-from wavenet.training.recipe import load_recipe
-from wavenet.training.trainer import Trainer
+from wavenet.data import Source, WindowSampler
+from wavenet.training import Observer, Processes, Silence, Trainer, joined, load_checkpoint, load_recipe, train
 
 MODEL = """
 [model]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wavenet import Categorical, SamplingOptions, encode_mu_law
-from wavenet.network.distributions import Distribution, GaussianMixture, LogisticMixture, Prediction
+from wavenet.network import Distribution, GaussianMixture, LogisticMixture, Prediction
 
 SMALL = [Categorical(64), LogisticMixture(components=3, levels=64), GaussianMixture(components=3, levels=64)]
 FULL = [Categorical(), LogisticMixture(), GaussianMixture()]

@@ -7,11 +7,9 @@ import torch
 
 from tests.conftest import KINDS, conditioning_of, kind_name, model_of_kind, small_config, small_model
 from wavenet import WaveNet
-from wavenet.data.audio import from_int16
-from wavenet.data.dataset import PreparedDataset
-from wavenet.evaluation.baselines import baselines, linear_prediction_bits
-from wavenet.evaluation.likelihood import Score, about, evaluate, score_symbols
-from wavenet.network.quantize import encode_mu_law
+from wavenet.data import PreparedDataset, from_int16
+from wavenet.evaluation import Score, about, baselines, evaluate, linear_prediction_bits, score_symbols
+from wavenet.network import encode_mu_law
 
 Prepare = Callable[..., PreparedDataset]
 

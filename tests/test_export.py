@@ -27,16 +27,12 @@ from torch.export import Dim
 from tests.conftest import KINDS, conditioning_of, kind_name, model_of_kind, small_model
 from wavenet import WaveNet
 from wavenet.cli import main
-from wavenet.data.audio import to_int16
+from wavenet.data import to_int16
 from wavenet.engines import IncrementalEngine
-from wavenet.export.networks import initial_state, networks, start
-from wavenet.export.onnx import CLOSE, export_onnx, largest_differences
+from wavenet.export import CLOSE, export_onnx, exportable, initial_state, largest_differences, networks, start
 from wavenet.export.onnx import _translate as translate
 from wavenet.export.onnx import _write as write
-from wavenet.export.operations import exportable
-from wavenet.network.conditioning import Conditioning
-from wavenet.network.distributions import GaussianMixture, LogisticMixture
-from wavenet.network.sampling import SamplingOptions
+from wavenet.network import Conditioning, GaussianMixture, LogisticMixture, SamplingOptions
 
 ROOT = Path(__file__).parent.parent
 Named = dict[str, Tensor]

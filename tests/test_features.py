@@ -9,7 +9,7 @@ import torchaudio
 from safetensors.torch import save_file
 
 from tests.conftest import tone
-from wavenet.network.features import LogMel, LogMelConfig, read_features
+from wavenet.network import LogMel, LogMelConfig, read_features
 
 
 def test_features_are_those_of_a_few_lines_of_torchaudio() -> None:

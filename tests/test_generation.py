@@ -4,11 +4,9 @@ import torch
 from tests.conftest import KINDS, conditioning_of, kind_name, model_of_kind, needs_native, small_model
 from wavenet import Categorical, generate
 from wavenet.engines import ENGINES, IncrementalEngine, NaiveEngine, make_engine
-from wavenet.evaluation.likelihood import score_symbols
-from wavenet.generation.offline import generate_scored
-from wavenet.network.distributions import GaussianMixture, LogisticMixture
-from wavenet.network.model import ResidualBlock
-from wavenet.network.sampling import SamplingOptions
+from wavenet.evaluation import score_symbols
+from wavenet.generation import generate_scored
+from wavenet.network import GaussianMixture, LogisticMixture, ResidualBlock, SamplingOptions
 
 SCHEDULES = [(2, (1, 2, 4)), (3, (1, 2, 4)), (2, (1, 3, 2, 7)), (3, (5, 1, 2)), (4, (2, 3)), (2, (1,))]
 

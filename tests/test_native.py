@@ -17,8 +17,7 @@ from tests.conftest import KINDS, conditioning_of, kind_name, model_of_kind, nee
 from wavenet import SamplingOptions, WaveNet, WaveNetConfig, generate
 from wavenet.engines import IncrementalEngine, NativeEngine, fastest_engine, make_engine
 from wavenet.engines.native import WEIGHT_TYPES, native_module
-from wavenet.network.distributions import Categorical, GaussianMixture, LogisticMixture
-from wavenet.network.prediction import PastPredictor, PredictionConfig
+from wavenet.network import Categorical, GaussianMixture, LogisticMixture, PastPredictor, PredictionConfig
 
 pytestmark = needs_native
 

@@ -5,9 +5,16 @@ import torch
 
 from tests.conftest import conditioning_of, model_of_kind, tone
 from wavenet import Categorical
-from wavenet.network.conditioning import Conditioning
-from wavenet.network.features import LogMel, LogMelConfig
-from wavenet.network.prediction import FeaturePredictor, PastPredictor, PredictionConfig, levinson, predict
+from wavenet.network import (
+    Conditioning,
+    FeaturePredictor,
+    LogMel,
+    LogMelConfig,
+    PastPredictor,
+    PredictionConfig,
+    levinson,
+    predict,
+)
 
 
 def test_levinson_solves_the_normal_equations() -> None:

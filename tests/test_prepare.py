@@ -12,10 +12,17 @@ import soundfile
 import torch
 
 from tests.conftest import tone
-from wavenet.data.audio import from_int16, read_audio
-from wavenet.data.corpus import Clip, find_clips
-from wavenet.data.dataset import PreparedDataset
-from wavenet.data.prepare import PrepareConfig, _settings, load_clip, prepare_dataset
+from wavenet.data import (
+    Clip,
+    PrepareConfig,
+    PreparedDataset,
+    find_clips,
+    from_int16,
+    load_clip,
+    prepare_dataset,
+    read_audio,
+)
+from wavenet.data.prepare import _settings
 
 Prepare = Callable[..., PreparedDataset]
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchaudio import functional
 
-from wavenet.network.quantize import check_classes, compand, decode_mu_law, encode_mu_law, expand, silence_class
+from wavenet.network import check_classes, compand, decode_mu_law, encode_mu_law, expand, silence_class
 
 CLASSES = (4, 256, 1024, 65536)
 

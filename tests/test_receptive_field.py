@@ -8,8 +8,8 @@ import torch
 
 from tests.conftest import small_model
 from wavenet import PredictionConfig, WaveNetConfig
-from wavenet.network.receptive_field import count_paths, describe_reach, describe_sight, measure_reach
-from wavenet.reporting.plots import draw_cone
+from wavenet.network import count_paths, describe_reach, describe_sight, measure_reach
+from wavenet.reporting import draw_cone
 
 SCHEDULES = [
     ((1, 2, 4, 8), 2, 16),

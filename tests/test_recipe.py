@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from wavenet import Categorical
-from wavenet.training.recipe import _BYSTANDERS, Recipe, _keys, load_recipe
+from wavenet.training import Recipe, load_recipe
+from wavenet.training.recipe import _BYSTANDERS, _keys
 
 RECIPE = """
 dataset = "data"

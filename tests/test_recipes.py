@@ -9,12 +9,9 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from wavenet.data.corpus import find_clips
-from wavenet.data.dataset import PreparedDataset
-from wavenet.data.prepare import PrepareConfig, prepare_dataset
-from wavenet.network.config import WaveNetConfig
-from wavenet.network.model import WaveNet
-from wavenet.training.recipe import load_recipe
+from wavenet.data import PrepareConfig, PreparedDataset, find_clips, prepare_dataset
+from wavenet.network import WaveNet, WaveNetConfig
+from wavenet.training import load_recipe
 
 ROOT = Path(__file__).parent.parent
 PROMPTS = ROOT / "samples" / "models" / "prompts.safetensors"

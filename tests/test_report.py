@@ -17,12 +17,10 @@ import torch
 
 from tests.conftest import small_config, tone
 from wavenet import WaveNet
-from wavenet.data.dataset import PreparedDataset, checksum
-from wavenet.network.conditioning import ConditioningConfig
-from wavenet.network.distributions import GaussianMixture
-from wavenet.network.features import LogMelConfig
+from wavenet.data import PreparedDataset, checksum
+from wavenet.network import ConditioningConfig, GaussianMixture, LogMelConfig
 from wavenet.reporting.plots import _BLUE, _FAINT, _ORANGE
-from wavenet.training.recipe import load_recipe
+from wavenet.training import load_recipe
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")

@@ -11,12 +11,8 @@ import soundfile
 import torch
 
 from wavenet import LogisticMixture, WaveNet, generate
-from wavenet.data.corpus import find_clips
-from wavenet.data.dataset import PreparedDataset
-from wavenet.data.prepare import PrepareConfig, prepare_dataset
-from wavenet.training.observer import Silence
-from wavenet.training.recipe import Recipe, TrainConfig
-from wavenet.training.trainer import Trainer
+from wavenet.data import PrepareConfig, PreparedDataset, find_clips, prepare_dataset
+from wavenet.training import Recipe, Silence, TrainConfig, Trainer
 
 ROOT = Path(__file__).parent.parent
 SPEECH = ROOT / "samples" / "speech"

@@ -10,8 +10,8 @@ import torch
 
 from tests.conftest import model_of_kind, needs_native, small_model
 from wavenet import SamplingOptions, WaveNet, generate, stream
-from wavenet.generation.streaming import FeatureStream, Stream, StreamState
-from wavenet.network.distributions import Categorical, GaussianMixture
+from wavenet.generation import FeatureStream, Stream, StreamState
+from wavenet.network import Categorical, GaussianMixture
 
 ENGINES = [pytest.param("native", marks=needs_native), "incremental"]
 KIND = (GaussianMixture(levels=4096), True, True, "features", "transposed")
@@ -72,7 +72,7 @@ def test_a_stream_restored_in_another_process_goes_on_as_if_nothing_had_been(eng
     program = """
 import sys, numpy as np, torch
 from wavenet import WaveNet
-from wavenet.generation.streaming import FeatureStream, StreamState
+from wavenet.generation import FeatureStream, StreamState
 folder, engine = sys.argv[1:]
 stream = FeatureStream(WaveNet.from_pretrained(folder + "/model.safetensors"), speaker="bob", engine=engine)
 stream.load(StreamState.load(folder + "/state.safetensors"))

@@ -20,11 +20,9 @@ import torch
 from tests.conftest import small_config
 from tests.test_training import Watcher, assert_same_run
 from wavenet import WaveNet
-from wavenet.data.dataset import PreparedDataset
+from wavenet.data import PreparedDataset
 from wavenet.machine import peak_memory
-from wavenet.training.checkpoint import load_checkpoint
-from wavenet.training.loop import train
-from wavenet.training.recipe import Recipe, TrainConfig
+from wavenet.training import Recipe, TrainConfig, load_checkpoint, train
 
 Prepare = Callable[..., PreparedDataset]
 KILLS = 25

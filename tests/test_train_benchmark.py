@@ -6,8 +6,8 @@ import torch
 
 from tests.conftest import small_config
 from wavenet import WaveNet
-from wavenet.benchmark.training import PlainWaveNet, TrainCase, measure_training, reading_seconds, train_cases
-from wavenet.network.quantize import compand
+from wavenet.benchmark import PlainWaveNet, TrainCase, measure_training, reading_seconds, train_cases
+from wavenet.network import compand
 
 
 def test_the_plain_network_computes_the_same_function() -> None:

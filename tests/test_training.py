@@ -17,18 +17,18 @@ import torch
 
 from tests.conftest import small_config
 from wavenet import Categorical, WaveNet, generate
-from wavenet.data.audio import from_int16
-from wavenet.data.dataset import PreparedDataset
-from wavenet.evaluation.likelihood import condition_on, score_symbols
+from wavenet.data import PreparedDataset, from_int16
+from wavenet.evaluation import condition_on, score_symbols
 from wavenet.machine import alone_in
-from wavenet.network.conditioning import Conditioning, ConditioningConfig
-from wavenet.network.distributions import Distribution, GaussianMixture
-from wavenet.network.features import LogMelConfig
-from wavenet.network.prediction import PredictionConfig
-from wavenet.training.checkpoint import load_checkpoint, save_checkpoint
-from wavenet.training.loop import train
-from wavenet.training.recipe import Recipe, TrainConfig
-from wavenet.training.trainer import Trainer
+from wavenet.network import (
+    Conditioning,
+    ConditioningConfig,
+    Distribution,
+    GaussianMixture,
+    LogMelConfig,
+    PredictionConfig,
+)
+from wavenet.training import Recipe, TrainConfig, Trainer, load_checkpoint, save_checkpoint, train
 
 Prepare = Callable[..., PreparedDataset]
 

@@ -9,12 +9,9 @@ import torch
 
 from tests.conftest import small_config, tone
 from wavenet import SamplingOptions, WaveNet, generate
-from wavenet.data.audio import from_int16, read_audio
-from wavenet.data.dataset import PreparedDataset
-from wavenet.evaluation.vocoder import copy_clips, griffin_lim, interval, measure
-from wavenet.network.conditioning import ConditioningConfig
-from wavenet.network.features import LogMel, LogMelConfig
-from wavenet.network.quantize import decode_mu_law, encode_mu_law
+from wavenet.data import PreparedDataset, from_int16, read_audio
+from wavenet.evaluation import copy_clips, griffin_lim, interval, measure
+from wavenet.network import ConditioningConfig, LogMel, LogMelConfig, decode_mu_law, encode_mu_law
 
 SPEECH = Path(__file__).parent.parent / "samples" / "speech" / "en" / "demo-thanks.flac"
 

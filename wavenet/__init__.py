@@ -1,5 +1,6 @@
 """WaveNet: raw-audio generation with causal dilated convolutions (van den Oord et al. 2016).
 
+>>> from wavenet import WaveNet, WaveNetConfig, generate
 >>> config = WaveNetConfig(cycles=2, layers_per_cycle=5, residual_channels=32)
 >>> config.receptive_field
 63
@@ -10,32 +11,92 @@ torch.Size([1, 80])
 Shapes: `(B, C, T)` is batch, channels, samples; waveforms are `(B, T)`, float32 in [-1, 1]; `F` counts frames.
 """
 
-from wavenet.generation.offline import generate
-from wavenet.generation.streaming import stream
-from wavenet.network.conditioning import ConditioningConfig
-from wavenet.network.config import WaveNetConfig
-from wavenet.network.conv import CausalConv1d
-from wavenet.network.distributions import Categorical, GaussianMixture, LogisticMixture
-from wavenet.network.features import LogMel, LogMelConfig
-from wavenet.network.model import WaveNet
-from wavenet.network.prediction import PredictionConfig
-from wavenet.network.quantize import decode_mu_law, encode_mu_law
-from wavenet.network.sampling import SamplingOptions
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wavenet.data import PreparedDataset
+    from wavenet.evaluation import score_symbols
+    from wavenet.generation import FeatureStream, generate, stream
+    from wavenet.network import (
+        Categorical,
+        CausalConv1d,
+        ConditioningConfig,
+        GaussianMixture,
+        LogisticMixture,
+        LogMel,
+        LogMelConfig,
+        Mixture,
+        PredictionConfig,
+        ResidualBlock,
+        SamplingOptions,
+        WaveNet,
+        WaveNetConfig,
+        decode_mu_law,
+        encode_mu_law,
+    )
+    from wavenet.training import TrainConfig, Trainer
+
+_ROOMS = {
+    "data": ("PreparedDataset",),
+    "evaluation": ("score_symbols",),
+    "generation": ("FeatureStream", "generate", "stream"),
+    "network": (
+        "Categorical",
+        "CausalConv1d",
+        "ConditioningConfig",
+        "GaussianMixture",
+        "LogMel",
+        "LogMelConfig",
+        "LogisticMixture",
+        "Mixture",
+        "PredictionConfig",
+        "ResidualBlock",
+        "SamplingOptions",
+        "WaveNet",
+        "WaveNetConfig",
+        "decode_mu_law",
+        "encode_mu_law",
+    ),
+    "training": ("TrainConfig", "Trainer"),
+}
+"""Where the public names live. A name is imported when it is first used, so that the command starts without torch."""
+
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
     "Categorical",
     "CausalConv1d",
     "ConditioningConfig",
+    "FeatureStream",
     "GaussianMixture",
     "LogMel",
     "LogMelConfig",
     "LogisticMixture",
+    "Mixture",
     "PredictionConfig",
+    "PreparedDataset",
+    "ResidualBlock",
     "SamplingOptions",
+    "TrainConfig",
+    "Trainer",
     "WaveNet",
     "WaveNetConfig",
     "decode_mu_law",
     "encode_mu_law",
     "generate",
+    "score_symbols",
     "stream",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"wavenet.{_ROOM_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from wavenet.cli.errors import errors_in_one_line
 from wavenet.cli.options import check_output
-from wavenet.network.conv import CausalConv1d
-from wavenet.reporting.plots import draw_cone_on, save
+from wavenet.network import CausalConv1d
+from wavenet.reporting import draw_cone_on, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

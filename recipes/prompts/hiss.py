@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from wavenet import WaveNet, WaveNetConfig
-from wavenet.data.audio import from_int16
-from wavenet.data.dataset import PreparedDataset
-from wavenet.evaluation.likelihood import spread
-from wavenet.evaluation.vocoder import interval, measure
-from wavenet.network.features import LogMel, LogMelConfig
+from wavenet.data import PreparedDataset, from_int16
+from wavenet.evaluation import interval, measure, spread
+from wavenet.network import LogMel, LogMelConfig
 
 COEFFICIENTS = (0.0, 0.5, 0.7, 0.85, 0.95)
 BANDS = ((0, 1000), (1000, 4000), (4000, 8000))

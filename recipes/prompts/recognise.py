@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 from pocketsphinx import Decoder
 
-from wavenet.data.dataset import PreparedDataset
+from wavenet.data import PreparedDataset
 
 
 def recognise(path: Path) -> str:

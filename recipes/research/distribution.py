@@ -28,16 +28,11 @@ from wavenet import (
     generate,
 )
 from wavenet.cli.errors import errors_in_one_line
-from wavenet.data.corpus import find_clips
-from wavenet.data.prepare import PrepareConfig, prepare_dataset
-from wavenet.evaluation.likelihood import Score, evaluate
+from wavenet.data import PrepareConfig, find_clips, prepare_dataset
+from wavenet.evaluation import Score, evaluate
 from wavenet.machine import workers
-from wavenet.network.distributions import Distribution, Mixture
-from wavenet.network.model_file import load_tensors, read_model_file
-from wavenet.network.quantize import decode_mu_law, encode_mu_law
-from wavenet.training.observer import Silence
-from wavenet.training.recipe import Recipe, TrainConfig
-from wavenet.training.trainer import Trainer
+from wavenet.network import Distribution, Mixture, decode_mu_law, encode_mu_law, load_tensors, read_model_file
+from wavenet.training import Recipe, Silence, TrainConfig, Trainer
 
 SPEECH = Path(__file__).parents[2] / "samples" / "speech"
 COMPONENTS = 4

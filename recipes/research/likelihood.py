@@ -18,11 +18,9 @@ from torch.nn import functional
 from wavenet import Categorical, WaveNet
 from wavenet.cli.errors import errors_in_one_line
 from wavenet.cli.options import check_output
-from wavenet.data.audio import read_audio, resample
-from wavenet.data.corpus import find_clips
-from wavenet.evaluation.baselines import linear_prediction_bits
-from wavenet.evaluation.likelihood import score_symbols
-from wavenet.reporting.plots import draw_spectrogram_on, picture_kind, save
+from wavenet.data import find_clips, read_audio, resample
+from wavenet.evaluation import linear_prediction_bits, score_symbols
+from wavenet.reporting import draw_spectrogram_on, picture_kind, save
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 GOODBYE = SAMPLES / "speech" / "en" / "demo-thanks.flac"

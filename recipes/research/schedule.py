@@ -15,13 +15,10 @@ from tempfile import TemporaryDirectory
 
 from wavenet import WaveNetConfig
 from wavenet.cli.errors import errors_in_one_line
-from wavenet.data.corpus import find_clips
-from wavenet.data.prepare import PrepareConfig, prepare_dataset
+from wavenet.data import PrepareConfig, find_clips, prepare_dataset
 from wavenet.machine import workers
-from wavenet.network.receptive_field import measure_reach
-from wavenet.training.observer import Silence
-from wavenet.training.recipe import Recipe, TrainConfig
-from wavenet.training.trainer import Trainer
+from wavenet.network import measure_reach
+from wavenet.training import Recipe, Silence, TrainConfig, Trainer
 
 SPEECH = Path(__file__).parents[2] / "samples" / "speech"
 

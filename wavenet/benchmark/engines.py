@@ -13,10 +13,7 @@ import torch
 
 from wavenet.engines import WEIGHT_TYPES, Engine, NativeEngine, WeightType, make_engine
 from wavenet.engines.native import native_module
-from wavenet.network.conditioning import Conditioning
-from wavenet.network.config import WaveNetConfig
-from wavenet.network.model import WaveNet
-from wavenet.network.sampling import SamplingOptions
+from wavenet.network import Conditioning, SamplingOptions, WaveNet, WaveNetConfig
 
 __all__ = ["SHAPES", "Case", "Limit", "Row", "cases", "cost_curves", "limits", "measure"]
 

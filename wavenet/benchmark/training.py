@@ -19,13 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wavenet.data.audio import write_audio
-from wavenet.data.corpus import Clip
-from wavenet.data.dataset import PreparedDataset, Source, WindowSampler
-from wavenet.data.prepare import PrepareConfig, prepare_dataset
+from wavenet.data import Clip, PrepareConfig, PreparedDataset, Source, WindowSampler, prepare_dataset, write_audio
 from wavenet.machine import end_with_parent, keep_freed_memory, multiplies_bfloat16, peak_memory
-from wavenet.network.config import WaveNetConfig
-from wavenet.network.model import WaveNet
+from wavenet.network import WaveNet, WaveNetConfig
 
 __all__ = ["PlainWaveNet", "TrainCase", "TrainRow", "measure_training", "reading_seconds", "train_cases"]
 

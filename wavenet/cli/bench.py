@@ -9,13 +9,21 @@ from typing import Annotated
 import torch
 import typer
 
-from wavenet.benchmark.engines import SHAPES, Limit, Row, cases, cost_curves, measure
-from wavenet.benchmark.training import measure_training, reading_seconds, train_cases
+from wavenet.benchmark import (
+    SHAPES,
+    Limit,
+    Row,
+    cases,
+    cost_curves,
+    measure,
+    measure_training,
+    reading_seconds,
+    train_cases,
+)
 from wavenet.cli.options import AsJson
 from wavenet.engines import IncrementalEngine, NativeEngine, WeightType
 from wavenet.machine import multiplies_bfloat16
-from wavenet.network.config import WaveNetConfig
-from wavenet.network.model import WaveNet
+from wavenet.network import WaveNet, WaveNetConfig
 
 __all__ = ["bench"]
 

@@ -12,15 +12,23 @@ import typer
 from tqdm import tqdm
 
 from wavenet.cli.options import AsJson, ModelFile, Threads, Weights, weight_type
-from wavenet.data.audio import write_audio
-from wavenet.data.dataset import PreparedClip, PreparedDataset
+from wavenet.data import PreparedClip, PreparedDataset, write_audio
 from wavenet.engines import WeightType
-from wavenet.evaluation.baselines import baselines
-from wavenet.evaluation.likelihood import CLASSES, Score, spread
-from wavenet.evaluation.likelihood import evaluate as run_evaluation
-from wavenet.evaluation.vocoder import SYSTEMS, Copies, Quality, check_installed, copy_clips, interval, measure
-from wavenet.network.model import WaveNet
-from wavenet.network.sampling import SamplingOptions
+from wavenet.evaluation import (
+    CLASSES,
+    SYSTEMS,
+    Copies,
+    Quality,
+    Score,
+    baselines,
+    check_installed,
+    copy_clips,
+    interval,
+    measure,
+    spread,
+)
+from wavenet.evaluation import evaluate as run_evaluation
+from wavenet.network import SamplingOptions, WaveNet
 
 __all__ = ["evaluate"]
 

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from wavenet.cli.options import Force, ModelFile
-from wavenet.export.onnx import export_onnx
-from wavenet.network.model import WaveNet
+from wavenet.export import export_onnx
+from wavenet.network import WaveNet
 
 __all__ = ["export"]
 

@@ -18,13 +18,10 @@ from tqdm import tqdm
 
 from wavenet.atomic import write_atomically
 from wavenet.cli.options import Force, ModelFile, Threads, Weights, check_output, weight_type
-from wavenet.data.audio import read_audio, resample, to_int16, write_audio
+from wavenet.data import read_audio, resample, to_int16, write_audio
 from wavenet.engines import NativeEngine, fastest_engine
-from wavenet.generation.offline import generate_chunks
-from wavenet.generation.streaming import Generated, Stream
-from wavenet.network.features import LogMel, read_features
-from wavenet.network.model import WaveNet
-from wavenet.network.sampling import SamplingOptions
+from wavenet.generation import Generated, Stream, generate_chunks
+from wavenet.network import LogMel, SamplingOptions, WaveNet, read_features
 
 __all__ = ["generate"]
 

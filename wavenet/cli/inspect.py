@@ -10,11 +10,9 @@ import typer
 from torch import Tensor
 
 from wavenet.cli.options import AsJson, Force, check_output
-from wavenet.network.config import WaveNetConfig
-from wavenet.network.model import WaveNet
-from wavenet.network.receptive_field import describe_sight, layer_table, measure_reach, seen_lags
-from wavenet.reporting.plots import draw_cone, picture_kind, save
-from wavenet.training.recipe import load_recipe
+from wavenet.network import WaveNet, WaveNetConfig, describe_sight, layer_table, measure_reach, seen_lags
+from wavenet.reporting import draw_cone, picture_kind, save
+from wavenet.training import load_recipe
 
 __all__ = ["inspect"]
 

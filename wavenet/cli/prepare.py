@@ -10,9 +10,7 @@ import typer
 from tqdm import tqdm
 
 from wavenet.cli.options import Force
-from wavenet.data.corpus import find_clips
-from wavenet.data.dataset import PreparedDataset
-from wavenet.data.prepare import PrepareConfig, prepare_dataset
+from wavenet.data import PrepareConfig, PreparedDataset, find_clips, prepare_dataset
 
 __all__ = ["prepare"]
 

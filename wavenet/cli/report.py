@@ -9,8 +9,7 @@ import typer
 
 from wavenet.atomic import write_atomically
 from wavenet.cli.options import Force, check_output
-from wavenet.reporting.report import ReportOptions, build_report
-from wavenet.reporting.subject import Subject
+from wavenet.reporting import ReportOptions, Subject, build_report
 
 __all__ = ["report"]
 

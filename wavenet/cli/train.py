@@ -14,16 +14,11 @@ import typer
 from torch import Tensor
 from tqdm import tqdm
 
-from wavenet.data.audio import write_audio
+from wavenet.data import write_audio
 from wavenet.machine import keep_freed_memory
-from wavenet.network.conditioning import Conditioning
-from wavenet.network.model import WaveNet
-from wavenet.training.distributed import Processes, joined
-from wavenet.training.listening import Listener
-from wavenet.training.loop import train as run_training
-from wavenet.training.observer import Observer, Silence
-from wavenet.training.recipe import Recipe, load_recipe
-from wavenet.training.tensorboard import TensorBoardWriter
+from wavenet.network import Conditioning, WaveNet
+from wavenet.training import Listener, Observer, Processes, Recipe, Silence, TensorBoardWriter, joined, load_recipe
+from wavenet.training import train as run_training
 
 __all__ = ["train"]
 

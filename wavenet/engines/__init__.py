@@ -9,9 +9,7 @@ from wavenet.engines.incremental import IncrementalEngine
 from wavenet.engines.naive import NaiveEngine
 from wavenet.engines.native import NOT_BUILT, WEIGHT_TYPES, NativeEngine, WeightType
 from wavenet.engines.resumable import EngineState, ResumableEngine
-from wavenet.network.conditioning import Conditioning
-from wavenet.network.model import WaveNet
-from wavenet.network.sampling import SamplingOptions
+from wavenet.network import Conditioning, SamplingOptions, WaveNet
 
 __all__ = [
     "ENGINES",

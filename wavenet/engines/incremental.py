@@ -14,12 +14,8 @@ import torch
 from torch import Tensor
 
 from wavenet.engines.resumable import EngineState, ResumableEngine, foreign_part
-from wavenet.network.conditioning import Conditioning
-from wavenet.network.distributions import Prediction
-from wavenet.network.model import ResidualBlock, State, WaveNet, input_signals
-from wavenet.network.prediction import Predictor
-from wavenet.network.quantize import compand
-from wavenet.network.sampling import SamplingOptions
+from wavenet.network import Conditioning, Prediction, Predictor, ResidualBlock, SamplingOptions, State, WaveNet, compand
+from wavenet.network.model import input_signals
 
 __all__ = ["IncrementalEngine"]
 

@@ -5,9 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from wavenet.network.conditioning import Conditioning
-from wavenet.network.model import WaveNet
-from wavenet.network.sampling import SamplingOptions
+from wavenet.network import Conditioning, SamplingOptions, WaveNet
 
 __all__ = ["NaiveEngine"]
 

@@ -8,10 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from wavenet.network.conditioning import Conditioning
-from wavenet.network.conv import CausalConv1d
-from wavenet.network.embedding import AmplitudeEmbedding
-from wavenet.network.model import ResidualBlock, State, WaveNet
+from wavenet.network import AmplitudeEmbedding, CausalConv1d, Conditioning, ResidualBlock, State, WaveNet
 
 __all__ = ["EngineState", "FramePieces", "ResumableEngine", "foreign_part"]
 

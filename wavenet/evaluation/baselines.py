@@ -15,11 +15,8 @@ import torch
 from torch import Tensor
 from torchaudio import functional
 
-from wavenet.data.audio import from_int16
-from wavenet.data.dataset import PreparedClip, PreparedDataset
-from wavenet.network.conditioning import Conditioning
-from wavenet.network.prediction import PastPredictor, PredictionConfig
-from wavenet.network.quantize import decode_mu_law, encode_mu_law, expand
+from wavenet.data import PreparedClip, PreparedDataset, from_int16
+from wavenet.network import Conditioning, PastPredictor, PredictionConfig, decode_mu_law, encode_mu_law, expand
 
 __all__ = ["Baseline", "baselines", "linear_prediction_bits"]
 

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wavenet.data.audio import from_int16
-from wavenet.data.dataset import PreparedClip, PreparedDataset
+from wavenet.data import PreparedClip, PreparedDataset, from_int16
 from wavenet.engines import NativeEngine, WeightType
-from wavenet.network.conditioning import Conditioning
-from wavenet.network.model import WaveNet, check_symbols
+from wavenet.network import Conditioning, WaveNet, check_symbols
 
 __all__ = [
     "CLASSES",

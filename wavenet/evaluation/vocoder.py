@@ -18,15 +18,11 @@ import torch
 from torch import Tensor, nn
 from torchaudio import transforms
 
-from wavenet.data.audio import from_int16, resample
-from wavenet.data.dataset import PreparedClip, PreparedDataset
+from wavenet.data import PreparedClip, PreparedDataset, from_int16, resample
 from wavenet.engines import WeightType
 from wavenet.evaluation.likelihood import CLASSES, check_rate, speaker_of
-from wavenet.generation.offline import generate_scored
-from wavenet.network.features import LogMel, LogMelConfig
-from wavenet.network.model import WaveNet
-from wavenet.network.quantize import decode_mu_law, encode_mu_law
-from wavenet.network.sampling import SamplingOptions
+from wavenet.generation import generate_scored
+from wavenet.network import LogMel, LogMelConfig, SamplingOptions, WaveNet, decode_mu_law, encode_mu_law
 
 __all__ = [
     "SYSTEMS",

@@ -8,10 +8,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from wavenet.export.operations import AnyFrames
-from wavenet.network.conditioning import Conditioning
-from wavenet.network.distributions import Prediction
-from wavenet.network.model import WaveNet, input_signals
-from wavenet.network.quantize import compand
+from wavenet.network import Conditioning, Prediction, WaveNet, compand
+from wavenet.network.model import input_signals
 
 __all__ = ["ExportNetwork", "initial_state", "networks", "start"]
 

@@ -32,7 +32,7 @@ from torch.export import Dim
 from wavenet.atomic import check_utf8, write_atomically
 from wavenet.export.networks import ExportNetwork, initial_state, networks, start
 from wavenet.export.operations import exportable
-from wavenet.network.model import WaveNet
+from wavenet.network import WaveNet
 
 __all__ = ["CLOSE", "OnnxExport", "export_onnx", "largest_differences"]
 

@@ -8,10 +8,7 @@ from torch import Tensor, nn
 from torch._higher_order_ops import scan
 from torch.nn import functional
 
-from wavenet.network.conditioning import Conditioning
-from wavenet.network.embedding import AmplitudeEmbedding
-from wavenet.network.model import WaveNet
-from wavenet.network.quantize import compand
+from wavenet.network import AmplitudeEmbedding, Conditioning, WaveNet, compand
 
 __all__ = ["AnyFrames", "exportable"]
 

@@ -7,9 +7,7 @@ from torch import Tensor
 
 from wavenet.engines import WeightType
 from wavenet.generation.streaming import Generated, Stream
-from wavenet.network.conditioning import Conditioning
-from wavenet.network.model import WaveNet
-from wavenet.network.sampling import SamplingOptions
+from wavenet.network import Conditioning, SamplingOptions, WaveNet
 
 __all__ = ["generate", "generate_chunks", "generate_scored"]
 

@@ -13,9 +13,7 @@ from torch import Tensor
 
 from wavenet.atomic import write_atomically
 from wavenet.engines import EngineState, ResumableEngine, WeightType, make_engine
-from wavenet.network.conditioning import Conditioning
-from wavenet.network.model import State, WaveNet
-from wavenet.network.sampling import SamplingOptions
+from wavenet.network import Conditioning, SamplingOptions, State, WaveNet
 
 __all__ = ["FeatureStream", "Generated", "Stream", "StreamState", "stream"]
 

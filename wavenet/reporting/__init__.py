@@ -1,0 +1,28 @@
+"""A page about a model or a run, with its pictures and sounds."""
+
+from wavenet.reporting.plots import (
+    draw_cone,
+    draw_cone_on,
+    draw_curves,
+    draw_sound,
+    draw_spectrogram_on,
+    picture_kind,
+    save,
+    to_svg,
+)
+from wavenet.reporting.report import ReportOptions, build_report
+from wavenet.reporting.subject import Subject
+
+__all__ = [
+    "ReportOptions",
+    "Subject",
+    "build_report",
+    "draw_cone",
+    "draw_cone_on",
+    "draw_curves",
+    "draw_sound",
+    "draw_spectrogram_on",
+    "picture_kind",
+    "save",
+    "to_svg",
+]

@@ -6,14 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wavenet.data.audio import from_int16
-from wavenet.data.dataset import PreparedClip, PreparedDataset, Source
-from wavenet.evaluation.likelihood import speaker_of, spread
-from wavenet.evaluation.vocoder import copy_clips
-from wavenet.generation.offline import generate
-from wavenet.network.model import WaveNet
-from wavenet.network.quantize import decode_mu_law, encode_mu_law
-from wavenet.network.sampling import SamplingOptions
+from wavenet.data import PreparedClip, PreparedDataset, Source, from_int16
+from wavenet.evaluation import copy_clips, speaker_of, spread
+from wavenet.generation import generate
+from wavenet.network import SamplingOptions, WaveNet, decode_mu_law, encode_mu_law
 
 __all__ = ["Example", "Sound", "examples"]
 

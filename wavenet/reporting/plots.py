@@ -17,7 +17,7 @@ from torch.nn import functional
 from torchaudio import transforms
 
 from wavenet.atomic import write_atomically
-from wavenet.network.receptive_field import count_paths
+from wavenet.network import count_paths
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

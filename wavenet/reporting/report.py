@@ -19,14 +19,9 @@ import torch
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from wavenet.data.audio import encode_audio
-from wavenet.data.dataset import Source
-from wavenet.evaluation.baselines import baselines
-from wavenet.evaluation.likelihood import CLASSES, Score, about, check_rate, evaluate
-from wavenet.network.config import WaveNetConfig
-from wavenet.network.model import WaveNet
-from wavenet.network.receptive_field import describe_sight, layer_table, seen_lags
-from wavenet.network.sampling import SamplingOptions
+from wavenet.data import Source, encode_audio
+from wavenet.evaluation import CLASSES, Score, about, baselines, check_rate, evaluate
+from wavenet.network import SamplingOptions, WaveNet, WaveNetConfig, describe_sight, layer_table, seen_lags
 from wavenet.reporting.examples import Sound, examples
 from wavenet.reporting.plots import draw_cone, draw_curves, draw_sound, to_svg
 from wavenet.reporting.subject import Subject

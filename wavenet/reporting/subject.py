@@ -8,11 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
 
-from wavenet.data.dataset import PreparedDataset, Source
-from wavenet.network.config import WaveNetConfig
-from wavenet.network.model import WaveNet
-from wavenet.training.recipe import Recipe, recipe_of_run
-from wavenet.training.splits import held_out_sources, training_sources
+from wavenet.data import PreparedDataset, Source
+from wavenet.network import WaveNet, WaveNetConfig
+from wavenet.training import Recipe, held_out_sources, recipe_of_run, training_sources
 
 __all__ = ["Subject"]
 

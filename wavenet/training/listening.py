@@ -8,10 +8,8 @@ from threading import Event
 import torch
 from torch import Tensor
 
-from wavenet.generation.offline import generate_chunks
-from wavenet.generation.streaming import Stream
-from wavenet.network.conditioning import Conditioning
-from wavenet.network.model import WaveNet
+from wavenet.generation import Stream, generate_chunks
+from wavenet.network import Conditioning, WaveNet
 
 __all__ = ["Listener"]
 

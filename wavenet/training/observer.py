@@ -2,8 +2,7 @@
 
 from typing import Protocol
 
-from wavenet.network.conditioning import Conditioning
-from wavenet.network.model import WaveNet
+from wavenet.network import Conditioning, WaveNet
 
 __all__ = ["Observer", "Silence"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wavenet.network.model import WaveNet
+from wavenet.network import WaveNet
 from wavenet.training.recipe import TrainConfig
 
 __all__ = ["Muon", "optimizers_for", "orthogonalise", "rate_share", "restore_optimizer"]

@@ -12,8 +12,7 @@ from typing import Any, ClassVar, Literal, get_args, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from wavenet.network.config import WaveNetConfig
-from wavenet.network.distributions import Categorical, GaussianMixture, LogisticMixture
+from wavenet.network import Categorical, GaussianMixture, LogisticMixture, WaveNetConfig
 
 __all__ = ["Recipe", "TrainConfig", "load_recipe", "recipe_of_run", "refuse_changes"]
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from wavenet.data.dataset import PreparedClip, PreparedDataset, Source
-from wavenet.evaluation.likelihood import about
-from wavenet.network.config import WaveNetConfig
+from wavenet.data import PreparedClip, PreparedDataset, Source
+from wavenet.evaluation import about
+from wavenet.network import WaveNetConfig
 from wavenet.training.recipe import Recipe
 
 __all__ = ["held_out_sources", "training_sources", "watched_sources", "with_speakers"]

@@ -17,12 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from wavenet.data.audio import from_int16
-from wavenet.data.dataset import Batch, PreparedDataset, WindowSampler
-from wavenet.evaluation.likelihood import Score, condition_on, evaluate, speaker_of
+from wavenet.data import Batch, PreparedDataset, WindowSampler, from_int16
+from wavenet.evaluation import Score, condition_on, evaluate, speaker_of
 from wavenet.machine import multiplies_bfloat16
-from wavenet.network.conditioning import Conditioning
-from wavenet.network.model import WaveNet
+from wavenet.network import Conditioning, WaveNet
 from wavenet.training.checkpoint import Progress
 from wavenet.training.distributed import ALONE, Processes
 from wavenet.training.observer import Observer

@@ -12,11 +12,19 @@ import torch
 from torch import Tensor
 
 from wavenet.engines.resumable import EngineState, FramePieces, ResumableEngine, foreign_part
-from wavenet.network.conditioning import Conditioning
-from wavenet.network.distributions import Categorical, GaussianMixture, LogisticMixture
-from wavenet.network.model import ResidualBlock, State, WaveNet
-from wavenet.network.prediction import QUIETEST, FeaturePredictor, PastPredictor
-from wavenet.network.sampling import SamplingOptions
+from wavenet.network import (
+    QUIETEST,
+    Categorical,
+    Conditioning,
+    FeaturePredictor,
+    GaussianMixture,
+    LogisticMixture,
+    PastPredictor,
+    ResidualBlock,
+    SamplingOptions,
+    State,
+    WaveNet,
+)
 
 __all__ = ["NOT_BUILT", "WEIGHT_TYPES", "NativeEngine", "WeightType", "native_module"]
 
