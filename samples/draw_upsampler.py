@@ -26,10 +26,10 @@ def main() -> None:
     picture_kind(options.output)
     check_output(options.output, options.force)
     model = WaveNet.from_pretrained(options.model)
-    if model.conditioner is None or not model.conditioner.has_features:
+    if model.conditioner is None or model.config.features is None:
         raise ValueError(f"{options.model} has no features to upsample; expected a vocoder")
     scales = model.config.conditioning.scales
-    hop, channels = model.conditioner.hop, model.config.conditioning.channels
+    hop, channels = model.alignment.hop, model.config.conditioning.channels
     naive = torch.nn.ConvTranspose1d(1, 1, 2 * hop, hop, padding=hop // 2, bias=False)
     torch.manual_seed(0)
     torch.nn.init.normal_(naive.weight, std=0.5)

@@ -39,7 +39,7 @@ def test_an_impulse_in_frame_f_reaches_the_samples_that_look_ahead_says(upsample
     reached = torch.nonzero(difference).squeeze(1) + begin
     # context_frames = 1 and the next frame; smoothing by 3 points of 4 samples and by 4 of 1 adds a hop and a third
     reach = 2 * HOP - 1 + (0 if upsampler == "transposed" else HOP + HOP // 3)
-    assert reach < model.conditioner.look_ahead * HOP <= reach + HOP
+    assert reach < model.alignment.look_ahead * HOP <= reach + HOP
     assert reached.min() == frame * HOP - reach, "the first sample that sees the frame"
     assert reached.max() == frame * HOP + reach, "the last one: as far after as before, so frame f lies at f * hop"
 
@@ -87,7 +87,7 @@ def test_frames_beyond_a_clip_are_silence() -> None:
         ({"speaker": "zoe"}, "speaker 'zoe' is unknown; the model knows ann, bob, eve"),
         ({"speaker": None}, "needs a speaker by name; it knows ann, bob, eve"),
         ({"speaker": ["ann"]}, "1 speakers given for a batch of 2"),
-        ({"features": None}, r"needs features, \(5, frames\)"),
+        ({"features": None}, r"features are missing; the model needs a tensor \(5, frames\)"),
         ({"features": torch.zeros(4, 8)}, r"features have shape \(4, 8\); the model needs \(5, frames\)"),
         ({"features": [torch.zeros(5, 8)]}, "features of 1 clips given for a batch of 2"),
         ({"features": torch.full((5, 8), torch.inf)}, "not finite"),

@@ -5,7 +5,7 @@ from torch.nn import functional
 from wavenet import CausalConv1d
 
 
-@pytest.mark.parametrize(("kernel_size", "dilation"), [(2, 1), (2, 5), (3, 4), (5, 1)])
+@pytest.mark.parametrize(("kernel_size", "dilation"), [(1, 1), (2, 1), (2, 5), (3, 4), (5, 1)])
 def test_equals_torch_convolution(kernel_size: int, dilation: int) -> None:
     conv = CausalConv1d(3, 4, kernel_size, dilation).double()
     x = torch.randn(2, 40, 3, dtype=torch.float64)
@@ -28,6 +28,19 @@ def test_zero_history_is_causal_zero_padding() -> None:
     torch.testing.assert_close(conv(x, history=torch.zeros(1, conv.context, 1)), conv(padded))
 
 
-def test_kernel_of_one_tap_is_refused() -> None:
-    with pytest.raises(ValueError, match="kernel_size is 1"):
-        CausalConv1d(1, 1, kernel_size=1)
+def test_impossible_sizes_are_refused() -> None:
+    for kernel_size, dilation in ((0, 1), (2, 0)):
+        with pytest.raises(
+            ValueError, match=f"kernel_size is {kernel_size} and dilation {dilation}; expected at least"
+        ):
+            CausalConv1d(1, 1, kernel_size, dilation)
+
+
+def test_it_has_the_manners_of_a_layer_of_torch() -> None:
+    conv = CausalConv1d(3, 4, kernel_size=2, dilation=8, device="cpu", dtype=torch.float64)
+    assert repr(conv) == "CausalConv1d(3, 4, kernel_size=2, dilation=8)"
+    assert conv.weight.dtype == torch.float64
+    before = conv.weight.clone()
+    conv.reset_parameters()
+    assert not torch.equal(conv.weight, before)
+    assert CausalConv1d(3, 4, kernel_size=2, device="meta").weight.is_meta

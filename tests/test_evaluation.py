@@ -30,7 +30,7 @@ def test_chunked_scoring_equals_the_whole_forward_for_every_kind_of_model(kind: 
     model = model_of_kind(kind)
     conditioning = conditioning_of(model)
     symbols = model.encode(torch.rand(2, 70, generator=torch.Generator().manual_seed(0)) - 0.5)
-    lead = (model.context // model.grid + 12) * model.grid  # as far back as anything reaches
+    lead = (model.context // model.alignment.grid + 12) * model.alignment.grid  # as far back as anything reaches
     silence = torch.full((2, lead), model.distribution.silence)
     parameters = model(torch.cat([silence, symbols], dim=1)[:, :-1], conditioning, start=-lead)[:, :, -70:]
     expected = model.distribution.log_prob(parameters, symbols)

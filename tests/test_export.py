@@ -52,7 +52,7 @@ def by_turns(
         known["speaker"] = conditioning.speaker
     for time in range(start(model), symbols.shape[1]):
         if config.features is not None and time % config.features.hop == 0:
-            frame, reach = time // config.features.hop, model.conditioner.reach
+            frame, reach = time // config.features.hop, model.alignment.reach
             known["frames"] = conditioning.frames(frame - reach, frame + reach + 2)
             ahead |= run("condition", known)
         if "predict" in names and time % model.predictor.block == 0:

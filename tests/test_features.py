@@ -9,7 +9,7 @@ import torchaudio
 from safetensors.torch import save_file
 
 from tests.conftest import tone
-from wavenet.network import LogMel, LogMelConfig, read_features
+from wavenet.network import Alignment, LogMel, LogMelConfig, read_features
 
 
 def test_features_are_those_of_a_few_lines_of_torchaudio() -> None:
@@ -19,7 +19,7 @@ def test_features_are_those_of_a_few_lines_of_torchaudio() -> None:
     )
     expected = mel(waveform).clamp(min=1e-6).log()
     torch.testing.assert_close(LogMel(LogMelConfig(), 16000)(waveform), expected, atol=1e-3, rtol=1e-4)
-    assert expected.shape[2] == LogMelConfig().frames(waveform.shape[1])
+    assert expected.shape[2] == Alignment(hop=LogMelConfig().hop).frames(waveform.shape[1])
 
 
 @pytest.mark.parametrize("frame", [0, 3, 9])

@@ -170,10 +170,10 @@ def test_a_layer_of_ones_own_is_run_as_it_is_or_refused() -> None:
     model.blocks[1].__class__ = Quieter
     expected = generate(model, 50, seed=1, engine="naive")
     assert not torch.equal(expected, as_it_was)
-    with pytest.warns(UserWarning, match="naive engine: .* not what Quieter makes of it"):
+    with pytest.warns(UserWarning, match="stepwise engine: .* Quieter is not one of them"):
         assert torch.equal(generate(model, 50, seed=1), expected)
     for engine in ("incremental", "native"):
-        with pytest.raises(ValueError, match=f"the {engine} engine cannot run this model: .* not what Quieter makes"):
+        with pytest.raises(ValueError, match=f"the {engine} engine cannot run this model: .* Quieter is not one"):
             generate(model, 50, seed=1, engine=engine)
 
 
@@ -200,7 +200,7 @@ def test_audio_is_float32_in_range() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"engine": "warp"}, "engine is 'warp'; expected auto or one of naive, incremental"),
+        ({"engine": "warp"}, "engine is 'warp'; expected auto or one of native, incremental, stepwise, naive"),
         ({"num_samples": 0}, "num_samples is 0"),
         ({"prime": torch.zeros(2, 5)}, r"prime has shape \(2, 5\)"),
         ({"prime": torch.full((5,), torch.nan)}, "not finite"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import KINDS, conditioning_of, kind_name, model_of_kind, needs_native
 from wavenet import SamplingOptions, WaveNet, WaveNetConfig, generate
-from wavenet.engines import IncrementalEngine, NativeEngine, fastest_engine, make_engine
+from wavenet.engines import EngineOptions, IncrementalEngine, NativeEngine
 from wavenet.engines.native import WEIGHT_TYPES, native_module
 from wavenet.network import Categorical, GaussianMixture, LogisticMixture, PastPredictor, PredictionConfig
 
@@ -173,15 +173,15 @@ def test_several_generators_run_side_by_side() -> None:
 
 def test_what_the_engine_cannot_run_is_refused() -> None:
     model = WaveNet(WaveNetConfig(dilations=(1,)))
-    assert fastest_engine(model) == ("native", None)
-    name, reason = fastest_engine(WaveNet(WaveNetConfig(dilations=(1,))).double())
-    assert name == "incremental"
+    assert EngineOptions().resolved(model) == (EngineOptions("native"), None)
+    chosen, reason = EngineOptions().resolved(WaveNet(WaveNetConfig(dilations=(1,))).double())
+    assert chosen.name == "incremental"
     assert reason is not None
     assert "computes in float32 on the CPU" in reason
     with pytest.raises(ValueError, match="cannot run this model: it computes in float32"):
         NativeEngine(WaveNet(WaveNetConfig(dilations=(1,))).double(), 1)
     kind = type("Deeper", (WaveNet,), {})
-    assert "not what Deeper makes of it" in str(NativeEngine.refusal(kind(WaveNetConfig(dilations=(1,)))))
+    assert "Deeper is not one of them" in str(NativeEngine.refusal(kind(WaveNetConfig(dilations=(1,)))))
 
     class Bolder(PastPredictor):
         pass
@@ -191,11 +191,11 @@ def test_what_the_engine_cannot_run_is_refused() -> None:
     predicting.predictor.__class__ = Bolder
     assert "not Bolder" in str(NativeEngine.refusal(predicting))
     with pytest.raises(ValueError, match="weights is 'int4'; expected one of float32, bfloat16, int8"):
-        NativeEngine(model, 1, weights="int4")
+        EngineOptions(weights="int4")
     with pytest.raises(ValueError, match="threads is 0"):
-        NativeEngine(model, 1, threads=0)
+        EngineOptions(threads=0)
     with pytest.raises(ValueError, match="weights is 'int8'; only the native engine has a choice"):
-        make_engine("incremental", model, 1, weights="int8")
+        EngineOptions("incremental", weights="int8")
 
 
 def test_weights_that_are_not_finite_are_told_not_crashed_on() -> None:
@@ -203,7 +203,7 @@ def test_weights_that_are_not_finite_are_told_not_crashed_on() -> None:
     torch.nn.init.constant_(model.embedding.weight, float("nan"))
     for weights in WEIGHT_TYPES:
         with pytest.raises(ValueError, match="no finite likelihood"):
-            generate(model, 50, engine="native", weights=weights)
+            generate(model, 50, engine=EngineOptions(weights=weights))
 
 
 @pytest.mark.parametrize("instruction_set", native_module().instruction_sets()[:-1] if not pytestmark.args[0] else ())
@@ -211,10 +211,11 @@ def test_every_instruction_set_draws_the_same(instruction_set: str) -> None:
     program = """
 import torch
 from wavenet import WaveNet, WaveNetConfig, generate
+from wavenet.engines import EngineOptions
 torch.manual_seed(0)
 model = WaveNet(WaveNetConfig(cycles=1, layers_per_cycle=4, residual_channels=20)).eval()
 for weights in ("float32", "bfloat16", "int8"):
-    print(*generate(model, 300, engine="native", weights=weights).mul(32768).long().tolist())
+    print(*generate(model, 300, engine=EngineOptions(weights=weights)).mul(32768).long().tolist())
 """
     outputs = [
         subprocess.run(
@@ -231,8 +232,8 @@ for weights in ("float32", "bfloat16", "int8"):
 
 def test_native_can_be_switched_off() -> None:
     program = (
-        "from wavenet import *; from wavenet.engines import fastest_engine; "
-        "print(*fastest_engine(WaveNet(WaveNetConfig(dilations=(1,)))))"
+        "from wavenet import *; from wavenet.engines import EngineOptions; "
+        "chosen, reason = EngineOptions().resolved(WaveNet(WaveNetConfig(dilations=(1,)))); print(chosen.name, reason)"
     )
     for value, said in (("0", "incremental WAVENET_NATIVE=0"), ("sse9", "WAVENET_NATIVE is 'sse9'; expected 0, ")):
         environment = {**os.environ, "WAVENET_NATIVE": value}

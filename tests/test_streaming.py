@@ -41,7 +41,7 @@ def test_features_in_any_portions_give_the_audio_of_the_whole(
 def test_a_sample_waits_for_the_frames_it_is_made_of_and_no_more() -> None:
     model, hop = vocoder(), 12
     arriving = FeatureStream(model, speaker="ann")
-    assert arriving.look_ahead == 2, "one of the context network, one of the upsampler"
+    assert arriving.alignment.look_ahead == 2, "one of the context network, one of the upsampler"
     made = [len(arriving.push(frame)) for frame in frames().split(1, dim=1)]
     assert made == [0, 0] + [hop] * 12
     assert len(arriving.finish()) == 2 * hop
@@ -95,7 +95,7 @@ def test_a_used_stream_forgets_what_it_was_told_when_it_takes_up_another(engine:
     assert torch.equal(torch.cat([beginning, rest]), generate(model, features=frames(), speaker="ann", seed=2)[0])
 
 
-def test_a_damaged_state_is_refused_and_changes_nothing() -> None:
+def test_a_state_that_does_not_fit_is_refused_and_changes_nothing() -> None:
     model = small_model().float()
     stream_ = Stream(model, engine="incremental", seed=5)
     stream_.take(10)
@@ -104,15 +104,12 @@ def test_a_damaged_state_is_refused_and_changes_nothing() -> None:
     stream_.load(state)
     engine = state.engine
     damaged = [
-        replace(state, engine=replace(engine, latest=engine.latest + 999)),
-        replace(state, engine=replace(engine, latest=engine.latest.float())),
         replace(state, engine=replace(engine, network=replace(engine.network, queues=engine.network.queues[1:]))),
         replace(state, previous=torch.zeros(3)),
-        replace(state, randomness=(state.randomness[0][:7],)),
-        replace(state, randomness=(torch.zeros(3),)),
+        replace(state, randomness=()),
     ]
     for broken in damaged:
-        with pytest.raises(ValueError, match=r"the state (does not fit|is damaged)"):
+        with pytest.raises(ValueError, match="the state does not fit"):
             stream_.load(broken)
     assert torch.equal(stream_.take(20).audio, expected)
 
@@ -142,7 +139,7 @@ def test_memory_of_features_does_not_grow() -> None:
         features = arriving.state().features
         assert features is not None
         kept.append(features.shape[2])
-    assert max(kept) <= 4 + 2 * arriving.look_ahead + 1
+    assert max(kept) <= 4 + 2 * arriving.alignment.look_ahead + 1
     assert arriving.arrived == 120
 
 
@@ -158,11 +155,11 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         Stream(plain, engine="naive").state()
     with pytest.raises(ValueError, match="it is of another model, or of another batch"):
         Stream(plain, batch=2).load(Stream(plain).state())
-    with pytest.raises(ValueError, match="not one of a stream of features"):
+    with pytest.raises(ValueError, match="does not belong to a stream of features"):
         FeatureStream(model, speaker="ann").load(Stream(plain).state())
     finished = FeatureStream(model, speaker="ann")
     finished.finish()
-    with pytest.raises(ValueError, match="was finished"):
+    with pytest.raises(ValueError, match="is finished"):
         finished.push(frames())
     with pytest.raises(FileNotFoundError, match="no such stream state"):
         StreamState.load(tmp_path / "none")

@@ -31,7 +31,15 @@ from wavenet.cli.errors import errors_in_one_line
 from wavenet.data import PrepareConfig, find_clips, prepare_dataset
 from wavenet.evaluation import Score, evaluate
 from wavenet.machine import workers
-from wavenet.network import Distribution, Mixture, decode_mu_law, encode_mu_law, load_tensors, read_model_file
+from wavenet.network import (
+    Distribution,
+    Mixture,
+    decode_mu_law,
+    encode_mu_law,
+    load_tensors,
+    multiply_adds,
+    read_model_file,
+)
 from wavenet.training import Recipe, Silence, TrainConfig, Trainer
 
 SPEECH = Path(__file__).parents[2] / "samples" / "speech"
@@ -118,7 +126,7 @@ def network(distribution: Distribution, predicted: bool) -> WaveNetConfig:
         gate_channels=64,
         skip_channels=skip,
         head_channels=round(budget / (skip + distribution.outputs(predicted))),
-        distribution=distribution,  # type: ignore[arg-type]  # which names those that a file can name
+        distribution=distribution,
         prediction=PredictionConfig(source="past") if predicted else None,
     )
 
@@ -150,7 +158,7 @@ def train_and_score(name: str, data: Path, training: TrainConfig, predicted: boo
     [source] = trainer.held_out
     score = Score.pooled(evaluate(trainer.average, source.dataset, source.clips).values())
     check_model_file(trainer.average.eval(), data / f"{name}.safetensors")
-    return Result(name, score.mu_law_bits, score.bits, trainer.model.multiply_adds, trainer.progress.seconds)
+    return Result(name, score.mu_law_bits, score.bits, multiply_adds(trainer.model), trainer.progress.seconds)
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Result]:

@@ -17,7 +17,7 @@ from wavenet import WaveNetConfig
 from wavenet.cli.errors import errors_in_one_line
 from wavenet.data import PrepareConfig, find_clips, prepare_dataset
 from wavenet.machine import workers
-from wavenet.network import measure_reach
+from wavenet.network import measure_reach, multiply_adds
 from wavenet.training import Recipe, Silence, TrainConfig, Trainer
 
 SPEECH = Path(__file__).parents[2] / "samples" / "speech"
@@ -63,7 +63,7 @@ def train_and_score(schedule: tuple[str, Sequence[int]], data: Path, training: T
         seen=int(measure_reach(config.dilations, config.kernel_size).sum()),
         receptive_field=config.receptive_field,
         parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
-        multiply_adds=trainer.model.multiply_adds,
+        multiply_adds=multiply_adds(trainer.model),
         bits=trainer.evaluate(),
         seconds=trainer.progress.seconds,
     )

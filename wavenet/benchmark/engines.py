@@ -1,7 +1,7 @@
 """How fast engines generate, measured side by side, and how fast this machine would let them.
 
-The cases take turns, round after round, so that a slow moment of the machine hits all; a figure is the median over
-the rounds. Reading of the weights is measured in the same rounds, on a working set of the same size.
+The cases alternate, round after round, so that a slow moment of the machine hits all of them; a figure is the median
+over the rounds. Reading the weights is measured in the same rounds, on a working set of the same size.
 """
 
 import statistics
@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from wavenet.engines import WEIGHT_TYPES, Engine, NativeEngine, WeightType, make_engine
-from wavenet.engines.native import native_module
-from wavenet.network import Conditioning, SamplingOptions, WaveNet, WaveNetConfig
+from wavenet.engines import WEIGHT_TYPES, Engine, EngineOptions, NativeEngine, WeightType, make_engine, native_module
+from wavenet.network import Conditioning, SamplingOptions, WaveNet, WaveNetConfig, multiply_adds
 
 __all__ = ["SHAPES", "Case", "Limit", "Row", "cases", "cost_curves", "limits", "measure"]
 
@@ -40,7 +39,7 @@ class Case:
 class Limit:
     """What bounds one stream on one core, in samples per second.
 
-    `read` is how often the weights can be read, `multiply_add` how often the products can be computed in float32.
+    `read`: how often the weights can be read. `multiply_add`: how often the products can be computed in float32.
     """
 
     weight_bytes: int
@@ -50,7 +49,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Row:
-    """`rate` in samples per second, all streams together; `real_time` is that over the sample rate."""
+    """`rate` in samples per second, all streams together; `real_time` is the rate over the sample rate."""
 
     case: Case
     rate: float
@@ -58,7 +57,7 @@ class Row:
 
 
 def cases(engines: Sequence[str], threads: Sequence[int], batches: Sequence[int]) -> list[Case]:
-    """Every combination that exists: only the native engine has weight types and threads."""
+    """Every combination that exists; only the native engine has weight types and threads."""
     native = [
         Case(NativeEngine.name, weights, thread_count, batch)
         for batch in batches
@@ -72,12 +71,11 @@ def cases(engines: Sequence[str], threads: Sequence[int], batches: Sequence[int]
 def measure(
     model: WaveNet, chosen: Sequence[Case], seconds: float = 0.3, rounds: int = 5
 ) -> tuple[list[Row], dict[WeightType, Limit]]:
-    """Rates of all cases, each run for about `seconds` in each round; and the limits of the weight types among them."""
+    """Rates of all cases, each run for about `seconds` in each round, and the limits of their weight types."""
     runs: list[Callable[[], float]] = []
     for case in chosen:
-        engine = make_engine(
-            case.engine, model, case.batch, _silence(model, case.batch), weights=case.weights, threads=case.threads
-        )
+        options = EngineOptions(case.engine, case.weights, case.threads)
+        engine = make_engine(options, model, case.batch, _silence(model, case.batch))
         runs.append(_timed(engine, case.batch, seconds))
     types = [weights for weights in WEIGHT_TYPES if Case(NativeEngine.name, weights) in chosen]
     measured = list(_rounds(runs, model, types, rounds))
@@ -102,11 +100,11 @@ def _rounds(
 
 
 def limits(model: WaveNet, types: Sequence[WeightType]) -> dict[WeightType, Limit]:
-    """What this machine allows one stream on one core, measured now."""
+    """Measure what this machine allows one stream on one core."""
     if not types:
         return {}
     native = native_module()
-    multiply_add = native.multiply_add_rate() / model.multiply_adds
+    multiply_add = native.multiply_add_rate() / multiply_adds(model)
     found = {}
     for weights in types:
         size = NativeEngine(model, 1, _silence(model, 1), weights=weights).packed.weight_bytes

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from wavenet.data import Clip, PrepareConfig, PreparedDataset, Source, WindowSampler, prepare_dataset, write_audio
 from wavenet.machine import end_with_parent, keep_freed_memory, multiplies_bfloat16, peak_memory
-from wavenet.network import WaveNet, WaveNetConfig
+from wavenet.network import WaveNet, WaveNetConfig, multiply_adds
 
 __all__ = ["PlainWaveNet", "TrainCase", "TrainRow", "measure_training", "reading_seconds", "train_cases"]
 
@@ -115,7 +115,7 @@ def measure_training(
         for worker in workers:
             worker.submit(_measure, 2).result()  # it compiles, and touches its memory
         turns = [[worker.submit(_measure, steps).result() for worker in workers] for _ in range(rounds)]
-    operations = 6 * WaveNet(config).multiply_adds  # two for each multiply-add; forward, and twice as many backward
+    operations = 6 * multiply_adds(WaveNet(config))  # two for each multiply-add; forward, and twice as many backward
     rows = []
     for index, case in enumerate(cases):
         alike = [place for place, other in enumerate(cases) if other.precision == case.precision]

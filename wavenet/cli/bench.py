@@ -23,7 +23,7 @@ from wavenet.benchmark import (
 from wavenet.cli.options import AsJson
 from wavenet.engines import IncrementalEngine, NativeEngine, WeightType
 from wavenet.machine import multiplies_bfloat16
-from wavenet.network import WaveNet, WaveNetConfig
+from wavenet.network import WaveNet, WaveNetConfig, multiply_adds
 
 __all__ = ["bench"]
 
@@ -72,7 +72,7 @@ def bench(
     print(_table(rows, limits))
     if refusal:
         print(f"no native engine: {refusal}")
-    print(f"{os.cpu_count()} cores; {network.multiply_adds:,} multiply-adds a sample; medians of rounds in turn")
+    print(f"{os.cpu_count()} cores; {multiply_adds(network):,} multiply-adds a sample; medians of rounds in turn")
 
 
 def _bench_training(config: WaveNetConfig, as_json: bool) -> None:

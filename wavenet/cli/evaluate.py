@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from wavenet.cli.options import AsJson, ModelFile, Threads, Weights, weight_type
 from wavenet.data import PreparedClip, PreparedDataset, write_audio
-from wavenet.engines import WeightType
+from wavenet.engines import EngineOptions, WeightType
 from wavenet.evaluation import (
     CLASSES,
     SYSTEMS,
@@ -82,8 +82,7 @@ def evaluate(
                 options,
                 speaker=speaker,
                 seed=seed or 0,
-                weights=weight_type(weights),
-                threads=threads,
+                engine=EngineOptions(weights=weight_type(weights), threads=threads),
                 progress=bar.update,
             )
             rows = _score_copies(network, prepared, copies, audio)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from wavenet.atomic import write_atomically
 from wavenet.cli.options import Force, ModelFile, Threads, Weights, check_output, weight_type
 from wavenet.data import read_audio, resample, to_int16, write_audio
-from wavenet.engines import NativeEngine, fastest_engine
+from wavenet.engines import EngineOptions
 from wavenet.generation import Generated, Stream, generate_chunks
 from wavenet.network import LogMel, SamplingOptions, WaveNet, read_features
 
@@ -85,7 +85,7 @@ def generate(
     samples = max(lengths)
     if to_pipe and 2 * (samples + (0 if beginning is None else len(beginning))) >= 2**32 - 2**24:
         raise ValueError(f"{samples} samples are more than a WAV file holds; take fewer --seconds")
-    engine = NativeEngine.name if engine == "auto" and (weights or threads != 1) else _engine(engine, network)
+    chosen = _engine(EngineOptions(engine, weight_type(weights), threads), network)
     begun = time.perf_counter()
     conditioning = network.condition(len(names), speaker=speaker, features=[clip for clip, _ in spoken] or None)
     stream = Stream(
@@ -94,11 +94,9 @@ def generate(
         options,
         batch=len(names),
         seed=seed,
-        engine=engine,
-        weights=weight_type(weights),
-        threads=threads,
+        engine=chosen,
     )
-    pieces = generate_chunks(stream, conditioning, samples, beginning)
+    pieces = generate_chunks(stream, samples, beginning)
     with tqdm(total=samples, unit="sample", desc="generate", disable=None) as bar:
 
         def watched() -> Iterator[Generated]:
@@ -113,7 +111,7 @@ def generate(
             nats = _write_files(watched(), names, lengths, beginning, rate, log_probs)
     speed = len(names) * samples / (time.perf_counter() - begun)
     print(
-        f"wrote {', '.join(map(str, names))} (seed {seed}, {engine} engine): "
+        f"wrote {', '.join(map(str, names))} (seed {seed}, {chosen.name} engine): "
         f"{-nats / math.log(2):.2f} bits/sample, {speed:,.0f} samples/s, {speed / rate:.3f} x real time",
         file=sys.stderr if to_pipe else sys.stdout,
     )
@@ -166,14 +164,12 @@ def _pcm(waveform: Tensor) -> bytes:
     return to_int16(waveform).numpy().astype("<i2").tobytes()
 
 
-def _engine(name: str, network: WaveNet) -> str:
-    """The engine's name in place of `auto`, with a note where that is not the native one."""
-    if name != "auto":
-        return name
-    name, reason = fastest_engine(network)
+def _engine(options: EngineOptions, network: WaveNet) -> EngineOptions:
+    """The engine to use, with a note if `auto` takes another one than the native."""
+    chosen, reason = options.resolved(network)
     if reason is not None:
-        print(f"note: generating with the {name} engine: {reason}", file=sys.stderr)
-    return name
+        print(f"note: generating with the {chosen.name} engine: {reason}", file=sys.stderr)
+    return chosen
 
 
 def _check_pipe(log_probs: Path | None) -> None:

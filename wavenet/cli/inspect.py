@@ -10,7 +10,7 @@ import typer
 from torch import Tensor
 
 from wavenet.cli.options import AsJson, Force, check_output
-from wavenet.network import WaveNet, WaveNetConfig, describe_sight, layer_table, measure_reach, seen_lags
+from wavenet.network import WaveNet, WaveNetConfig, describe_sight, layer_table, measure_reach, multiply_adds, seen_lags
 from wavenet.reporting import draw_cone, picture_kind, save
 from wavenet.training import load_recipe
 
@@ -39,13 +39,14 @@ def inspect(
     layers = layer_table(config)
     summary: dict[str, Any] = {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "multiply_adds_per_sample": network.multiply_adds,
+        "multiply_adds_per_sample": multiply_adds(network),
         "receptive_field_samples": config.receptive_field,
         "receptive_field_ms": config.receptive_field / config.sample_rate * 1000,
     }
     if network.conditioner is not None and config.features is not None:
-        summary["look_ahead_frames"] = network.conditioner.look_ahead
-        summary["look_ahead_ms"] = network.look_ahead / config.sample_rate * 1000
+        summary["look_ahead_frames"] = network.alignment.look_ahead
+        ahead = network.alignment.look_ahead * config.features.hop + config.features.window // 2
+        summary["look_ahead_ms"] = ahead / config.sample_rate * 1000
     seen = seen_lags(config)
     if seen is not None:
         summary["unseen_samples"] = int((~seen).sum())
@@ -77,7 +78,7 @@ def inspect(
         print(f"linear prediction from the {config.prediction.source}, order {config.prediction.order}")
     if config.pre_emphasis:
         print(f"pre-emphasis {config.pre_emphasis}")
-    print(f"{summary['parameters']:,} parameters, {network.multiply_adds:,} multiply-adds per sample")
+    print(f"{summary['parameters']:,} parameters, {multiply_adds(network):,} multiply-adds per sample")
 
 
 def _plot(config: WaveNetConfig, seen: Tensor | None, path: Path, force: bool) -> None:

@@ -1,9 +1,9 @@
 """Fast generation (Le Paine et al. 2016): a queue of past inputs per layer, O(layers) work per sample.
 
-For a new sample every layer's past taps are known before its newest input is. So their products, with the
-biases, are one batched product ahead of the layers, and a layer's own turn is short: add the newest
-tap, filter, gate, add to the residual. The queues are rings in one tensor; a step moves no data but the newest
-inputs. Conditioning and, where it comes from features, linear prediction are prepared for a stretch of samples at once.
+The past taps of every layer are known before its newest input is. So one batched product gives their sums, with the
+biases, before the layers run, and each layer has little left to do: add the newest tap, filter, gate, add to the
+residual. The queues are rings in one tensor; a step moves no data but the newest inputs. Conditioning, and linear
+prediction from features, are prepared for many samples at once.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,9 +13,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from wavenet.engines.memory import chunk_samples
 from wavenet.engines.resumable import EngineState, ResumableEngine, foreign_part
-from wavenet.network import Conditioning, Prediction, Predictor, ResidualBlock, SamplingOptions, State, WaveNet, compand
-from wavenet.network.model import input_signals
+from wavenet.network import (
+    Conditioning,
+    Prediction,
+    Predictor,
+    ResidualBlock,
+    SamplingOptions,
+    State,
+    WaveNet,
+    compand,
+    input_signals,
+)
 
 __all__ = ["IncrementalEngine"]
 
@@ -29,7 +39,7 @@ class IncrementalEngine(ResumableEngine):
         super().__init__(model, batch, conditioning)
         refusal = self.refusal(model)
         if refusal is not None:
-            raise ValueError(f"the incremental engine cannot run this model: {refusal}; the naive one can")
+            raise ValueError(f"the incremental engine cannot run this model: {refusal}; use engine='auto'")
         self._stepper = _Stepper(self, batch)
         self.start()
 
@@ -52,7 +62,7 @@ class IncrementalEngine(ResumableEngine):
 
     @torch.inference_mode()
     def run(self, uniforms: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
-        pieces = torch.split(uniforms, self.model.samples_at_once(len(uniforms)), dim=1)
+        pieces = torch.split(uniforms, chunk_samples(self.model, len(uniforms)), dim=1)
         symbols, log_probs = zip(*(self._run(piece, options) for piece in pieces), strict=True)
         return torch.cat(symbols, dim=1), torch.cat(log_probs, dim=1)
 
@@ -67,7 +77,7 @@ class IncrementalEngine(ResumableEngine):
 
 
 class _Predictions:
-    """Linear prediction one sample at a time; `known` and `following` are about the newest sample and the next."""
+    """Linear prediction one sample at a time. `known` is the prediction of the newest sample."""
 
     def __init__(self, predictor: Predictor, engine: ResumableEngine) -> None:
         self.predictor, self.engine = predictor, engine
@@ -88,7 +98,7 @@ class _Predictions:
         self.last = (self.time + steps) // self.predictor.block
 
     def take(self, newest: Tensor) -> tuple[Tensor, Prediction]:
-        """Take in a sample `(B,)`: its error in units of what was expected, and the prediction of the next."""
+        """Take in a sample `(B,)`; gives its error in units of the expected error, and the prediction of the next."""
         error = (newest - self.known.mean) / self.known.scale
         self.samples[:, self.end] = newest
         self.end += 1
@@ -124,7 +134,7 @@ class _Stepper:
         self.starts = self.contexts.cumsum(0) - self.contexts
         self.dilations = torch.tensor(config.dilations)
         self.past_taps = config.kernel_size - 1
-        self.turns = 0
+        self.taken = 0
 
         split = self.past_taps * residual
         self.past_weights = torch.stack([block.conv.weight[:, :split].T for block in blocks])  # (L, P * residual, gate)
@@ -152,8 +162,8 @@ class _Stepper:
         ]
 
     def load(self, state: State) -> None:
-        """Take over a state, oldest input first in each ring."""
-        self.time, self.turns = state.time, 0
+        """Go on from a state, the oldest input first in each ring."""
+        self.time, self.taken = state.time, 0
         torch.cat([queue.transpose(0, 1) for queue in state.queues], out=self.ring)
         self.samples = state.samples
         if self.predictions is not None:
@@ -162,10 +172,10 @@ class _Stepper:
     def state(self) -> State:
         """The rings as the network's own state."""
         rings = torch.split(self.ring, self.contexts.tolist())
-        turned = (ring.roll(-(self.turns % len(ring)), dims=0) for ring in rings)
+        turned = (ring.roll(-(self.taken % len(ring)), dims=0) for ring in rings)
         samples = self.samples
         if self.predictions is not None:
-            end = self.predictions.end if self.turns else samples.shape[1]
+            end = self.predictions.end if self.taken else samples.shape[1]
             samples = self.predictions.samples[:, end - self.model.history : end].clone()
         return State(self.time, samples, [ring.transpose(0, 1).contiguous() for ring in turned])
 
@@ -178,7 +188,7 @@ class _Stepper:
             yield partial(self._step, biases=biases[index % len(biases)], reads=reads, writes=writes)
 
     def _biases(self, count: int) -> Tensor:
-        """Of the convolutions and the conditioning, `(count or 1, L, B or 1, gate)`."""
+        """The biases of convolutions and conditioning: `(count or 1, L, B or 1, gate)`."""
         layers, _, gate = self.gates.shape
         if self.model.conditioner is None:
             return self.biases[None]
@@ -188,8 +198,8 @@ class _Stepper:
         return summed
 
     def _slots(self, steps: int) -> list[tuple[Tensor, Tensor]]:
-        """For each of the next steps, where in the ring the past taps lie `(L * P,)` and where the inputs go `(L,)`."""
-        times = torch.arange(self.turns, self.turns + steps)[:, None, None]
+        """Where, in each of the next steps, the past taps lie in the ring `(L * P,)` and where the inputs go `(L,)`."""
+        times = torch.arange(self.taken, self.taken + steps)[:, None, None]
         offsets = self.dilations[:, None] * torch.arange(self.past_taps)
         reads = (times + offsets) % self.contexts[:, None] + self.starts[:, None]
         reads, writes = reads.flatten(1).to(self.ring.device), reads[:, :, 0].to(self.ring.device)
@@ -208,7 +218,7 @@ class _Stepper:
                 torch.addmm(x, gated, residual_weight, out=next_input)
         self.ring.index_copy_(0, writes, self.inputs)
         self.time += 1
-        self.turns += 1
+        self.taken += 1
         x = self.gated
         for bias, weight in self.projections:
             x = torch.addmm(bias, x, weight)
@@ -217,7 +227,7 @@ class _Stepper:
         return self.model.distribution.place(outputs[:, :, None], following)[:, :, 0]
 
     def _embed(self, newest: Tensor) -> Prediction | None:
-        """Feed the stack a sample `(B,)`; the prediction of the next one, `(B, 1)`, if there is one."""
+        """Embed a sample `(B,)` as the first block's input; gives the prediction of the next, `(B, 1)`, if any."""
         embedding = self.model.embedding
         if self.predictions is None:
             self.inputs[0] = embedding(compand(newest, embedding.rows)[:, None])

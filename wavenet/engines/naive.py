@@ -1,4 +1,4 @@
-"""The oracle: re-run the whole context for every sample. Slow, and short enough to be sure of."""
+"""The oracle: run the whole context again for every sample. Slow, and short enough to be sure of."""
 
 from typing import ClassVar
 

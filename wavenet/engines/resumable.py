@@ -1,4 +1,4 @@
-"""What engines with queues share: a state that can be saved and restored, priming, and conditioning piece by piece."""
+"""What engines with queues share: a state to save and restore, priming, and conditioning piece by piece."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
+from wavenet.engines.memory import chunk_samples
 from wavenet.network import AmplitudeEmbedding, CausalConv1d, Conditioning, ResidualBlock, State, WaveNet
 
 __all__ = ["EngineState", "FramePieces", "ResumableEngine", "foreign_part"]
@@ -16,20 +17,20 @@ _KNOWN = (WaveNet, AmplitudeEmbedding, ResidualBlock, CausalConv1d, nn.Linear)
 
 
 def foreign_part(model: WaveNet) -> str | None:
-    """Why no engine that computes the layers by itself can run a model: a part of another class. `None` if it can.
+    """Why an engine that computes the layers itself cannot run a model: a part of another class. `None` if it can.
 
     A subclass may compute something else than the class whose weights it has.
     """
     layers = [layer for block in model.blocks for layer in block.children()]
     for part in (model, model.embedding, *model.blocks, *layers, model.skip, model.head, model.output):
         if type_before_parametrizations(part) not in _KNOWN:
-            return f"it knows what the package's own layers compute, and not what {type(part).__name__} makes of it"
+            return f"it supports only the package's own layers, and {type(part).__name__} is not one of them"
     return None
 
 
 @dataclass(frozen=True)
 class EngineState:
-    """Where a batch of streams stands: the network's state, and the newest symbols `(B,)`, which it has yet to see."""
+    """The state of a batch of streams: the network's, and the newest symbols `(B,)`, which it has yet to take in."""
 
     latest: Tensor
     network: State
@@ -38,7 +39,7 @@ class EngineState:
 class ResumableEngine(ABC):
     """An engine whose streams can pause.
 
-    `conditioning` may be replaced by one that knows more frames, of which the samples so far were not made.
+    `conditioning` may be replaced by one with more frames, as long as the samples so far do not depend on them.
     """
 
     def __init__(self, model: WaveNet, batch: int, conditioning: Conditioning | None = None) -> None:
@@ -48,47 +49,47 @@ class ResumableEngine(ABC):
     @property
     @abstractmethod
     def time(self) -> int:
-        """That of the newest sample, which is the next step's input; before a clip's first sample it is -1."""
+        """The time of the newest sample, which is the next step's input; -1 before a clip's first sample."""
 
     def start(self) -> None:
-        """Stand before a clip's first sample, at the end of endless silence."""
-        self.be_silent()
+        """Go to the end of endless silence, before a clip's first sample."""
+        self.load_silence()
         self.run_up(-1 - self.time)
 
-    def be_silent(self) -> None:
-        """Stand so far before the clip that its frames do not reach there yet."""
+    def load_silence(self) -> None:
+        """Go to the initial state: silence so far before the clip that its frames do not reach there."""
         latest = torch.full((self.batch,), self.model.distribution.silence, device=self.model.device)
         self.load(EngineState(latest, self.model.silent_state(self.batch, self.conditioning)))
 
     def run_up(self, samples: int) -> None:
-        """Take in this much more of the silence before the clip; the conditioning has to know the frames."""
+        """Take in so many more samples of the silence before the clip. Their frames must be known."""
         if samples:
             silence = self.model.distribution.silence
             self.prime(torch.full((self.batch, samples), silence, device=self.model.device))
 
     @abstractmethod
     def state(self) -> EngineState:
-        """A copy of where the streams stand."""
+        """A copy of the streams' state."""
 
     @abstractmethod
     def load(self, state: EngineState) -> None:
-        """Go on from there. The state is copied."""
+        """Go on from a state, which is copied."""
 
     @torch.no_grad()
     def prime(self, symbols: Tensor) -> None:
-        """One parallel pass, in chunks of bounded memory."""
+        """Take in symbols `(B, T)` in parallel, in chunks of bounded memory."""
         before = self.state()
         unseen, state = torch.cat([before.latest[:, None], symbols], dim=1), before.network
-        for chunk in torch.split(unseen[:, :-1], self.model.samples_at_once(len(unseen)), dim=1):
+        for chunk in torch.split(unseen[:, :-1], chunk_samples(self.model, len(unseen)), dim=1):
             _, state = self.model.advance(chunk, state, self.conditioning)
         self.load(EngineState(unseen[:, -1], state))
 
 
 class FramePieces:
-    """Cuts a function of time, `(B, T, ...)` for times `start` to `stop - 1`, from pieces of whole frames.
+    """Computes a function of time, `(B, T, ...)` for times `start` to `stop - 1`, in pieces of whole frames.
 
-    A matrix product's rounding depends on its size. Of pieces that always have the same size every sample gets the
-    same bits, however the stretches lie that it is asked for in.
+    The rounding of a matrix product depends on its size. Pieces of one fixed size make each sample's value independent
+    of how the range is requested, to the bit.
     """
 
     def __init__(self, piece: Callable[[int, int], Tensor], length: int) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wavenet.data import PreparedClip, PreparedDataset, from_int16
-from wavenet.engines import NativeEngine, WeightType
+from wavenet.engines import NativeEngine, WeightType, chunk_samples
 from wavenet.network import Conditioning, WaveNet, check_symbols
 
 __all__ = [
@@ -76,7 +76,7 @@ def score_symbols(
     depend on `chunk`. With `weights` the native engine gives the scores, its weights stored so.
     """
     check_symbols(symbols)
-    chunk = chunk or model.samples_at_once(len(symbols))
+    chunk = chunk or chunk_samples(model, len(symbols))
     if weights is None:
         follow = _in_parallel(model, len(symbols), conditioning)
     else:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchaudio import transforms
 
 from wavenet.data import PreparedClip, PreparedDataset, from_int16, resample
-from wavenet.engines import WeightType
+from wavenet.engines import EngineOptions
 from wavenet.evaluation.likelihood import CLASSES, check_rate, speaker_of
 from wavenet.generation import generate_scored
 from wavenet.network import LogMel, LogMelConfig, SamplingOptions, WaveNet, decode_mu_law, encode_mu_law
@@ -79,9 +79,7 @@ def copy_clips(
     speaker: str | None = None,
     batch: int = 16,
     seed: int = 0,
-    engine: str = "auto",
-    weights: WeightType = "float32",
-    threads: int = 1,
+    engine: str | EngineOptions = "auto",
     progress: Callable[[int], None] = lambda samples: None,
 ) -> Iterator[Copies]:
     """Generate each clip from its own features, and make the references; shortest clips first, in batches.
@@ -111,8 +109,6 @@ def copy_clips(
                 batch=len(rows),
                 seed=[seed + index for index, _ in rows],
                 engine=engine,
-                weights=weights,
-                threads=threads,
             ).audio.cpu()
             for row, (_, clip) in enumerate(rows):
                 original = originals[row]

@@ -1,6 +1,5 @@
 """The networks of an export, as torch modules over the model's own parts: tensors in and out by name."""
 
-import math
 from typing import Any
 
 import torch
@@ -8,8 +7,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from wavenet.export.operations import AnyFrames
-from wavenet.network import Conditioning, Prediction, WaveNet, compand
-from wavenet.network.model import input_signals
+from wavenet.network import Conditioning, Prediction, WaveNet, compand, input_signals
 
 __all__ = ["ExportNetwork", "initial_state", "networks", "start"]
 
@@ -107,7 +105,7 @@ class _Condition(ExportNetwork):
     def __init__(self, model: WaveNet) -> None:
         assert model.conditioner is not None
         assert model.config.features is not None
-        self.reach, self.hop = model.conditioner.reach, model.conditioner.hop
+        self.reach, self.hop = model.alignment.reach or 0, model.alignment.hop
         frames = (model.config.features.bins, 2 * self.reach + 2)
         super().__init__(model, {**_speaker(model), "frames": frames})
 
@@ -151,12 +149,10 @@ def start(model: WaveNet) -> int:
     """The time, at most 0, of the first sample to go through `step`: until 0 they are silence, and bring the clip's
     first frames into the queues; and a speaker's vector, which the state after endless silence knows nothing of.
     """
-    reach = 0
-    if model.conditioner is not None and model.conditioner.has_features:
-        reach = (model.conditioner.look_ahead + 1) * model.conditioner.hop
+    reach = 0 if model.config.features is None else model.alignment.run_up
     if model.config.speaker_channels and not model.config.speakers:
         reach += model.context
-    return -math.ceil(reach / model.grid) * model.grid
+    return -model.alignment.whole(reach)
 
 
 def initial_state(model: WaveNet) -> dict[str, Tensor]:

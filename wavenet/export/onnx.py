@@ -173,12 +173,12 @@ def _description(model: WaveNet) -> dict[str, Any]:
     """What a program has to know beside the networks' shapes."""
     config, features = model.config, None
     if model.conditioner is not None and config.features is not None:
-        around = {"frames_before": model.conditioner.reach, "frames_after": model.conditioner.reach + 1}
+        around = {"frames_before": model.alignment.look_ahead - 1, "frames_after": model.alignment.look_ahead}
         features = {**asdict(config.features), "silence": config.features.silence, **around}
     return {
         "format": _FORMAT,
         "sample_rate": config.sample_rate,
-        "distribution": asdict(config.distribution),
+        "distribution": asdict(config)["distribution"],
         "silence": model.distribution.silence,
         "pre_emphasis": config.pre_emphasis,
         "speakers": list(config.speakers),

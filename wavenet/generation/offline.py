@@ -1,18 +1,18 @@
-"""Generate audio from a model: uniforms in, waveform out, whichever engine does the work."""
+"""Whole clips from a model: uniforms in, waveform out, on any engine."""
 
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from wavenet.engines import WeightType
+from wavenet.engines import EngineOptions
 from wavenet.generation.streaming import Generated, Stream
 from wavenet.network import Conditioning, SamplingOptions, WaveNet
 
 __all__ = ["generate", "generate_chunks", "generate_scored"]
 
 _CHUNK = 800
-"""Samples between two reports of progress. Chunking changes nothing of the audio."""
+"""Samples between two reports of progress. The audio does not depend on it."""
 
 
 def generate(
@@ -27,21 +27,18 @@ def generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    engine: str = "auto",
-    weights: WeightType = "float32",
-    threads: int = 1,
+    engine: str | EngineOptions = "auto",
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Generate `num_samples` new samples for each of `batch` streams: float32 in [-1, 1], `(B, T)`.
 
-    Stream i draws its uniforms from a generator seeded `seed + i`, so it is what a batch of one with that seed
-    gives. `prime` is a waveform `(T,)` or `(B, T)` to continue; without one the audio starts from silence.
-    `speaker` and `features` are what `WaveNet.condition` takes. With features a clip lasts as long as its frames,
-    F * hop samples, unless `num_samples` says less; in a batch of different lengths the shorter rows go on in
-    silence to the longest's end. `weights` and `threads` are the native engine's (`NativeEngine`). `progress` is
-    called with the number of samples per stream just made.
+    Stream i draws its uniforms from a generator seeded with `seed + i`: it equals a batch of one with that seed.
+    `prime` is a waveform `(T,)` or `(B, T)` to continue; without one the audio starts from silence. `speaker` and
+    `features` are what `WaveNet.condition` takes. With features a clip lasts as long as its frames, F * hop samples,
+    unless `num_samples` says less; in a batch, the shorter clips go on in silence to the end of the longest. `engine`
+    is an engine's name or `EngineOptions`. `progress` is called with the number of samples per stream just made.
 
-    Raises `ValueError` for impossible options.
+    Raises `ValueError` if options are out of range or do not fit the model.
     """
     batch = _batch(batch, features)
     return generate_scored(
@@ -53,8 +50,6 @@ def generate(
         seed=seed,
         prime=prime,
         engine=engine,
-        weights=weights,
-        threads=threads,
         progress=progress,
     ).audio
 
@@ -68,20 +63,16 @@ def generate_scored(
     batch: int = 1,
     seed: int | Sequence[int] = 0,
     prime: Tensor | None = None,
-    engine: str = "auto",
-    weights: WeightType = "float32",
-    threads: int = 1,
+    engine: str | EngineOptions = "auto",
     progress: Callable[[int], None] | None = None,
 ) -> Generated:
-    """`generate` with the log-probability of each sample; temperature and filters do not enter into it.
+    """`generate`, with the model's own log-probability of each sample, before temperature and filters.
 
     `seed` may be a list, one for each stream.
     """
-    stream = Stream(
-        model, conditioning, options, batch=batch, seed=seed, engine=engine, weights=weights, threads=threads
-    )
+    stream = Stream(model, conditioning, options, batch=batch, seed=seed, engine=engine)
     pieces = []
-    for piece in generate_chunks(stream, conditioning, num_samples, prime):
+    for piece in generate_chunks(stream, num_samples, prime):
         pieces.append(piece)
         if progress is not None:
             progress(piece.audio.shape[1])
@@ -89,15 +80,13 @@ def generate_scored(
     return Generated(audio, log_probs)
 
 
-def generate_chunks(
-    stream: Stream, conditioning: Conditioning, num_samples: int | None, prime: Tensor | None = None
-) -> Iterator[Generated]:
-    """Prime a new stream and let it run to its end, the audio clipped to [-1, 1]; all is checked before the first."""
-    model, primed = stream.model, 0
+def generate_chunks(stream: Stream, num_samples: int | None, prime: Tensor | None = None) -> Iterator[Generated]:
+    """Prime a new stream and run it to its end, the audio clipped to [-1, 1]. Everything is checked before it runs."""
+    primed = 0
     if prime is not None:
-        symbols = _prime_symbols(model, prime, len(stream.generators))
+        symbols = _prime_symbols(stream.model, prime, stream.batch)
         primed = symbols.shape[1]
-    num_samples = _length(model, conditioning, num_samples, primed)
+    num_samples = _length(stream, num_samples, primed)
     if num_samples < 1:
         raise ValueError(f"num_samples is {num_samples}; expected at least 1")
     if prime is not None:
@@ -117,13 +106,14 @@ def _batch(batch: int | None, features: Tensor | Sequence[Tensor] | None) -> int
     return len(features)
 
 
-def _length(model: WaveNet, conditioning: Conditioning, num_samples: int | None, primed: int) -> int:
-    """How many samples to generate: what is asked for, or what the features last for."""
-    if conditioning.features is None or model.config.features is None:
+def _length(stream: Stream, num_samples: int | None, primed: int) -> int:
+    """How many samples to generate: `num_samples`, or as many as the features last."""
+    features = stream.conditioning.features
+    if features is None:
         if num_samples is None:
-            raise ValueError("num_samples is missing; only a model conditioned on features knows how long to go on")
+            raise ValueError("num_samples is missing; only features say how long to go on")
         return num_samples
-    frames, hop = conditioning.features.shape[2], model.config.features.hop
+    frames, hop = features.shape[2], stream.model.alignment.hop
     if num_samples is None:
         return frames * hop - primed
     if primed + num_samples > frames * hop:

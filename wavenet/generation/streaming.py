@@ -1,4 +1,4 @@
-"""Audio as it is made: streams that can be paused, copied, saved and taken up again, and features that arrive late."""
+"""Streams: audio as it is made, that can pause, be copied, saved and resumed; and features that arrive bit by bit."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from wavenet.atomic import write_atomically
-from wavenet.engines import EngineState, ResumableEngine, WeightType, make_engine
+from wavenet.engines import EngineOptions, EngineState, ResumableEngine, make_engine
 from wavenet.network import Conditioning, SamplingOptions, State, WaveNet
 
 __all__ = ["FeatureStream", "Generated", "Stream", "StreamState", "stream"]
@@ -23,7 +23,7 @@ _CHUNK = 800
 
 @dataclass(frozen=True)
 class Generated:
-    """`audio`: float32, `(B, T)`. `log_probs`: the model's own of each sample, in nats, `(B, T)`."""
+    """`audio`: float32, `(B, T)`. `log_probs`: the model's log-probability of each sample, in nats, `(B, T)`."""
 
     audio: Tensor
     log_probs: Tensor
@@ -31,10 +31,10 @@ class Generated:
 
 @dataclass(frozen=True)
 class StreamState:
-    """All that a stream's future depends on beside its model and settings: tensors, safe to keep and to copy.
+    """Everything a stream's future depends on, beside its model and settings: tensors, safe to keep and to copy.
 
-    `previous` `(B,)` is the last sample, which pre-emphasis goes on from; `randomness` the state of each generator;
-    `features` `(B, bins, F)` the frames that are still needed, of which the first is `first_frame`.
+    `previous` `(B,)` is the last sample, from which pre-emphasis goes on. `randomness` is the state of each generator.
+    `features` `(B, bins, F)` are the frames that are still needed, from `first_frame` on.
     """
 
     engine: EngineState
@@ -45,7 +45,7 @@ class StreamState:
     ended: bool = False
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a file that `load` reads; an existing one is replaced whole."""
+        """Write a file that `load` reads; an existing file is replaced."""
         network = self.engine.network
         tensors = {"latest": self.engine.latest, "samples": network.samples, "previous": self.previous}
         tensors |= {f"queue.{layer:04}": queue for layer, queue in enumerate(network.queues)}
@@ -57,7 +57,7 @@ class StreamState:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "StreamState":
-        """Read what `save` wrote. Raises `FileNotFoundError`, or `ValueError` where it is no whole state."""
+        """Read what `save` wrote. Raises `FileNotFoundError`, or `ValueError` if it is no whole state."""
         if not Path(path).exists():
             raise FileNotFoundError(f"{path}: no such stream state")
         try:
@@ -83,8 +83,8 @@ class StreamState:
 class Stream:
     """A batch of streams whose conditioning is known. `take` makes the next samples of each.
 
-    Stream i draws its uniforms from a generator seeded `seed + i`, or from `seed[i]`. `take(a)` and `take(b)` one
-    after the other give what `take(a + b)` gives, to the last bit on the native engine.
+    Stream i draws its uniforms from a generator seeded with `seed + i`, or with `seed[i]`. `engine` is an engine's name
+    or `EngineOptions`. `take(a)` and then `take(b)` give what `take(a + b)` gives, to the bit on the native engine.
     """
 
     def __init__(
@@ -95,9 +95,7 @@ class Stream:
         *,
         batch: int = 1,
         seed: int | Sequence[int] = 0,
-        engine: str = "auto",
-        weights: WeightType = "float32",
-        threads: int = 1,
+        engine: str | EngineOptions = "auto",
     ) -> None:
         if batch < 1:
             raise ValueError(f"batch is {batch}; expected at least 1")
@@ -106,9 +104,10 @@ class Stream:
             raise ValueError(f"seed has {len(seeds)} entries; batch is {batch}")
         if not all(-(2**63) <= row_seed < 2**64 for row_seed in seeds):
             raise ValueError(f"seed is {seed}; expected -2^63 to 2^64 - {batch}")
-        self.model, self.options = model, options or SamplingOptions()
+        self.model, self.options, self.batch = model, options or SamplingOptions(), batch
+        self.conditioning = conditioning or model.condition(batch)
         self.generators = [torch.Generator().manual_seed(row_seed) for row_seed in seeds]
-        self.engine = make_engine(engine, model, batch, conditioning, weights=weights, threads=threads)
+        self.engine = make_engine(engine, model, batch, self.conditioning)
         self.previous = torch.zeros(batch, device=model.device)
 
     def prime(self, symbols: Tensor) -> None:
@@ -117,7 +116,7 @@ class Stream:
         self.previous = self.model.decode(symbols, self.previous)[:, -1]
 
     def take(self, samples: int) -> Generated:
-        """The next `samples` of each stream, not clipped. Raises `ValueError` where the model's weights are damaged."""
+        """The next `samples` of each stream, not clipped. Raises `ValueError` if the model's weights are damaged."""
         if samples < 1:
             raise ValueError(f"samples is {samples}; expected at least 1")
         rows = [torch.rand(samples, generator=generator, dtype=torch.float32) for generator in self.generators]
@@ -130,19 +129,19 @@ class Stream:
         return Generated(audio, log_probs)
 
     def state(self) -> StreamState:
-        """Where the streams stand; `ValueError` with the naive engine, which has no state to speak of."""
+        """The state of the streams. Raises `ValueError` with the naive engine, which cannot pause."""
         randomness = tuple(generator.get_state() for generator in self.generators)
         return StreamState(_resumable(self.engine).state(), self.previous.clone(), randomness)
 
     def load(self, state: StreamState) -> None:
-        """Go on from a state of a stream of the same model. Raises `ValueError` where it does not fit."""
+        """Go on from a state of a stream of the same model. Raises `ValueError` if it does not fit."""
         engine = _resumable(self.engine)
         if state.features is not None:
-            raise ValueError("the state is one of a stream of features; take FeatureStream")
+            raise ValueError("the state belongs to a stream of features; use FeatureStream")
+        _check_state(state, self.model, self.batch)
         self._load(state, engine)
 
     def _load(self, state: StreamState, engine: ResumableEngine) -> None:
-        check_state(state, self.model, len(self.generators))
         engine.load(state.engine)
         self.previous = state.previous.clone()
         for generator, randomness in zip(self.generators, state.randomness, strict=True):
@@ -152,7 +151,7 @@ class Stream:
 class FeatureStream:
     """One stream whose features arrive bit by bit. `push` gives the audio that the frames so far allow.
 
-    A sample waits for the frames it is made of and no more: with `model.conditioner.look_ahead` frames beyond its own.
+    A sample waits for the frames it is made of and no others: `model.alignment.look_ahead` frames beyond its own.
     Memory does not grow. `speaker` is what `WaveNet.condition` takes.
     """
 
@@ -163,19 +162,16 @@ class FeatureStream:
         speaker: str | Tensor | None = None,
         options: SamplingOptions | None = None,
         seed: int = 0,
-        engine: str = "auto",
-        weights: WeightType = "float32",
-        threads: int = 1,
+        engine: str | EngineOptions = "auto",
     ) -> None:
-        if model.conditioner is None or model.config.features is None:
-            raise ValueError("the model is not conditioned on features; take Stream")
-        self.model, self.hop = model, model.config.features.hop
-        self.look_ahead, self._reach = model.conditioner.look_ahead, model.conditioner.reach
-        self._speaker, self._ended, self._bins = speaker, False, model.config.features.bins
-        nothing = torch.full((model.config.features.bins, 1), model.config.features.silence)
-        self._frames = model.condition(speaker=speaker, features=nothing)
-        self._stream = Stream(model, self._frames, options, seed=seed, engine=engine, weights=weights, threads=threads)
-        self._resumable.be_silent()
+        features = model.config.features
+        if model.conditioner is None or features is None:
+            raise ValueError("the model is not conditioned on features; use Stream")
+        self.model, self.alignment = model, model.alignment
+        self._speaker, self._ended, self._bins = speaker, False, features.bins
+        self._frames = model.condition(speaker=speaker, features=torch.full((features.bins, 1), features.silence))
+        self._stream = Stream(model, self._frames, options, seed=seed, engine=engine)
+        self._resumable.load_silence()
         assert self._frames.features is not None
         self._frames = replace(self._frames, features=self._frames.features[:, :, :0])
 
@@ -191,9 +187,9 @@ class FeatureStream:
         return max(0, self._resumable.time + 1)
 
     def push(self, frames: Tensor) -> Tensor:
-        """Take in frames `(bins, F)`; gives what can now be made, float32 in [-1, 1], `(T,)`, T often 0."""
+        """Take in frames `(bins, F)`; gives the audio that can now be made, float32 in [-1, 1], `(T,)`, T often 0."""
         if self._ended:
-            raise ValueError("the stream was finished; start another one")
+            raise ValueError("the stream is finished; start another one")
         if not isinstance(frames, Tensor) or frames.dim() != 2:
             found = f"of shape {tuple(frames.shape)}" if isinstance(frames, Tensor) else type(frames).__name__
             raise ValueError(f"frames are {found}; expected a tensor ({self._bins}, frames)")
@@ -203,15 +199,15 @@ class FeatureStream:
         assert new is not None
         assert self._frames.features is not None
         self._frames = replace(self._frames, features=torch.cat([self._frames.features, new], dim=2))
-        return self._make((self.arrived - self.look_ahead) * self.hop)
+        return self._make(self.alignment.samples_within(self.arrived))
 
     def finish(self) -> Tensor:
-        """No more frames: the rest of the audio, `(T,)`, to a whole of frames pushed times hop."""
+        """End the features; gives the rest of the audio, `(T,)`. In all there are hop samples for each frame."""
         self._ended = True
-        return self._make(self.arrived * self.hop)
+        return self._make(self.arrived * self.alignment.hop)
 
     def _make(self, until: int) -> Tensor:
-        """Go on to that sample. The silence before the clip is run through as its frames come, so audio is not late."""
+        """Go on to that sample. The silence before the clip is taken in as frames arrive, so that audio is not late."""
         self._resumable.conditioning = self._frames
         self._resumable.run_up(max(0, min(until, 0) - self._resumable.time - 1))
         audio = torch.zeros(0)
@@ -221,11 +217,11 @@ class FeatureStream:
         return audio
 
     def _forget(self) -> None:
-        """Let go of the frames that no sample to come is made of."""
+        """Drop the frames that no sample to come is made of."""
         assert self._frames.features is not None
-        unused = max(0, self.made // self.hop - self._reach - 1 - self._frames.first_frame)
-        kept = self._frames.features[:, :, unused:].clone()
-        self._frames = replace(self._frames, features=kept, first_frame=self._frames.first_frame + unused)
+        first = self.alignment.first_frame_after(self.made)
+        kept = self._frames.features[:, :, first - self._frames.first_frame :].clone()
+        self._frames = replace(self._frames, features=kept, first_frame=first)
         self._resumable.conditioning = self._frames
 
     @property
@@ -233,23 +229,19 @@ class FeatureStream:
         return _resumable(self._stream.engine)
 
     def state(self) -> StreamState:
-        """Where the stream stands."""
+        """The state of the stream."""
         state = self._stream.state()
         frames = self._frames
         return replace(state, features=frames.features, first_frame=frames.first_frame, ended=self._ended)
 
     def load(self, state: StreamState) -> None:
-        """Go on from a state of a stream of the same model. Raises `ValueError` where it does not fit."""
+        """Go on from a state of a stream of the same model. Raises `ValueError` if it does not fit."""
         frames = state.features
-        if frames is None or frames.dim() != 3 or frames.shape[:2] != (1, self._bins) or frames.dtype != torch.float32:
-            raise ValueError("the state is not one of a stream of features for this model")
-        check_state(state, self.model, 1)
-        made = (state.engine.network.time + 1) / self.hop
-        forgotten = max(0, int(made) - self._reach - 1)
-        if not frames.isfinite().all() or state.first_frame != forgotten or made > state.first_frame + frames.shape[2]:
-            raise ValueError("the state is damaged: its frames are not those that its samples to come are made of")
-        self._frames = replace(self._frames, features=state.features, first_frame=state.first_frame)
-        self._resumable.conditioning = self._frames
+        if frames is None or frames.shape[:2] != (1, self._bins):
+            raise ValueError("the state does not belong to a stream of features for this model")
+        _check_state(state, self.model, 1)
+        self._frames = replace(self._frames, features=frames, first_frame=state.first_frame)
+        self._resumable.conditioning = self._frames  # which linear prediction needs when the engine loads
         self._stream._load(state, self._resumable)
         self._ended = state.ended
 
@@ -264,30 +256,23 @@ def stream(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    engine: str = "auto",
-    weights: WeightType = "float32",
-    threads: int = 1,
+    engine: str | EngineOptions = "auto",
 ) -> Iterator[Tensor]:
     """Audio in chunks, `(T,)` each, float32 in [-1, 1], as soon as it can be made.
 
-    `features` gives frames `(bins, F)`, any number at a time, and is asked for more only when what it gave is used
-    up. A model without features goes on for `num_samples`, or for ever. Together the chunks are what `generate`
-    gives for the same settings. (For streams to pause and save, see `FeatureStream` and `Stream`.)
+    `features` gives frames `(bins, F)`, any number at a time, and is asked for more only when those before are used up.
+    A model without features goes on for `num_samples`, or for ever. Together the chunks are what `generate` gives for
+    the same settings. `FeatureStream` and `Stream` are streams to pause and save.
     """
     options = SamplingOptions(temperature=temperature, top_k=top_k, top_p=top_p)
     if features is not None:
         if num_samples is not None:
             raise ValueError("num_samples and features are both given; the features say how long to go on")
-        arriving = FeatureStream(
-            model, speaker=speaker, options=options, seed=seed, engine=engine, weights=weights, threads=threads
-        )
+        arriving = FeatureStream(model, speaker=speaker, options=options, seed=seed, engine=engine)
         return _as_frames_arrive(arriving, features)
     if num_samples is not None and num_samples < 1:
         raise ValueError(f"num_samples is {num_samples}; expected at least 1")
-    going_on = Stream(
-        model, model.condition(speaker=speaker), options, seed=seed, engine=engine, weights=weights, threads=threads
-    )
-    return _on_and_on(going_on, num_samples)
+    return _on_and_on(Stream(model, model.condition(speaker=speaker), options, seed=seed, engine=engine), num_samples)
 
 
 def _as_frames_arrive(arriving: FeatureStream, features: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -310,36 +295,17 @@ def _on_and_on(going_on: Stream, num_samples: int | None) -> Iterator[Tensor]:
 
 def _resumable(engine: object) -> ResumableEngine:
     if not isinstance(engine, ResumableEngine):
-        raise ValueError("the naive engine cannot pause; take native or incremental")
+        raise ValueError("the naive engine cannot pause; use native, incremental or stepwise")
     return engine
 
 
-def check_state(state: StreamState, model: WaveNet, batch: int) -> None:
-    """Raise `ValueError` unless the state is one of `batch` streams of such a model."""
-    config, network, like = model.config, state.engine.network, model.output.weight
-    expected = {
-        "samples": (batch, model.history),
-        "previous": (batch,),
-        **{
-            f"queue {layer}": (batch, (config.kernel_size - 1) * dilation, config.residual_channels)
-            for layer, dilation in enumerate(config.dilations)
-        },
-    }
-    queues = {f"queue {layer}": queue for layer, queue in enumerate(network.queues)}
-    found = {"samples": network.samples, "previous": state.previous, **queues}
-    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
-    if shapes != expected or len(state.randomness) != batch or state.engine.latest.shape != (batch,):
+def _check_state(state: StreamState, model: WaveNet, batch: int) -> None:
+    """Raise `ValueError` unless the state has the shapes and the precision of `batch` streams of this model."""
+    network, like = state.engine.network, model.output.weight
+    found = [state.engine.latest, state.previous, network.samples, *network.queues]
+    shapes = [(batch,), (batch,), (batch, model.history)]
+    shapes += [(batch, context, model.config.residual_channels) for context in model.contexts]
+    if [tuple(tensor.shape) for tensor in found] != shapes or len(state.randomness) != batch:
         raise ValueError(f"the state does not fit: it is of another model, or of another batch than {batch}")
-    if any(tensor.dtype != like.dtype for name, tensor in found.items() if name != "previous"):
+    if any(tensor.dtype != like.dtype for tensor in (network.samples, *network.queues)):
         raise ValueError(f"the state does not fit: the model is in {like.dtype}, and the state is not")
-    reach = 0 if model.conditioner is None else (model.conditioner.look_ahead + 1) * model.conditioner.hop
-    if not -1 - reach <= network.time < 2**62 or not all(bool(tensor.isfinite().all()) for tensor in found.values()):
-        raise ValueError("the state is damaged: it has numbers that are not finite, or an impossible time")
-    latest = state.engine.latest
-    if latest.dtype != torch.long or int(latest.min()) < 0 or int(latest.max()) >= model.distribution.symbols:
-        raise ValueError("the state is damaged: its newest samples are no symbols of the model")
-    try:
-        for randomness in state.randomness:
-            torch.Generator().set_state(randomness)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"the state is damaged: {str(error).splitlines()[0]}") from error

@@ -1,9 +1,13 @@
-"""The network and all that it is made of: layers, conditioning, distributions, features, the model file."""
+"""The network and its parts: layers, conditioning, features, distributions, and the model file."""
 
+from wavenet.network.alignment import Alignment
+from wavenet.network.block import BlockFactory, ResidualBlock
 from wavenet.network.conditioning import Conditioning, ConditioningConfig
 from wavenet.network.config import WaveNetConfig
 from wavenet.network.conv import CausalConv1d
+from wavenet.network.cost import multiply_adds
 from wavenet.network.distributions import (
+    KINDS,
     Categorical,
     Distribution,
     GaussianMixture,
@@ -13,7 +17,7 @@ from wavenet.network.distributions import (
 )
 from wavenet.network.embedding import AmplitudeEmbedding
 from wavenet.network.features import LogMel, LogMelConfig, read_features
-from wavenet.network.model import ResidualBlock, State, WaveNet, check_symbols
+from wavenet.network.model import State, WaveNet, check_symbols
 from wavenet.network.model_file import load_tensors, read_model_file, write_model_file
 from wavenet.network.prediction import (
     QUIETEST,
@@ -21,6 +25,7 @@ from wavenet.network.prediction import (
     PastPredictor,
     PredictionConfig,
     Predictor,
+    input_signals,
     levinson,
     predict,
 )
@@ -38,9 +43,12 @@ from wavenet.network.sampling import SamplingOptions, choose
 from wavenet.network.upsample import UPSAMPLERS
 
 __all__ = [
+    "KINDS",
     "QUIETEST",
     "UPSAMPLERS",
+    "Alignment",
     "AmplitudeEmbedding",
+    "BlockFactory",
     "Categorical",
     "CausalConv1d",
     "Conditioning",
@@ -71,10 +79,12 @@ __all__ = [
     "describe_sight",
     "encode_mu_law",
     "expand",
+    "input_signals",
     "layer_table",
     "levinson",
     "load_tensors",
     "measure_reach",
+    "multiply_adds",
     "predict",
     "read_features",
     "read_model_file",

@@ -1,17 +1,16 @@
-"""What a model is told beside the past samples: who speaks (global) and how it sounds, frame by frame (local).
+"""Conditioning: who speaks (global) and how it sounds, frame by frame (local).
 
-WaveNet paper, section 2.5: every layer's gates get a bias from the speaker, and a time series from the features.
-All layers' biases come out of one product, ahead of the sequential part.
+WaveNet paper, section 2.5: the gates of every layer get a bias from the speaker and a time series from the features.
+One product gives the biases of all layers, before the layers run.
 
-Time and frames: frame f lies at sample f * hop (`features.py`). The bias of sample t is made of the frames around
-it, up to `look_ahead` beyond the one at or before t; before and after a clip's own frames there is silence.
+`alignment.py` says where frames lie. The bias of sample t is made of the frames around it, up to `look_ahead` beyond
+the one at or before t. Beyond a clip's own frames there is silence.
 
     frames       f-2   f-1    f    f+1   f+2   f+3
     context net   `-----`-----+-----'-----'      context_frames = 2 to either side
     upsampler                 f . t . f+1        between two frames: look_ahead = context_frames + 1
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wavenet.network.alignment import Alignment
 from wavenet.network.features import LogMelConfig, log_mel_refusal
 from wavenet.network.upsample import UPSAMPLERS
 
@@ -32,7 +32,7 @@ _STRICT = {"extra": "forbid", "strict": True}
 class ConditioningConfig:
     """How features become biases: a context network over `2 * context_frames + 1` frames, then an upsampler.
 
-    The product of the `scales` is the features' hop.
+    The product of the upsampler's `scales` must be the features' hop.
     """
 
     __pydantic_config__ = _STRICT
@@ -53,10 +53,10 @@ class ConditioningConfig:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """A batch's conditioning, as `WaveNet.condition` checks and makes it.
+    """The conditioning of a batch of clips, as `WaveNet.condition` checks and makes it.
 
     `speaker`: indices `(B,)` of the model's speakers, or vectors `(B, speaker_channels)`. `features`: `(B, bins, F)`,
-    of which the first is frame `first_frame` of the clip; all others are silence.
+    frames `first_frame` to `first_frame + F - 1` of the clips; all other frames have the value `silence`.
     """
 
     speaker: Tensor | None = None
@@ -80,7 +80,7 @@ def check_speaker(
     """Indices `(B,)` of a model's speakers, or vectors `(B, channels)`; `ValueError` where the model knows no such."""
     if channels is None:
         if speaker is not None:
-            raise ValueError("the model knows no speakers; leave the speaker out")
+            raise ValueError("speaker is given, and the model knows no speakers; leave it out")
         return None
     if names:
         if speaker is None or isinstance(speaker, Tensor):
@@ -95,8 +95,8 @@ def check_speaker(
     if not isinstance(speaker, Tensor) or speaker.shape not in ((channels,), (batch, channels)):
         found = tuple(speaker.shape) if isinstance(speaker, Tensor) else speaker
         raise ValueError(
-            f"speaker is {found}; the model knows no names and needs a vector ({channels},) or ({batch}, {channels}), "
-            "which can be given in Python only"
+            f"speaker is {found}; the model knows no speakers by name and needs a vector ({channels},) or "
+            f"({batch}, {channels}), which only Python can give"
         )
     if not bool(speaker.isfinite().all()):
         raise ValueError("speaker has values that are not finite (NaN or infinity)")
@@ -109,13 +109,10 @@ def check_features(
     """Features `(B, bins, F)`, the shorter clips' padded with silence; `ValueError` where they do not fit."""
     if config is None:
         if features is not None:
-            raise ValueError("the model is not conditioned on features; leave them out")
+            raise ValueError("features are given, and the model is not conditioned on features; leave them out")
         return None
     if features is None:
-        raise ValueError(
-            f"the model needs features, ({config.bins}, frames); give them, on the command line by --features or "
-            "--features-from"
-        )
+        raise ValueError(f"features are missing; the model needs a tensor ({config.bins}, frames)")
     if isinstance(features, Tensor) and features.dim() == 2:
         features = features.expand(batch, -1, -1)
     clips = list(features)
@@ -132,7 +129,11 @@ def check_features(
 
 
 class Conditioner(nn.Module):
-    """Conditioning to the biases of all layers, `biases` numbers for each sample."""
+    """Conditioning -> biases of all layers, `(B, T, biases)`.
+
+    A module of one's own in its place has the same `forward`, and an `alignment` whose `hop` and `reach` say which
+    frames a sample's biases are made of.
+    """
 
     def __init__(
         self,
@@ -143,13 +144,11 @@ class Conditioner(nn.Module):
         biases: int,
     ) -> None:
         super().__init__()
-        self.biases = biases
+        self.alignment = Alignment()
         self.table = nn.Embedding(speakers, speaker_channels) if speakers and speaker_channels else None
         self.speaker = nn.Linear(speaker_channels, biases, bias=False) if speaker_channels else None
-        self.look_ahead = 0
-        self.hop = 1
+        self.local: nn.Linear | None = None
         if features is not None:
-            self.hop = features.hop
             self.context = nn.Sequential(
                 nn.Conv1d(features.bins, config.context_channels, 2 * config.context_frames + 1),
                 nn.Tanh(),
@@ -157,31 +156,28 @@ class Conditioner(nn.Module):
             )
             self.upsampler = UPSAMPLERS[config.upsampler](config.channels, config.scales)
             self.local = nn.Linear(config.channels, biases, bias=False)
-            self.reach = config.context_frames + self.upsampler.margin
-            self.look_ahead = self.reach + 1
-        self.has_features = features is not None
+            self.alignment = Alignment(hop=features.hop, reach=config.context_frames + self.upsampler.margin)
 
     def forward(self, conditioning: Conditioning, start: int, stop: int) -> Tensor:
-        """Biases of samples `start` to `stop - 1`: `(B, T, biases)`, or `(B, 1, biases)` where they do not change."""
+        """The biases of samples `start` to `stop - 1`: `(B, T, biases)`, or `(B, 1, biases)` without features."""
         parts = []
         if self.speaker is not None:
             assert conditioning.speaker is not None
             vectors = conditioning.speaker if self.table is None else self.table(conditioning.speaker)
             parts.append(self.speaker(vectors)[:, None])
-        if self.has_features:
+        if self.local is not None:
             parts.append(self.local(self.upsampled(conditioning, start, stop).transpose(1, 2)))
         biases: Tensor = sum(parts[1:], start=parts[0])
         return biases
 
     def upsampled(self, conditioning: Conditioning, start: int, stop: int) -> Tensor:
         """The features at the sample rate, between context network and projection: `(B, channels, stop - start)`."""
-        first, last = start // self.hop, math.ceil((stop - 1) / self.hop)
-        frames = conditioning.frames(first - self.reach, last + self.reach + 1)
+        frames = conditioning.frames(*self.alignment.frames_around(start, stop))
         points: Tensor = self.upsampler(self.context(frames / _SPREAD + 1))
-        skipped = start - first * self.hop
-        torch._check(skipped + stop - start <= points.shape[2])  # torch.export does not see it by itself
+        skipped = start % self.alignment.hop
+        torch._check(skipped + stop - start <= points.shape[2])  # torch.export cannot infer it
         return points[:, :, skipped : skipped + stop - start]
 
 
 _SPREAD = 4.0
-"""Log-mel features of speech lie around -4 and spread by about as much; so scaled they suit a fresh network."""
+"""Log-mel features of speech lie around -4 and spread by about as much. So scaled they suit a fresh network."""

@@ -29,11 +29,12 @@ _BOUNDS = {
 class WaveNetConfig:
     """The shape of a network. Dilations come from `cycles` of `layers_per_cycle` (1, 2, 4, ...) or as a list.
 
-    `gate_channels` counts filter and gate together. `speakers` names the voices of a multi-speaker model; with
-    `speaker_channels` alone the speaker is a vector from outside. `features` switches local conditioning on, which
-    `conditioning` details; `prediction` switches linear prediction on. `pre_emphasis` is the coefficient c of
-    `y[t] = x[t] - c x[t - 1]`, applied to the audio before it becomes symbols and undone after.
-    Contradictions raise `ValueError`.
+    `gate_channels` counts filter and gate together. `distribution` is what the output means: one of the package's, or a
+    frozen dataclass of one's own with the methods of `Distribution`. `speakers` names the speakers of a multi-speaker
+    model; with `speaker_channels` alone a speaker is a vector `(speaker_channels,)`. `features` switches local
+    conditioning on, and `conditioning` details it; `prediction` switches linear prediction on. `pre_emphasis` is the
+    coefficient c of `y[t] = x[t] - c x[t - 1]`, applied before audio becomes symbols and undone afterwards.
+    Raises `ValueError` if settings contradict each other.
 
     >>> config = WaveNetConfig(cycles=2, layers_per_cycle=3)
     >>> config.dilations, config.receptive_field

@@ -1,20 +1,21 @@
-"""What the network's output means: a distribution over the next sample.
+"""Output distributions: what the network's output says about the next sample.
 
-The network emits outputs; a distribution owns how waveforms become its symbols and back, what the outputs mean
-(beside a linear prediction, where the model has one), the likelihood, and sampling. Network, training and
-engines hold a distribution and never ask which.
+The network emits outputs. A distribution turns waveforms into symbols and back, turns outputs (and a linear prediction,
+if the model has one) into parameters, and owns the likelihood and sampling. Network, training and engines hold a
+distribution and never ask which one.
 
-Symbols are whole numbers, one for each value a sample can take, so every likelihood is a probability and its
-bits per sample compare between distributions of the same resolution.
+Symbols are whole numbers, one for each value a sample can take. So every likelihood is a probability, and bits per
+sample compare between distributions of the same resolution.
 """
 
+import json
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
-from pydantic import Field
+from pydantic import Field, GetPydanticSchema, TypeAdapter, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,6 +24,7 @@ from wavenet.network.quantize import check_classes, decode_mu_law, encode_mu_law
 from wavenet.network.sampling import SamplingOptions, choose
 
 __all__ = [
+    "KINDS",
     "AnyDistribution",
     "Categorical",
     "Distribution",
@@ -35,23 +37,23 @@ __all__ = [
 _STRICT = {"extra": "forbid", "strict": True}
 _COMPONENTS = 3
 _OFFSET_PRIOR = 2.0
-"""Scale, in classes, of the logistic around the predicted class that a fresh categorical model starts from."""
+"""Scale, in classes, of the logistic around the predicted class with which a fresh categorical model starts."""
 
 _FARTHEST, _WIDEST = 2.0, 0.0
-"""The bounds of a component's mean and log-scale: beyond them it would lie outside of [-1, 1], or be flat on it."""
+"""Bounds of a component's mean and log-scale. Beyond them it would lie outside [-1, 1], or be flat on it."""
 
 _DEEPEST = 1e7
-"""How many deviations away a Gaussian's tail is followed; far enough for the narrowest, near enough for float64."""
+"""The distance, in deviations, up to which a Gaussian's tail is computed: float64 can still represent it there."""
 
 _FAR = 2.0**20
-"""Where the outermost steps end. Infinity would do for the probability, but not for its gradient."""
+"""Where the outermost steps end. Infinity would give the right probability but no finite gradient."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What linear prediction says of a sample before the network has spoken: `mean` and `scale`, each `(B, T)`.
+    """The linear prediction of each sample, which the network corrects: `mean` and `scale`, each `(B, T)`.
 
-    `scale` is the standard deviation expected of the error; both in waveform units.
+    `scale` is the standard deviation expected of the error. Both are in waveform units.
     """
 
     mean: Tensor
@@ -59,11 +61,15 @@ class Prediction:
 
 
 class Distribution(Protocol):
-    """What training, scoring and engines ask of a distribution."""
+    """What the network, training, scoring and engines ask of a distribution.
+
+    One of your own is a frozen dataclass with these methods: pass it as `WaveNetConfig.distribution`, and its class to
+    `WaveNet.from_pretrained(path, distributions=[...])`.
+    """
 
     @property
     def kind(self) -> str:
-        """What recipes and model files call it."""
+        """Its name in recipes and model files: a field `kind: Literal["its_name"] = "its_name"`."""
 
     @property
     def silence(self) -> int:
@@ -96,7 +102,7 @@ class Distribution(Protocol):
         """Log-probability in nats: parameters `(B, parameters, T)`, symbols `(B, T)` -> `(B, T)`."""
 
     def class_log_prob(self, parameters: Tensor, symbols: Tensor, classes: int) -> Tensor:
-        """Like `log_prob`, of all symbols in the same of `classes` µ-law classes: so different resolutions compare."""
+        """Log-probability of the µ-law class, of `classes`, that holds the symbol: so that resolutions compare."""
 
     def mode(self, parameters: Tensor) -> Tensor:
         """The most probable symbol, or one close to it: `(B, parameters, T)` -> `(B, T)`."""
@@ -175,13 +181,13 @@ class Categorical:
 class Mixture(ABC):
     """What mixtures share: `levels` equal steps over [-1, 1), and `components` of weight, mean and scale.
 
-    A kind of mixture is a subclass, again a frozen dataclass, with a field `kind: Literal["its_name"] = "its_name"` and
-    the standard component (of location 0 and scale 1), by `log_mass` and `quantile`: recipes/research/distribution.py
-    has one.
+    A mixture of one's own is a subclass, again a frozen dataclass, with a field `kind: Literal["its_name"] =
+    "its_name"` and the standard component (location 0, scale 1) as `log_mass` and `quantile`:
+    recipes/research/distribution.py has one.
 
     Parameters are `(B, 3 * components, T)`: log-weights, means and log-scales in waveform units. A symbol's
-    probability is the integral over its step; the outermost two take what lies beyond. With a linear
-    prediction the network's means and scales are in units of the expected error, around the predicted sample.
+    probability is the integral over its step; the outermost two steps also take what lies beyond. With a linear
+    prediction, the network's means and scales are in units of the expected error, around the predicted sample.
     """
 
     __pydantic_config__ = _STRICT
@@ -196,7 +202,7 @@ class Mixture(ABC):
 
     @property
     def _narrowest(self) -> float:
-        """The least log-scale: what is much narrower than a step is all in that step, and only hurts the gradient."""
+        """The least log-scale. A narrower component would lie within one step and have no useful gradient."""
         return -math.log(self.levels * 16)
 
     @property
@@ -275,10 +281,9 @@ class Mixture(ABC):
     def log_mass(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Log of the standard component's integral from `lower` to `upper`, which is above it; any shape.
 
-        The bounds are in units of the component's scale, from its mean, and of the dtype of the parameters, float32 in
-        training. Of 65,536 levels they may be three million, on either side, and the outermost 2^40: there too the
-        result and its gradient have to be finite. So write the tails so that a difference loses no digits, as
-        `LogisticMixture` does.
+        The bounds count scales from the component's mean, in the dtype of the parameters (float32 in training). With
+        65,536 levels they reach three million to either side, and the outermost 2^40: result and gradient must be
+        finite there too. Write the tails so that a difference loses no digits, as `LogisticMixture` does.
         """
 
     @abstractmethod
@@ -290,12 +295,12 @@ class Mixture(ABC):
 class LogisticMixture(Mixture):
     """Discretised mixture of logistics (Salimans et al. 2017, equation 2; Parallel WaveNet, section 2.1).
 
-    The integral is taken as `sigmoid(u) sigmoid(-l) (1 - exp(l - u))`, which loses no digits anywhere.
+    The integral is computed as `sigmoid(u) sigmoid(-l) (1 - exp(l - u))`, which loses no digits anywhere.
 
     >>> mixture = LogisticMixture(components=1, levels=4)
     >>> parameters = torch.tensor([0.0, 0.0, -1.0])[None, :, None]  # log-weight, mean and log-scale, (1, 3, 1)
     >>> probabilities = mixture.log_prob(parameters.expand(1, 3, 4), torch.arange(4)[None]).exp()
-    >>> [round(probability, 3) for probability in probabilities[0].tolist()]  # of -1, -0.5, 0 and 0.5; they sum to one
+    >>> [round(probability, 3) for probability in probabilities[0].tolist()]  # of -1, -0.5, 0 and 0.5: the sum is one
     [0.115, 0.221, 0.327, 0.336]
     """
 
@@ -312,7 +317,7 @@ class LogisticMixture(Mixture):
 
 @dataclass(frozen=True)
 class GaussianMixture(Mixture):
-    """Discretised mixture of Gaussians (ClariNet, section 3.1, with one). Integrals are taken in float64."""
+    """Discretised mixture of Gaussians (ClariNet, section 3.1, with one). Integrals are computed in float64."""
 
     kind: Literal["gaussian_mixture"] = "gaussian_mixture"
 
@@ -329,5 +334,23 @@ class GaussianMixture(Mixture):
         return quantile
 
 
-AnyDistribution = Annotated[Categorical | LogisticMixture | GaussianMixture, Field(discriminator="kind")]
-"""The distributions that a recipe or model file can name, by their `kind`."""
+KINDS = (Categorical, LogisticMixture, GaussianMixture)
+"""The distributions that recipes and model files can name by their `kind`."""
+
+_Known = Annotated[Categorical | LogisticMixture | GaussianMixture, Field(discriminator="kind")]
+
+
+def _read_own(value: Any, known: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """Read a distribution of a class that the validation's context lists; the package's own are left to `known`."""
+    own = {kind.kind: kind for kind in (info.context or {}).get("distributions", ())}
+    if isinstance(value, dict) and value.get("kind") in own:
+        return TypeAdapter(own[value["kind"]]).validate_json(json.dumps(value))
+    return known(value)
+
+
+AnyDistribution = Annotated[
+    Distribution,
+    GetPydanticSchema(lambda _, schema_of: schema_of(_Known)),
+    WrapValidator(_read_own),
+]
+"""A distribution as recipes and model files hold it: the package's by their `kind`, others as the reader is told."""

@@ -1,6 +1,6 @@
-"""Amplitudes to channels by a table that is read between its rows: a learned, piecewise linear function.
+"""Amplitudes to channels: a learned, piecewise linear function, by a table that is read between its rows.
 
-For a waveform of `rows` µ-law classes every amplitude falls on a row, and this is the usual embedding of classes.
+Every amplitude of a waveform of `rows` µ-law classes falls on a row: then this is the usual embedding of classes.
 """
 
 import torch
@@ -13,18 +13,32 @@ __all__ = ["AmplitudeEmbedding", "smooth_rows"]
 
 
 class AmplitudeEmbedding(nn.Module):
-    """The sum of one table of `rows` for each of `signals` numbers in [-1, 1].
+    """Embeds `signals` numbers in [-1, 1], `(..., signals)` -> `(..., channels)`: the sum of a table row for each.
 
-    Shape: `(..., signals)` -> `(..., channels)`.
+    Each signal has a table of `rows`; a number between two rows takes both, weighted by its distance to each.
     """
 
-    def __init__(self, signals: int, rows: int, channels: int) -> None:
+    def __init__(
+        self,
+        signals: int,
+        rows: int,
+        channels: int,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        self.signals, self.rows = signals, rows
-        self.weight = nn.Parameter(torch.empty(signals * rows, channels))
-        if not self.weight.is_meta:
-            with torch.no_grad():
-                self.weight.copy_(torch.cat([smooth_rows(rows, channels) for _ in range(signals)]) / signals**0.5)
+        self.signals, self.rows, self.channels = signals, rows, channels
+        self.weight = nn.Parameter(torch.empty(signals * rows, channels, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        tables = [smooth_rows(self.rows, self.channels) for _ in range(self.signals)]
+        self.weight.copy_(torch.cat(tables) / self.signals**0.5)
+
+    def extra_repr(self) -> str:
+        return f"{self.signals} of {self.rows} rows, {self.channels} channels"
 
     def forward(self, amplitudes: Tensor) -> Tensor:
         places = (amplitudes.flatten(0, -2) + 1) / 2 * (self.rows - 1)
@@ -44,8 +58,8 @@ class AmplitudeEmbedding(nn.Module):
 def smooth_rows(classes: int, channels: int) -> Tensor:
     """A table `(classes, channels)` whose columns are smooth functions of the amplitude, mixed at random.
 
-    The functions are the companded and the linear amplitude and sines and cosines of the companded one. From
-    independent rows the network would have to learn first which classes are neighbours.
+    The functions are the companded amplitude, the linear one, and sines and cosines of the companded one. With
+    independent rows the network would first have to learn which classes are neighbours.
     """
     companded = torch.linspace(-1, 1, classes)
     waves = [f(torch.pi * k * companded) / k**0.5 for k in range(1, 17) for f in (torch.sin, torch.cos)]

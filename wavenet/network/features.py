@@ -1,13 +1,7 @@
-"""Log-mel features, and what a log-mel frame says of the power spectrum.
+"""Log-mel features, and what a log-mel frame says about the power spectrum.
 
-Alignment, defined here once: frame f is centred on sample f * hop, and samples beyond a clip's ends are zeros.
-
-    sample   0         hop        2 hop       3 hop      T - 1
-             |----------|----------|----------|----------|
-    frame    0          1          2          3          4         F = T // hop + 1
-         <---+---> window of frame 0, half of it before the clip
-
-That is what `torchaudio.transforms.MelSpectrogram` gives with its defaults (its padding differs at the ends).
+`alignment.py` says where frames lie; samples beyond a clip's ends are zeros. `torchaudio.transforms.MelSpectrogram`
+gives the same frames with its defaults (its padding differs at the ends).
 """
 
 import math
@@ -68,10 +62,6 @@ class LogMelConfig:
         """The value of every bin in digital silence."""
         return math.log(self.floor)
 
-    def frames(self, samples: int) -> int:
-        """How many frames a clip of that many samples has."""
-        return samples // self.hop + 1
-
 
 def mel_bands(config: LogMelConfig, sample_rate: int) -> Tensor:
     """The triangles, `(fft / 2 + 1, bins)`. Bands narrower than the transform resolves may be empty."""
@@ -105,9 +95,12 @@ class LogMel(nn.Module):
         self.register_buffer("window", torch.hann_window(config.window), persistent=False)
         self.register_buffer("bands", mel_bands(config, sample_rate).T, persistent=False)
 
+    def extra_repr(self) -> str:
+        return f"{self.config.bins} bins, hop={self.config.hop}, window={self.config.window}"
+
     def forward(self, waveform: Tensor) -> Tensor:
-        reach = self.config.fft // 2
-        return self.inside(nn.functional.pad(waveform, (reach, reach)))
+        half_window = self.config.fft // 2
+        return self.inside(nn.functional.pad(waveform, (half_window, half_window)))
 
     def inside(self, waveform: Tensor) -> Tensor:
         """Only frames whose whole transform lies in the waveform; the first is centred on sample fft / 2."""
@@ -118,27 +111,26 @@ class LogMel(nn.Module):
         return torch.log((self.bands @ spectrum).clamp(min=config.floor))
 
     def around(self, waveform: Tensor, margin: int, times: Tensor, samples: Tensor) -> tuple[Tensor, int]:
-        """The frames of windows cut out of clips, and the index of the first, counted from the sample after `margin`.
+        """The frames of windows of clips, and the index of the first, counted from the sample after `margin`.
 
-        Shape: `(B, margin + T + margin)` -> `(B, bins, F)`. That sample is at time `times` `(B,)` of its clip of
-        `samples` `(B,)`; both `margin` and `times` are multiples of the hop. As everywhere, frames that are not the
-        clip's own are silence.
+        Shape: `(B, margin + T + margin)` -> `(B, bins, F)`. The sample after `margin` is sample `times` `(B,)` of a
+        clip of `samples` `(B,)`; `margin` and `times` are multiples of the hop. Frames beyond the clip are silence.
         """
-        hop, reach = self.config.hop, self.config.fft // 2
-        skipped = -reach % hop
+        hop, half_window = self.config.hop, self.config.fft // 2
+        skipped = -half_window % hop
         features = self.inside(waveform[:, skipped:])
-        first = (skipped + reach - margin) // hop
+        first = (skipped + half_window - margin) // hop
         index = torch.arange(first, first + features.shape[2], device=features.device) + (times // hop)[:, None]
         own = (index >= 0) & (index <= (samples // hop)[:, None])
         return features.where(own[:, None], self.config.silence), first
 
 
 _QUIETEST, _LOUDEST = -70.0, 25.0
-"""No log power of a waveform in [-1, 1] comes near the upper one, no usual floor below the lower; decibels may."""
+"""No log power of a waveform in [-1, 1] comes near the upper bound and no usual floor below the lower; decibels may."""
 
 
 def log_mel_refusal(features: Tensor) -> str | None:
-    """What about these values shows that they are no log-mel features; `None` if nothing does."""
+    """Why these values cannot be log-mel features; `None` if they can."""
     if not features.is_floating_point():
         return f"values of {features.dtype}; expected floating-point numbers"
     if not bool(features.isfinite().all()):
@@ -152,8 +144,8 @@ def log_mel_refusal(features: Tensor) -> str | None:
 def read_features(path: Path, config: LogMelConfig, sample_rate: int) -> Tensor:
     """Features made elsewhere, `(bins, frames)`: a `.npy` file, or a safetensors file with one tensor.
 
-    A safetensors file may say `hop` and `sample_rate` in its metadata, and is held to it. Values below the floor
-    are raised to it. `ValueError` where something does not fit.
+    A safetensors file may state `hop` and `sample_rate` in its metadata; they must be the model's. Values below the
+    floor are raised to it. Raises `ValueError` if something does not fit.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such feature file")

@@ -1,10 +1,10 @@
 """The network: a stack of gated residual blocks over dilated causal convolutions (van den Oord et al. 2016)."""
 
 import json
-import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
 
 import torch
 import torchaudio
@@ -13,21 +13,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from wavenet.network.alignment import Alignment
+from wavenet.network.block import BlockFactory, ResidualBlock
 from wavenet.network.conditioning import Conditioner, Conditioning, check_features, check_speaker
 from wavenet.network.config import WaveNetConfig
-from wavenet.network.conv import CausalConv1d
-from wavenet.network.distributions import Prediction
+from wavenet.network.distributions import Distribution, Prediction
 from wavenet.network.embedding import AmplitudeEmbedding
 from wavenet.network.features import LogMel
 from wavenet.network.model_file import load_tensors, read_model_file, write_model_file
-from wavenet.network.prediction import FeaturePredictor, PastPredictor, Predictor
+from wavenet.network.prediction import FeaturePredictor, PastPredictor, Predictor, input_signals
 from wavenet.network.quantize import compand
 
-__all__ = ["ResidualBlock", "State", "WaveNet", "check_symbols"]
+__all__ = ["State", "WaveNet", "check_symbols"]
+
+T = TypeVar("T")
 
 
 def check_symbols(symbols: Tensor) -> None:
-    """Raise `ValueError` unless these are symbols `(B, T)`, as `WaveNet.encode` makes them of a waveform `(B, T)`."""
+    """Raise `ValueError` unless these are symbols `(B, T)`, which `WaveNet.encode` makes of a waveform `(B, T)`."""
     if symbols.dim() != 2 or symbols.dtype != torch.int64:
         raise ValueError(
             f"symbols are {symbols.dtype} of shape {tuple(symbols.shape)}; expected int64 (B, T), "
@@ -39,8 +42,8 @@ def check_symbols(symbols: Tensor) -> None:
 class State:
     """What the network remembers between chunks.
 
-    `time` is that of the next sample to come in; a clip begins at 0. `samples` `(B, history)` are the last ones, for
-    linear prediction; `queues` the last inputs of each block, `(B, context, residual)`.
+    `time` is the time of the next sample to come in; a clip begins at 0. `samples` `(B, history)` are the last samples,
+    for linear prediction. `queues` are the last inputs of each block, `(B, context, residual)`.
     """
 
     time: int
@@ -48,119 +51,54 @@ class State:
     queues: list[Tensor]
 
 
-class ResidualBlock(nn.Module):
-    """Gated activation unit with a residual connection (WaveNet paper, equations 2 and 5, figure 4).
-
-    The skip projections of all blocks add up, so they live in one matrix of the network and the block returns
-    its gated activations. The last block has no residual projection: nothing would read it. The projection has
-    no bias: the next convolution's takes its place.
-
-    Shape: x `(B, context + T, residual)`, conditioning's biases `(B, T, gate)` -> x for the next block
-    `(B, T, residual)`, gated `(B, T, gate / 2)`.
-    """
-
-    def __init__(self, config: WaveNetConfig, dilation: int, *, last: bool) -> None:
-        super().__init__()
-        self.conv = CausalConv1d(config.residual_channels, config.gate_channels, config.kernel_size, dilation)
-        self.residual = None if last else nn.Linear(config.gate_channels // 2, config.residual_channels, bias=False)
-
-    def forward(self, x: Tensor, biases: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        gates = self.conv(x) if biases is None else self.conv(x) + biases
-        filter_, gate = gates.chunk(2, dim=2)
-        gated = torch.tanh(filter_) * torch.sigmoid(gate)
-        x = x[:, self.conv.context :]
-        return (x if self.residual is None else x + self.residual(gated)), gated
-
-
 class WaveNet(nn.Module):
     """Maps past samples to the distribution of the next one: the output at time t is about the sample at t + 1.
 
-    `model(symbols)` gives the outputs whose whole context lies in `symbols`, as training wants them.
-    `model.advance(symbols, state)` goes on where `state` left off, by a chunk of any length, down to one sample.
-    Both run the same layers. (`IncrementalEngine` rearranges the one-sample case for speed, and is tested
-    against this.) With `recompute` training holds no block's inner activations, and computes them once more.
-    Both take the conditioning that `model.condition` makes. A clip is taken to be preceded by
-    endless silence, which is what `initial_state` has seen.
+    `model(symbols)` gives the outputs whose whole context lies in `symbols`, as training needs them.
+    `model.advance(symbols, state)` goes on from `state` by a chunk of any length, down to one sample. Both run the same
+    layers and take the conditioning that `model.condition` makes. Endless silence precedes a clip; `initial_state` is
+    the state after it. With `recompute` training stores no activations inside blocks and computes them again.
+
+    `block` makes the block of each layer (see `BlockFactory`). `conditioner` makes the module in the place of
+    `Conditioner`, from the configuration. A distribution of one's own stands in the configuration.
     """
 
-    def __init__(self, config: WaveNetConfig) -> None:
+    def __init__(
+        self,
+        config: WaveNetConfig,
+        *,
+        block: BlockFactory = ResidualBlock,
+        conditioner: Callable[[WaveNetConfig], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.recompute = False
         self.distribution = config.distribution
-        with torch.device("cpu"):  # they have no parameters, and buffers that a model on the meta device needs
+        with torch.device("cpu"):  # they have no parameters, and their buffers are needed on the meta device too
             self.log_mel = None if config.features is None else LogMel(config.features, config.sample_rate)
             self.predictor = _predictor(config)
         signals = 1 if self.predictor is None else 4
         self.embedding = AmplitudeEmbedding(signals, self.distribution.input_rows, config.residual_channels)
         last = len(config.dilations) - 1
         self.blocks = nn.ModuleList(
-            ResidualBlock(config, dilation, last=index == last) for index, dilation in enumerate(config.dilations)
+            block(config, dilation, last=index == last) for index, dilation in enumerate(config.dilations)
         )
+        self.contexts = [_attribute(block, "context", int) for block in self.blocks]
         self.skip = nn.Linear(len(config.dilations) * config.gate_channels // 2, config.skip_channels)
         self.head = nn.Linear(config.skip_channels, config.head_channels)
         self.output = nn.Linear(config.head_channels, self.distribution.outputs(self.predictor is not None))
-        self.conditioner: Conditioner | None = None
-        if config.speaker_channels or config.features:
-            biases = len(config.dilations) * config.gate_channels
-            self.conditioner = Conditioner(
-                config.conditioning, config.features, len(config.speakers), config.speaker_channels, biases
-            )
-        if not self.output.weight.is_meta:
-            self._initialise()
+        self.conditioner = _conditioner(config) if conditioner is None else conditioner(config)
+        self.alignment = self._alignment()
+        self._initialise()
 
-    @property
-    def device(self) -> torch.device:
-        return self.output.weight.device
-
-    @property
-    def history(self) -> int:
-        """Samples before an input that linear prediction needs."""
-        return 0 if self.predictor is None else self.predictor.context
-
-    @property
-    def context(self) -> int:
-        """Samples that one output depends on: the receptive field, behind the history of its oldest input."""
-        return self.config.receptive_field + self.history
-
-    @property
-    def look_ahead(self) -> int:
-        """Samples beyond the one to be generated that have to be known: those its features are made of."""
-        if self.conditioner is None or self.config.features is None:
-            return 0
-        return self.conditioner.look_ahead * self.config.features.hop + self.config.features.window // 2
-
-    def samples_at_once(self, batch: int) -> int:
-        """Samples of a chunk for which what the network holds at a time stays within bounded memory."""
-        gates = len(self.blocks) * self.config.gate_channels * (1 if self.conditioner is None else 2)
-        order = 0 if self.predictor is None else self.predictor.order
-        return max(1, _NUMBERS_AT_ONCE // (batch * (gates + 2 * self.output.out_features + 2 * order)))
-
-    @property
-    def grid(self) -> int:
-        """Training windows begin at multiples of it, so that frames and blocks of linear prediction lie alike."""
-        hop = 1 if self.config.features is None else self.config.features.hop
-        return math.lcm(hop, 1 if self.predictor is None else self.predictor.block)
-
-    @property
-    def margin(self) -> int:
-        """Samples around a training window that its features are made of, a multiple of `grid`."""
-        reach = 1 if self.config.pre_emphasis else 0
-        if self.conditioner is not None and self.config.features is not None:
-            reach = (self.conditioner.look_ahead + 1) * self.config.features.hop + self.config.features.fft // 2
-        return -(-reach // self.grid) * self.grid
-
-    @property
-    def multiply_adds(self) -> int:
-        """Multiply-adds per generated sample: each matrix of the stack once, and the prediction.
-
-        The embedding is a table look-up; what conditioning costs per frame is left out, its projection is not.
-        """
-        stack = [self.blocks, self.skip, self.head, self.output]
-        if self.conditioner is not None and self.conditioner.has_features:
-            stack.append(self.conditioner.local)
-        matrices = sum(p.numel() for module in stack for p in module.parameters() if p.dim() == 2)
-        return matrices + (0 if self.predictor is None else self.predictor.order)
+    def _alignment(self) -> Alignment:
+        config, frames = self.config, Alignment()
+        if self.conditioner is not None:
+            frames = _attribute(self.conditioner, "alignment", Alignment)
+        half_window = 0 if not config.pre_emphasis else 1
+        if config.features is not None:
+            half_window = config.features.fft // 2
+        return replace(frames, half_window=half_window, block=1 if self.predictor is None else self.predictor.block)
 
     @torch.no_grad()
     def _initialise(self) -> None:
@@ -170,6 +108,25 @@ class WaveNet(nn.Module):
         for layer in (self.skip, self.head):
             nn.init.zeros_(layer.bias)
 
+    @property
+    def device(self) -> torch.device:
+        return self.output.weight.device
+
+    @property
+    def receptive_field(self) -> int:
+        """Input samples that one output of the stack depends on."""
+        return 1 + sum(self.contexts)
+
+    @property
+    def history(self) -> int:
+        """Samples before an input that linear prediction needs."""
+        return 0 if self.predictor is None else self.predictor.context
+
+    @property
+    def context(self) -> int:
+        """Samples that one output depends on: the receptive field and the history before its oldest input."""
+        return self.receptive_field + self.history
+
     def condition(
         self,
         batch: int = 1,
@@ -177,11 +134,11 @@ class WaveNet(nn.Module):
         speaker: str | Sequence[str] | Tensor | None = None,
         features: Tensor | Sequence[Tensor] | None = None,
     ) -> Conditioning:
-        """What the model is to be told about a batch of clips.
+        """Check and pack the conditioning of a batch of clips.
 
-        `speaker`: a name for all, a name for each, or, for a model without names, a vector `(speaker_channels,)` or
-        `(B, speaker_channels)`. `features`: `(bins, F)` for all, `(B, bins, F)`, or a list of `(bins, F)` of different
-        lengths; beyond its own frames a clip has silence. Raises `ValueError` where they do not fit the model.
+        `speaker`: one name for all clips, a name for each, or, for a model without names, a vector
+        `(speaker_channels,)` or `(B, speaker_channels)`. `features`: `(bins, F)` for all clips, `(B, bins, F)`, or a
+        list of `(bins, F)` of different lengths, padded with silence. Raises `ValueError` if they do not fit the model.
         """
         config, like = self.config, self.output.weight
         vectors = check_speaker(speaker, batch, config.speakers, config.speaker_channels)
@@ -193,10 +150,10 @@ class WaveNet(nn.Module):
         )
 
     def forward(self, symbols: Tensor, conditioning: Conditioning | None = None, start: int = 0) -> Tensor:
-        """Parameters of the next sample's distribution, where the whole context is given.
+        """Parameters of the next sample's distribution, for all outputs whose whole context is given.
 
-        `start` is the time of the first symbol in the conditioning's clip; linear prediction counts its blocks
-        from time 0 too.
+        `start` is the time of the first symbol in the conditioning's clip; linear prediction counts its blocks from
+        time 0 too.
 
         Shape: `(B, T)` int64 -> `(B, parameters, T - context + 1)`.
         """
@@ -219,14 +176,13 @@ class WaveNet(nn.Module):
     def respond(self, x: Tensor, biases: Tensor | None = None) -> Tensor:
         """The network between embedding and distribution.
 
-        Shape: `(B, T, residual)` -> `(B, outputs, T - receptive_field + 1)`.
-
         `biases` `(B, T or 1, layers * gate)` are those of the samples to be predicted.
+
+        Shape: `(B, T, residual)` -> `(B, outputs, T - receptive_field + 1)`.
         """
         gated = []
-        for block, block_biases in zip(self.blocks, self._by_block(biases), strict=True):
-            assert isinstance(block, ResidualBlock)
-            length = x.shape[1] - block.conv.context
+        for block, context, block_biases in zip(self.blocks, self.contexts, self._by_block(biases), strict=True):
+            length = x.shape[1] - context
             if block_biases is not None and block_biases.shape[1] > 1:
                 block_biases = block_biases[:, block_biases.shape[1] - length :]
             x, activations = self._run(block, x, block_biases)
@@ -248,7 +204,7 @@ class WaveNet(nn.Module):
     def respond_after(
         self, x: Tensor, queues: Sequence[Tensor], biases: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """`respond` behind what each block has had before: `(B, T, residual)` -> `(B, outputs, T)`, queues after it."""
+        """`respond` with each block's queue before `x`: `(B, T, residual)` -> `(B, outputs, T)`, the new queues."""
         gated, after = [], []
         for block, block_biases, queue in zip(self.blocks, self._by_block(biases), queues, strict=True):
             x = torch.cat([queue, x], dim=1)
@@ -266,9 +222,9 @@ class WaveNet(nn.Module):
         return result
 
     def _inputs(self, samples: Tensor, start: int, conditioning: Conditioning) -> tuple[Tensor, Prediction | None]:
-        """What the stack is fed: samples `(B, history + T)`, of which the last T begin at time `start`.
+        """Embed samples `(B, history + T)`, the last T from time `start` on: `(B, T, residual)`.
 
-        Gives `(B, T, residual)` and the prediction of the sample after each of the T.
+        Also gives the prediction of the sample after each of the T, if the model predicts.
         """
         rows, inputs = self.embedding.rows, samples[:, self.history :]
         if self.predictor is None:
@@ -296,42 +252,41 @@ class WaveNet(nn.Module):
 
     @torch.no_grad()
     def silent_state(self, batch: int = 1, conditioning: Conditioning | None = None) -> State:
-        """The state after endless silence, before any input that the clip's first frames reach.
+        """The state after endless silence, before the first input that the clip's first frames reach.
 
-        So far the conditioning is silent too: all is constant, and each queue repeats one vector.
+        Until then the conditioning is silent too: everything is constant, and each queue repeats one vector.
         """
         conditioning = conditioning or self.condition(batch)
-        reach = 0 if self.conditioner is None else (self.conditioner.look_ahead + 1) * self.conditioner.hop
         silence = torch.full((batch, self.history + 1), self.distribution.silence, device=self.device)
         samples = self.distribution.decode(silence).to(self.output.weight.dtype)
-        time = -1 - reach
+        time = -1 - (0 if self.conditioner is None else self.alignment.run_up)
         x, _ = self._inputs(samples, time - 1, conditioning)
         queues = []
-        for block, biases in zip(self.blocks, self._by_block(self._biases(conditioning, time, time + 1)), strict=True):
-            assert isinstance(block, ResidualBlock)
-            x = x.expand(-1, block.conv.context + 1, -1)
+        by_block = self._by_block(self._biases(conditioning, time, time + 1))
+        for block, context, biases in zip(self.blocks, self.contexts, by_block, strict=True):
+            x = x.expand(-1, context + 1, -1)
             queues.append(x[:, 1:].clone())
             x, _ = block(x, biases)
         return State(time, samples[:, : self.history].clone(), queues)
 
     @torch.no_grad()
     def initial_state(self, batch: int = 1, conditioning: Conditioning | None = None) -> State:
-        """The state after endless silence, the sample before the clip's first still to come in."""
+        """The state after endless silence; the next sample to come in is the last one before the clip."""
         conditioning = conditioning or self.condition(batch)
         state = self.silent_state(batch, conditioning)
         silence = torch.full((batch, -1 - state.time), self.distribution.silence, device=self.device)
         return self.advance(silence, state, conditioning)[1] if silence.shape[1] else state
 
     def encode(self, waveform: Tensor) -> Tensor:
-        """A waveform in [-1, 1] `(B, T)`, pre-emphasised if the model says so, to symbols `(B, T)`."""
+        """A waveform in [-1, 1] `(B, T)` to symbols `(B, T)`, with pre-emphasis if the model has it."""
         if self.config.pre_emphasis:
             waveform = torchaudio.functional.preemphasis(waveform, self.config.pre_emphasis)
         return self.distribution.encode(waveform)
 
     def decode(self, symbols: Tensor, previous: Tensor | None = None) -> Tensor:
-        """Symbols `(B, T)` to a float32 waveform `(B, T)`; pre-emphasis is undone, going on from `previous` `(B,)`.
+        """Symbols `(B, T)` to a float32 waveform `(B, T)`; undoes pre-emphasis, going on from `previous` `(B,)`.
 
-        The waveform is not clipped, so that a chunk's last sample can be the next one's `previous`.
+        The waveform is not clipped, so that a chunk's last sample can be the next chunk's `previous`.
         """
         waveform = self.distribution.decode(symbols)
         if not self.config.pre_emphasis:
@@ -344,39 +299,72 @@ class WaveNet(nn.Module):
         return restored
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
-        """Write a model file (safetensors) that `from_pretrained` reads; an existing one is replaced."""
-        write_model_file(path, self.state_dict(), {"config": self.config.to_dict()})
+        """Write a model file (safetensors) that `from_pretrained` reads; an existing file is replaced."""
+        parts = {"block": self.blocks[0], "conditioner": self.conditioner}
+        own = {name: type(part).__name__ for name, part in parts.items() if type(part) not in _KNOWN_PARTS}
+        named = {"own_parts": own} if own else {}
+        write_model_file(path, self.state_dict(), {"config": self.config.to_dict(), **named})
 
     @classmethod
-    def from_pretrained(cls, path: str | os.PathLike[str]) -> "WaveNet":
-        """Read a model file, in evaluation mode on the CPU. A file that is no whole model raises `ValueError`."""
+    def from_pretrained(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        block: BlockFactory | None = None,
+        conditioner: Callable[[WaveNetConfig], nn.Module] | None = None,
+        distributions: Sequence[type[Distribution]] = (),
+    ) -> Self:
+        """Read a model file, in evaluation mode on the CPU.
+
+        A model with parts of its own is read with them: the `block` and `conditioner` that it was built with, and the
+        class of its distribution among `distributions`. Raises `ValueError` if the file is no whole model, or if it
+        needs a part that was not given.
+        """
         tensors, metadata = read_model_file(path)
-        try:
-            config = TypeAdapter(WaveNetConfig).validate_json(json.dumps(metadata.get("config")))
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise ValueError(f"{path}: its configuration is not one of this toolkit ({key}: {first['msg']})") from error
+        given: dict[str, Any] = {"block": block, "conditioner": conditioner}
+        for name, own in metadata.get("own_parts", {}).items():
+            if given[name] is None:
+                raise ValueError(f"{path} has a {name} of its own, {own}; pass {name}={own} to from_pretrained")
+        config = _read_config(path, metadata.get("config"), distributions)
         with torch.device("meta"):
-            model = cls(config)
+            model = cls(config, **{name: part for name, part in given.items() if part is not None})
         load_tensors(model, tensors, path)
         return model.eval()
 
 
-def input_signals(inputs: Tensor, error: Tensor, following: Prediction, rows: int) -> Tensor:
-    """What the embedding reads beside linear prediction, each `(...)` companded to [-1, 1]: `(..., 4)`.
-
-    The newest sample, the prediction of the next, the newest error in units of what was expected, and what is
-    expected next.
-    """
-    amplitudes = [compand(value, rows) for value in (inputs, following.mean, error / _LARGEST_ERROR)]
-    return torch.stack([*amplitudes, compand(following.scale, 65536)], dim=-1)
+_KNOWN_PARTS = (ResidualBlock, Conditioner, type(None))
 
 
-_LARGEST_ERROR = 16.0
+def _read_config(
+    path: str | os.PathLike[str], values: Any, distributions: Sequence[type[Distribution]]
+) -> WaveNetConfig:
+    reader = TypeAdapter(WaveNetConfig)
+    try:
+        return reader.validate_json(json.dumps(values), context={"distributions": distributions})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        hint = ""
+        if first["type"] == "union_tag_invalid":
+            hint = "; pass the class of a distribution of one's own in from_pretrained(path, distributions=[...])"
+        raise ValueError(
+            f"{path}: its configuration is not one of this toolkit ({key}: {first['msg']}){hint}"
+        ) from error
 
-_NUMBERS_AT_ONCE = 2**25
-"""Bounds the memory of a chunk, to 128 MiB in float32 and as much again of intermediates."""
+
+def _attribute(module: nn.Module, name: str, kind: type[T]) -> T:
+    """What the network has to know of a part that may be somebody else's."""
+    value = getattr(module, name, None)
+    if not isinstance(value, kind):
+        raise ValueError(f"{type(module).__name__}.{name} is {value!r}; expected {kind.__name__}: see WaveNet")
+    return value
+
+
+def _conditioner(config: WaveNetConfig) -> nn.Module | None:
+    if config.speaker_channels is None and config.features is None:
+        return None
+    biases = len(config.dilations) * config.gate_channels
+    return Conditioner(config.conditioning, config.features, len(config.speakers), config.speaker_channels, biases)
 
 
 def _predictor(config: WaveNetConfig) -> Predictor | None:

@@ -1,4 +1,4 @@
-"""The container of a model file: named tensors and JSON metadata in safetensors. Reading it runs no code."""
+"""The model file: named tensors and JSON metadata in safetensors. Reading it runs no code."""
 
 import json
 import os
@@ -21,7 +21,7 @@ _FORMAT = "model, version 1"
 
 
 def write_model_file(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Write tensors and metadata; whatever stood at `path` is replaced whole or not at all."""
+    """Write tensors and metadata. A file at `path` is replaced whole or not at all."""
     header = {_KEY: json.dumps({"format": _FORMAT, **metadata}, ensure_ascii=False)}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomically(path, save(contiguous, metadata=header))
@@ -30,7 +30,7 @@ def write_model_file(path: str | os.PathLike[str], tensors: Mapping[str, Tensor]
 def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `write_model_file` wrote.
 
-    Raises `FileNotFoundError` where there is no file and `ValueError` where it is not a whole model file.
+    Raises `FileNotFoundError` if there is no file and `ValueError` if it is not a whole model file.
     """
     path = Path(path)
     if not path.exists():
@@ -58,7 +58,7 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
 
 
 def load_tensors(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
-    """Give `module`, built on the meta device, these tensors in float32; `ValueError` names the first misfit."""
+    """Load these tensors in float32 into `module`, built on the meta device; `ValueError` names the first misfit."""
     expected = module.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:

@@ -1,11 +1,10 @@
-"""Linear prediction inside the network: what the spectrum says of the next sample, before the network speaks.
+"""Linear prediction inside the network: the spectrum predicts the next sample, and the network corrects it.
 
     mean[t] = sum over k of a[k] * x[t - k],      scale[t] = the error this leads one to expect
 
-The coefficients hold for a block of samples and come from an autocorrelation by the Levinson-Durbin recursion
-(Makhoul 1975). The autocorrelation is that of the features' spectrum (as in LPCNet, Valin & Skoglund 2019), or of
-the past itself (backward-adaptive, as in G.728). A long order reaches past the pitch period, so that it predicts
-the harmonics where the features resolve them.
+The Levinson-Durbin recursion (Makhoul 1975) computes the coefficients of a block of samples from an autocorrelation:
+that of the features' spectrum (as in LPCNet, Valin & Skoglund 2019), or that of the past samples (backward-adaptive, as
+in G.728). A long order reaches past the pitch period, so that it predicts the harmonics that the features resolve.
 """
 
 import math
@@ -20,18 +19,28 @@ from torch import Tensor, nn
 from wavenet.network.conditioning import Conditioning
 from wavenet.network.distributions import Prediction
 from wavenet.network.features import LogMelConfig, mel_bands
+from wavenet.network.quantize import compand
 
-__all__ = ["QUIETEST", "FeaturePredictor", "PastPredictor", "PredictionConfig", "Predictor", "levinson", "predict"]
+__all__ = [
+    "QUIETEST",
+    "FeaturePredictor",
+    "PastPredictor",
+    "PredictionConfig",
+    "Predictor",
+    "input_signals",
+    "levinson",
+    "predict",
+]
 
 _STRICT = {"extra": "forbid", "strict": True}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionConfig:
-    """Where linear prediction takes its coefficients from, `features` or `past`, how many, and for how many samples.
+    """Linear prediction of `order` coefficients from `features` or from the `past`, fitted anew for each `block`.
 
-    `window` is the stretch of past samples they are fitted to. `noise_floor` is added to the spectrum, relative to
-    its mean: it keeps the predictor from trusting what quantization has drowned.
+    `window` counts the past samples to which the coefficients are fitted. `noise_floor` is added to the spectrum,
+    relative to its mean, so that the predictor does not trust what lies below the quantization noise.
     """
 
     __pydantic_config__ = _STRICT
@@ -59,7 +68,7 @@ def autocorrelation(power: Tensor, order: int) -> Tensor:
 
 
 def levinson(correlation: Tensor) -> tuple[Tensor, Tensor]:
-    """Prediction coefficients and the power of the error, by the Levinson-Durbin recursion.
+    """Prediction coefficients and the power of the error (Levinson-Durbin recursion).
 
     Shape: autocorrelations of lags 0 to order `(..., order + 1)` -> coefficients `(..., order)`, that of the newest
     sample first, and powers `(...,)`.
@@ -81,26 +90,39 @@ def levinson(correlation: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def predict(samples: Tensor, coefficients: Tensor) -> Tensor:
-    """Weigh the samples before each one: `(B, order + T)`, `(B, T, order)` oldest first -> `(B, T)`.
+    """Predict samples from those before them: `(B, order + T)`, `(B, T, order)` oldest first -> `(B, T)` in [-1, 1].
 
-    Results are bounded to [-1, 1]. Entry t is the prediction of the sample that follows `samples[:, t : t + order]`.
+    Entry t predicts the sample that follows `samples[:, t : t + order]`.
     """
     pasts = samples.unfold(1, coefficients.shape[2], 1)[:, : coefficients.shape[1]]
     return (pasts * coefficients).sum(dim=2).clamp(-1, 1)
 
 
+def input_signals(inputs: Tensor, error: Tensor, following: Prediction, rows: int) -> Tensor:
+    """The four signals that a network with linear prediction embeds, each `(...)` companded to [-1, 1]: `(..., 4)`.
+
+    They are the newest sample, the prediction of the next, the newest error in units of the expected error, and the
+    next expected error.
+    """
+    amplitudes = [compand(value, rows) for value in (inputs, following.mean, error / _LARGEST_ERROR)]
+    return torch.stack([*amplitudes, compand(following.scale, 65536)], dim=-1)
+
+
+_LARGEST_ERROR = 16.0
+
+
 class Predictor(nn.Module, ABC):
-    """Fits coefficients block by block. Block b holds for samples b * block to (b + 1) * block - 1 of a clip."""
+    """Fits coefficients block by block; block b predicts samples b * block to (b + 1) * block - 1 of a clip."""
 
     fits_past: ClassVar[bool]
-    """Whether a block's fit has to wait for the samples before it."""
+    """Whether a block's coefficients depend on the samples before it."""
 
     def __init__(self, config: PredictionConfig) -> None:
         super().__init__()
         self.config = config
         self.order, self.block = config.order, config.block
         self.context = config.order
-        """Past samples that a prediction needs, its fit included."""
+        """Past samples that a prediction and its fit need."""
         self.correlate: Callable[[Tensor, int], Tensor] = autocorrelation
         self.recursion: Callable[[Tensor], tuple[Tensor, Tensor]] = levinson
         """An export puts others in their places, which do the same by other means."""
@@ -109,14 +131,14 @@ class Predictor(nn.Module, ABC):
     def fit(
         self, samples: Tensor, start: int, first: int, blocks: int, conditioning: Conditioning
     ) -> tuple[Tensor, Tensor]:
-        """Coefficients `(B, blocks, order)`, oldest first, and expected errors `(B, blocks)` of blocks `first` on.
+        """Coefficients `(B, blocks, order)`, oldest first, and expected errors `(B, blocks)` of `blocks` from `first`.
 
-        `samples` `(B, T)` are those from time `start` on, as far as they are known.
+        `samples` `(B, T)` are the known samples from time `start` on.
         """
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # the steps of the recursion would fill the graph
     def forward(self, samples: Tensor, start: int, conditioning: Conditioning) -> Prediction:
-        """Predictions of samples `start` to `start + T`, of which the last is still to come.
+        """Predict samples `start` to `start + T`; the last one is still to come.
 
         Shape: `(B, context + T)`, the last T from time `start` on -> `(B, T + 1)` each.
         """
@@ -137,14 +159,14 @@ class Predictor(nn.Module, ABC):
 
 
 QUIETEST = 2.0**-32 / 3
-"""Power of rounding to 16 bits and a bit: the error is never expected to be less."""
+"""The least power expected of an error: about that of rounding to 16 bits."""
 
 
 class FeaturePredictor(Predictor):
-    """Coefficients from log-mel features, interpolated to the middle of each block.
+    """Coefficients from log-mel features, interpolated in time to the middle of each block.
 
-    A band's power, spread evenly over its width and interpolated between bands, is the power spectrum, whose
-    Fourier transform is the autocorrelation.
+    Each band's power is spread evenly over its width and interpolated between bands. This is the power spectrum, and
+    its Fourier transform is the autocorrelation.
     """
 
     fits_past = False
@@ -171,7 +193,7 @@ class FeaturePredictor(Predictor):
         return self._solve(self.correlation(first, blocks, conditioning), samples.dtype)
 
     def correlation(self, first: int, blocks: int, conditioning: Conditioning) -> Tensor:
-        """Autocorrelations of lags 0 to order, `(B, blocks, order + 1)` in float64, as the features give them."""
+        """The features' autocorrelations of lags 0 to order: `(B, blocks, order + 1)`, float64."""
         centres = (torch.arange(first, first + blocks, dtype=torch.float64) + 0.5) * self.block - 0.5
         places = centres / self.hop
         before, last = (((2 * b + 1) * self.block - 1) // (2 * self.hop) for b in (first, first + blocks - 1))
@@ -184,9 +206,9 @@ class FeaturePredictor(Predictor):
 
 
 def _interpolation(bands: Tensor, areas: Tensor) -> Tensor:
-    """The matrix `(bins, points)` that interpolates linearly between the bands' centres, and extends the ends.
+    """The matrix `(bins, points)` that interpolates linearly between the bands' centres and extends the ends.
 
-    Bands narrower than the transform resolves may be empty, and are passed over, or share a centre, and are averaged.
+    Bands narrower than the transform resolves may be empty and are ignored, or share a centre and are averaged.
     """
     points = torch.arange(len(bands), dtype=torch.float64)
     filled = torch.nonzero(areas > 0)[:, 0]

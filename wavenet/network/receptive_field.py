@@ -1,7 +1,7 @@
-"""What a network can see of the past: counted along its dilations, and measured by gradient.
+"""Which past samples a network sees: counted along its dilations, and measured by gradient.
 
-`WaveNetConfig.receptive_field` is the formula for how far it reaches. Whether it sees everything within that reach
-is another matter: a schedule that starts at dilation 2 never sees half of it.
+`WaveNetConfig.receptive_field` is the formula for how far it reaches. A network may not see every sample within its
+reach: a schedule that starts at dilation 2 never sees half of them.
 """
 
 import copy
@@ -25,15 +25,15 @@ __all__ = [
 ]
 
 WIDEST = 2**16
-"""Samples up to which a receptive field is examined input by input."""
+"""The widest receptive field, in samples, that is examined input by input."""
 _NAMED = 4
-"""Holes that are named one by one; the rest are counted."""
+"""How many holes are named one by one; the rest are counted."""
 
 
 def count_paths(dilations: Sequence[int], kernel_size: int) -> Iterator[Tensor]:
-    """In how many ways the inputs of each layer, from the last to the first, lead to the newest output.
+    """Count the paths from each input of each layer to the newest output, from the last layer to the first.
 
-    Yields a float64 `(reach,)` for each layer, lag 0 (the newest) first; the last one is of the network's inputs.
+    Yields a float64 `(reach,)` for each layer, lag 0 (the newest) first; the last one counts from the network's inputs.
 
     >>> [counts.tolist() for counts in count_paths([1, 2], 2)]
     [[1.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]]
@@ -51,7 +51,7 @@ def count_paths(dilations: Sequence[int], kernel_size: int) -> Iterator[Tensor]:
 def seen_lags(config: WaveNetConfig) -> Tensor | None:
     """Which inputs within the receptive field reach the newest output, by counting paths: bool, lag 0 first.
 
-    `None` where the field is wider than `WIDEST`.
+    `None` if the field is wider than `WIDEST`.
     """
     if config.receptive_field > WIDEST:
         return None
@@ -62,7 +62,7 @@ def seen_lags(config: WaveNetConfig) -> Tensor | None:
 def measure_reach(dilations: Sequence[int], kernel_size: int) -> Tensor:
     """Which inputs reach the newest output of a network with this schedule: bool `(receptive field,)`, lag 0 first.
 
-    Measured by gradient, on a network of few channels (how many there are changes nothing of it). `ValueError` where
+    Measured by gradient, on a network of few channels: their number does not change the answer. Raises `ValueError` if
     the receptive field is wider than `WIDEST`.
 
     >>> measure_reach([2, 4], kernel_size=2)  # it never sees every second input
@@ -89,17 +89,16 @@ def measure_reach(dilations: Sequence[int], kernel_size: int) -> Tensor:
 def visible_lags(model: WaveNet, samples: int | None = None) -> Tensor:
     """Which of the last `samples` inputs reach one output: bool `(samples,)`, lag 0 (the newest input) first.
 
-    Measured: the gradient of the output with respect to each input's embedding, in float64, of a copy whose
-    output layer is all ones (a fresh one has columns that sum to zero) and whose rectifiers are all open. `samples`
-    defaults to the receptive field and one more. What linear prediction and features see beyond it is not the
-    stack's, and not counted.
+    Measured as the gradient of the output with respect to each input's embedding, in float64, on a copy whose output
+    layer is all ones (a fresh one has columns that sum to zero) and whose rectifiers are all open. `samples` defaults
+    to the receptive field and one more. What linear prediction and features see besides is not counted.
     """
     probe = copy.deepcopy(model).double()
     torch.nn.init.ones_(probe.output.weight)
     for layer, level in ((probe.skip, 1e6), (probe.head, 1e12)):
         torch.nn.init.constant_(layer.bias, level)
-    samples = samples or probe.config.receptive_field + 1
-    length = max(samples, probe.config.receptive_field)
+    samples = samples or probe.receptive_field + 1
+    length = max(samples, probe.receptive_field)
     generator = torch.Generator().manual_seed(0)
     amplitudes = torch.rand(1, length, probe.embedding.signals, generator=generator) * 2 - 1
     embedded = probe.embedding(amplitudes.to(probe.device)).detach().requires_grad_()
@@ -109,7 +108,7 @@ def visible_lags(model: WaveNet, samples: int | None = None) -> Tensor:
 
 
 def layer_table(config: WaveNetConfig) -> list[dict[str, float]]:
-    """For each layer its number, its dilation, and how far it sees, in `samples` and `ms`."""
+    """Each layer's number, its dilation, and how far it sees, in `samples` and `ms`."""
     seen, layers = 1, []
     for number, dilation in enumerate(config.dilations, start=1):
         seen += (config.kernel_size - 1) * dilation
@@ -118,7 +117,7 @@ def layer_table(config: WaveNetConfig) -> list[dict[str, float]]:
 
 
 def describe_reach(seen: Tensor, sample_rate: int) -> str:
-    """One sentence about which of the last samples are seen, bool `(T,)` with lag 0 first; the holes are named.
+    """Say in one sentence which of the last samples are seen, bool `(T,)` with lag 0 first, and name the holes.
 
     >>> describe_reach(torch.tensor([True, True, True, True]), 1000)
     'sees every sample of the last 4.0 ms'
@@ -143,7 +142,7 @@ def describe_reach(seen: Tensor, sample_rate: int) -> str:
 
 
 def describe_sight(model: WaveNet) -> str:
-    """A sentence about the past samples that an output depends on: through the layers, and by linear prediction.
+    """Say in one sentence on which past samples an output depends: through the layers, and by linear prediction.
 
     >>> describe_sight(WaveNet(WaveNetConfig(dilations=(1, 2), sample_rate=8000)))
     'It sees every sample of the last 0.5 ms'

@@ -1,7 +1,7 @@
-"""Logits and uniforms to classes: inverse-CDF sampling with temperature, top-k and top-p.
+"""Inverse-CDF sampling of classes from logits and uniforms, with temperature, top-k and top-p.
 
-Nothing here draws a random number. Every generated sample uses up one uniform in [0, 1) that the caller
-brings, so all engines turn the same uniforms into the same audio.
+Nothing here draws a random number. Every generated sample uses one uniform in [0, 1) from the caller, so all engines
+turn the same uniforms into the same audio.
 """
 
 import math
@@ -17,7 +17,7 @@ __all__ = ["SamplingOptions", "choose"]
 class SamplingOptions:
     """How logits become classes: first `temperature`, then `top_k`, then `top_p` (nucleus) filtering.
 
-    `temperature` 0 takes the most probable class; `None` turns a filter off.
+    `temperature` 0 takes the most probable class. `None` switches a filter off.
     """
 
     temperature: float = 1.0
@@ -28,17 +28,17 @@ class SamplingOptions:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise ValueError(f"temperature is {self.temperature}; expected 0 or a positive number")
         if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k is {self.top_k}; expected at least 1, or none to switch it off")
+            raise ValueError(f"top_k is {self.top_k}; expected at least 1, or None to switch it off")
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}; expected over 0 and at most 1, or none to switch it off")
+            raise ValueError(f"top_p is {self.top_p}; expected over 0 and at most 1, or None to switch it off")
 
 
 def choose(logits: Tensor, uniforms: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
-    """Choose one class per row by inverse CDF, computed in float64; and where in the class's share the uniform fell.
+    """Choose one class per row by inverse CDF, in float64; the remainder says where in its share the uniform fell.
 
-    Shape: logits `(B, classes)`, uniforms `(B,)` in [0, 1) with at most 24 bits (float32 draws), so that a
-    uniform times the total stays below the total -> classes `(B,)` int64, remainders `(B,)` float64 in [0, 1]. A
-    remainder is uniform again, given the class; at temperature 0 it is 0.5.
+    Shape: logits `(B, classes)`, uniforms `(B,)` in [0, 1) -> classes `(B,)` int64, remainders `(B,)` float64 in
+    [0, 1]. Uniforms have at most 24 bits (float32 draws), so that a uniform times the total stays below the total.
+    Given the class, a remainder is uniform again; at temperature 0 it is 0.5.
 
     >>> logits = torch.tensor([[0.2, 0.8]]).log().expand(3, 2)
     >>> choose(logits, torch.tensor([0.1, 0.3, 0.9]), SamplingOptions())[0]

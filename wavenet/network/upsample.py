@@ -1,8 +1,8 @@
 """Conditioning from frames to samples: learned transposed convolutions, or interpolation and smoothing.
 
-Both go in stages; the product of the scales is the hop. Both start out as plain linear interpolation between
-frames, so there is no checkerboard to unlearn (Odena et al. 2016), and keep a frame where it is: frame f comes
-out at sample f * hop.
+Both work in stages; the product of the scales is the hop. Both begin as plain linear interpolation between frames, so
+there is no checkerboard to unlearn (Odena et al. 2016), and keep a frame where it is: frame f comes out at sample
+f * hop.
 
     stage of scale 3    frames      a           b           c
                         points      a   .   .   b   .   .   c        (F - 1) * 3 + 1 of them
@@ -24,31 +24,35 @@ def triangle(scale: int) -> Tensor:
 
 
 class TransposedUpsampler(nn.Module):
-    """A transposed convolution for each scale, of stride `scale` and kernel `2 * scale - 1`: each point between two
-    frames is a learned mixture of both, channel by channel. (Mixing channels is the context network's part. Kernels
-    that mixed them here were pushed about by the noise in many small gradients, and grew a checkerboard.)
+    """Learned upsampling, `(B, channels, F)` -> `(B, channels, (F - 1) * hop + 1)`, channel by channel.
 
-    Shape: `(B, channels, F)` -> `(B, channels, (F - 1) * hop + 1)`.
+    Each scale is a transposed convolution of stride `scale` and kernel `2 * scale - 1`: each point between two frames
+    is a learned mixture of both. Channels are mixed by the context network, not here: kernels that mixed them followed
+    the noise of many small gradients and grew a checkerboard.
 
     >>> upsampler = TransposedUpsampler(channels=1, scales=[2, 2])  # a fresh one interpolates
     >>> upsampler(torch.tensor([[[0.0, 4.0, 2.0]]])).squeeze().tolist()
     [0.0, 1.0, 2.0, 3.0, 4.0, 3.5, 3.0, 2.5, 2.0]
     """
 
+    margin = 0
+    """Frames needed beyond either side of those that are upsampled."""
+
     def __init__(self, channels: int, scales: Sequence[int]) -> None:
         super().__init__()
-        self.margin = 0
+        self.scales = tuple(scales)
         self.stages = nn.ModuleList(
             nn.ConvTranspose1d(channels, channels, 2 * scale - 1, scale, padding=scale - 1, groups=channels)
-            for scale in scales
+            for scale in self.scales
         )
-        for stage, scale in zip(self.stages, scales, strict=True):
-            assert isinstance(stage, nn.ConvTranspose1d)
-            assert stage.bias is not None
-            if not stage.weight.is_meta:
-                nn.init.zeros_(stage.bias)
-                with torch.no_grad():
-                    stage.weight.copy_(triangle(scale))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        for stage, scale in zip(self.stages, self.scales, strict=True):
+            weight, bias = stage.parameters()
+            weight.copy_(triangle(scale))
+            bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         for stage in self.stages:
@@ -57,10 +61,10 @@ class TransposedUpsampler(nn.Module):
 
 
 class InterpolatingUpsampler(nn.Module):
-    """Linear interpolation for each scale, followed by a smoothing convolution of kernel `2 * scale + 1` over time,
-    the same for all channels and at first the identity. It looks `margin` frames beyond either side.
+    """Interpolation and smoothing, `(B, channels, F)` -> `(B, channels, (F - 1 - 2 * margin) * hop + 1)`.
 
-    Shape: `(B, channels, F)` -> `(B, channels, (F - 1 - 2 * margin) * hop + 1)`.
+    Each scale is linear interpolation, then a smoothing convolution of kernel `2 * scale + 1` over time, the same for
+    all channels and at first the identity. It needs `margin` frames beyond either side.
     """
 
     def __init__(self, channels: int, scales: Sequence[int]) -> None:
@@ -71,11 +75,12 @@ class InterpolatingUpsampler(nn.Module):
         self.margin = math.ceil(sum(1 / points for points in before))
         self.excess = self.margin * hop - sum(hop // points for points in before)
         self.smoothing = nn.ModuleList(nn.Conv1d(1, 1, 2 * scale + 1, bias=False) for scale in scales)
-        for convolution, scale in zip(self.smoothing, scales, strict=True):
-            assert isinstance(convolution, nn.Conv1d)
-            if not convolution.weight.is_meta:
-                with torch.no_grad():
-                    convolution.weight.zero_()[0, 0, scale] = 1.0
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        for scale, kernel in zip(self.scales, self.smoothing.parameters(), strict=True):
+            kernel.zero_()[0, 0, scale] = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, _ = x.shape

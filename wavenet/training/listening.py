@@ -38,7 +38,7 @@ class Listener:
         if example.features is not None and model.config.features is not None:
             samples = min(samples, example.features.shape[2] * model.config.features.hop)
         chunks = []
-        for chunk in generate_chunks(Stream(model, example), example, samples):
+        for chunk in generate_chunks(Stream(model, example), samples):
             if self._cancelled.is_set():
                 return
             chunks.append(chunk.audio[0].cpu())

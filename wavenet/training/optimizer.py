@@ -79,8 +79,7 @@ class Muon(torch.optim.Optimizer):
 def optimizers_for(model: WaveNet, config: TrainConfig) -> list[torch.optim.Optimizer]:
     """Muon on the matrices between embedding and output, Adam on the rest; or Adam on all."""
     tables = {model.embedding.weight, model.output.weight}
-    if model.conditioner is not None and model.conditioner.table is not None:
-        tables.add(model.conditioner.table.weight)
+    tables |= {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
     matrices = [p for p in model.parameters() if p.dim() == 2 and p not in tables and config.optimizer == "muon"]
     rest = [p for p in model.parameters() if not any(p is matrix for matrix in matrices)]
     optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, lr=config.learning_rate, betas=(0.9, 0.95))]

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, get_args, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from wavenet.network import Categorical, GaussianMixture, LogisticMixture, WaveNetConfig
+from wavenet.network import KINDS, Distribution, WaveNetConfig
 
 __all__ = ["Recipe", "TrainConfig", "load_recipe", "recipe_of_run", "refuse_changes"]
 
@@ -245,7 +245,7 @@ def _apply(values: dict[str, Any], setting: str) -> None:
     values[name] = value
 
 
-_KINDS = {kind.kind for kind in (Categorical, LogisticMixture, GaussianMixture)}
+_KINDS = {kind.kind for kind in KINDS}
 """Pydantic names the kind of distribution it settled on in the path of an error; the recipe does not."""
 
 
@@ -278,7 +278,8 @@ def _explain(error: ErrorDetails) -> str:
 
 def _keys(config: type) -> Iterator[str]:
     for name, hint in get_type_hints(config).items():
-        sections = [kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and is_dataclass(kind)]
+        kinds = KINDS if hint is Distribution else (hint, *get_args(hint))
+        sections = [kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)]
         if not sections and not name.startswith("__"):
             yield name
         for section in sections:

@@ -94,12 +94,12 @@ class Trainer:
         self.optimizers = optimizers_for(self.model, self.config)
         self.sampler = WindowSampler(
             sources=sources,
-            context=-(-self.model.context // self.model.grid) * self.model.grid,
+            context=self.model.alignment.whole(self.model.context),
             window=self.config.window,
             batch_size=self.config.batch_size,
             seed=self.config.seed,
-            margin=self.model.margin,
-            grid=self.model.grid,
+            margin=self.model.alignment.margin,
+            grid=self.model.alignment.grid,
         )
         self.held_out = watched_sources(recipe, self.datasets)
         self.progress = Progress()

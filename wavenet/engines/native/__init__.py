@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from wavenet.engines.memory import chunk_samples
 from wavenet.engines.resumable import EngineState, FramePieces, ResumableEngine, foreign_part
 from wavenet.network import (
     QUIETEST,
@@ -75,10 +76,6 @@ class NativeEngine(ResumableEngine):
         refusal = self.refusal(model)
         if refusal is not None:
             raise ValueError(f"the native engine cannot run this model: {refusal}")
-        if not 1 <= threads <= 1024:
-            raise ValueError(f"threads is {threads}; expected 1 to 1024")
-        if weights not in WEIGHT_TYPES:
-            raise ValueError(f"weights is {weights!r}; expected one of {', '.join(WEIGHT_TYPES)}")
         self.native = native_module()
         self.packed = _pack(self.native, model, weights)
         self.generator = self.native.Generator(self.packed, batch, threads)
@@ -110,9 +107,9 @@ class NativeEngine(ResumableEngine):
         return time
 
     def _forget(self) -> None:
-        """Drop what was made of another conditioning."""
+        """Drop what was computed from another conditioning."""
         self._cached = self.conditioning
-        hop = 1 if self.model.config.features is None else self.model.config.features.hop
+        hop = self.model.alignment.hop
         blocks = 1 if self.model.predictor is None else max(1, hop // self.model.predictor.block)
         self._biases = FramePieces(self._bias_piece, hop)
         self._correlations = FramePieces(self._correlation_piece, blocks)
@@ -137,7 +134,7 @@ class NativeEngine(ResumableEngine):
     @torch.inference_mode()
     def run(self, uniforms: Tensor, options: SamplingOptions) -> tuple[Tensor, Tensor]:
         symbols, log_probs = [], []
-        for piece in torch.split(uniforms, self.model.samples_at_once(self.batch), dim=1):
+        for piece in torch.split(uniforms, chunk_samples(self.model, self.batch), dim=1):
             symbols.append(torch.empty(piece.shape, dtype=torch.long))
             parameters = self._run(symbols[-1], piece.contiguous(), options)
             log_probs.append(self.model.distribution.log_prob(parameters, symbols[-1]))
@@ -146,7 +143,7 @@ class NativeEngine(ResumableEngine):
     @torch.inference_mode()
     def follow(self, symbols: Tensor) -> Tensor:
         """Take in symbols `(B, T)`, step by step; the parameters of each one's distribution, `(B, parameters, T)`."""
-        pieces = torch.split(symbols, self.model.samples_at_once(self.batch), dim=1)
+        pieces = torch.split(symbols, chunk_samples(self.model, self.batch), dim=1)
         return torch.cat([self._run(piece.contiguous(), None, SamplingOptions()) for piece in pieces], dim=2)
 
     def run_up(self, samples: int) -> None:
@@ -178,7 +175,7 @@ class NativeEngine(ResumableEngine):
         conditioner = self.model.conditioner
         if conditioner is None:
             return None
-        if conditioner.has_features:
+        if self.model.alignment.reach is not None:
             return self._biases(self.time + 1, self.time + 1 + steps).contiguous()
         if self._constant is None:
             self._constant = conditioner(self.conditioning, 0, 1).contiguous()

@@ -1,0 +1,74 @@
+"""Where frames lie among samples, said once: frame f is centred on sample f * hop.
+
+    sample   0         hop        2 hop       3 hop      T - 1
+             |----------|----------|----------|----------|
+    frame    0          1          2          3          4         F = T // hop + 1
+         <---+---> the window of frame 0, half of it before the clip
+
+A clip's frames are those from 0 to T // hop. Frames before and after them are silence.
+"""
+
+import math
+from dataclasses import dataclass
+
+__all__ = ["Alignment"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alignment:
+    """How a model's frames, blocks and samples lie to each other.
+
+    `hop`: samples per frame. `reach`: the conditioning of a sample is made of the frame at or before it, the next one,
+    and `reach` more to either side; `None` for a model without features. `half_window`: samples to either side of its
+    centre that a frame is made of. `block`: samples of a block of linear prediction. Blocks begin at 0 too.
+
+    >>> alignment = Alignment(hop=200, reach=2)
+    >>> alignment.frames(16000), alignment.frames_around(400, 401), alignment.samples_within(10)
+    (81, (0, 5), 1400)
+    """
+
+    hop: int = 1
+    reach: int | None = None
+    half_window: int = 0
+    block: int = 1
+
+    @property
+    def look_ahead(self) -> int:
+        """Frames beyond the one at or before a sample that its conditioning is made of."""
+        return 0 if self.reach is None else self.reach + 1
+
+    @property
+    def run_up(self) -> int:
+        """Samples before a clip whose conditioning may differ from that of endless silence."""
+        return (self.look_ahead + 1) * self.hop
+
+    @property
+    def grid(self) -> int:
+        """Windows of a clip that begin at multiples of this see frames and blocks at the same places."""
+        return math.lcm(self.hop, self.block)
+
+    @property
+    def margin(self) -> int:
+        """Samples to either side of a window that its frames are made of, a multiple of `grid`."""
+        return self.whole(self.half_window + (0 if self.reach is None else self.run_up))
+
+    def whole(self, samples: int) -> int:
+        """At least so many samples, a multiple of `grid`."""
+        return -(-samples // self.grid) * self.grid
+
+    def frames(self, samples: int) -> int:
+        """How many frames a clip of that many samples has."""
+        return samples // self.hop + 1
+
+    def frames_around(self, start: int, stop: int) -> tuple[int, int]:
+        """The first frame, and the one after the last, that condition samples `start` to `stop - 1`."""
+        reach = self.reach or 0
+        return start // self.hop - reach, math.ceil((stop - 1) / self.hop) + reach + 1
+
+    def samples_within(self, frames: int) -> int:
+        """How many samples of a clip can be generated once that many of its frames are known."""
+        return (frames - self.look_ahead) * self.hop
+
+    def first_frame_after(self, samples: int) -> int:
+        """The first frame that samples from `samples` on, and their linear prediction, are made of."""
+        return max(0, samples // self.hop - self.look_ahead)

@@ -1,0 +1,18 @@
+"""What a model costs, by counting."""
+
+from wavenet.network.model import WaveNet
+
+__all__ = ["multiply_adds"]
+
+
+def multiply_adds(model: WaveNet) -> int:
+    """Multiply-adds per generated sample: every matrix that is applied at each sample once, and linear prediction.
+
+    The embedding is a table look-up. What conditioning costs per frame is left out; what it costs per sample counts.
+    """
+    stack = [model.blocks, model.skip, model.head, model.output]
+    local = getattr(model.conditioner, "local", None)
+    if local is not None:
+        stack.append(local)
+    matrices = sum(p.numel() for module in stack for p in module.parameters() if p.dim() == 2)
+    return matrices + (0 if model.predictor is None else model.predictor.order)
