@@ -14,14 +14,19 @@ $(READY): pyproject.toml
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
+CXX_FILES := $(wildcard wavenet/engines/native/*.cpp wavenet/engines/native/*.h)
+CLANG_FORMAT := $(or $(shell command -v clang-format 2> /dev/null),@echo skipped because it is not installed: clang-format)
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(CLANG_FORMAT) --dry-run --Werror $(CXX_FILES)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(CLANG_FORMAT) -i $(CXX_FILES)
 
 # From audio files to audio files, and a page that shows them: three to four minutes on two cores.
 demo: $(READY)

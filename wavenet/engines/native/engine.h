@@ -25,9 +25,9 @@ struct Description {
     int components = 0;          // of a mixture
     std::vector<float> decoded;  // the waveform value of each symbol
 
-    int order = 0, block = 1;            // linear prediction; order 0 is none
+    int order = 0, block = 1;  // linear prediction; order 0 is none
     double noise_floor = 0, quietest = 0;
-    std::vector<double> window;          // of past samples; empty where the features give the autocorrelation
+    std::vector<double> window;  // of past samples; empty where the features give the autocorrelation
 };
 
 struct SamplingOptions {
@@ -45,16 +45,16 @@ struct Stretch {
     const double* correlation = nullptr;  // B x blocks x (order + 1), lag 0 first, or null
     int64_t first_block = 0;
     int blocks = 0;
-    int64_t* symbols = nullptr;    // B x T
-    float* parameters = nullptr;   // B x T x parameters
+    int64_t* symbols = nullptr;   // B x T
+    float* parameters = nullptr;  // B x T x parameters
 };
 
 // The newest symbol of each stream waits to be the next step's input; `time` is its time.
 struct StateView {
     int64_t time = 0;
-    int64_t* latest = nullptr;    // B
-    float* samples = nullptr;     // B x history, those before `time`
-    std::vector<float*> queues;   // for each layer B x context x residual, oldest first
+    int64_t* latest = nullptr;   // B
+    float* samples = nullptr;    // B x history, those before `time`
+    std::vector<float*> queues;  // for each layer B x context x residual, oldest first
 };
 
 class Streams {

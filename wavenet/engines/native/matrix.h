@@ -129,17 +129,22 @@ public:
         if (kScaled)
             for (int output = 0; output < outputs; ++output) {
                 float largest = 0;
-                for (int input = 0; input < inputs; ++input) largest = std::max(largest, std::fabs(entry(output, input)));
+                for (int input = 0; input < inputs; ++input)
+                    largest = std::max(largest, std::fabs(entry(output, input)));
                 scales_[output] = largest / 127;
             }
         Word* word = words_;
         for (int tile = 0; tile < outputs_ / kUnit; tile += kUnits)
             for (int step = 0; step < steps_; ++step)
                 for (int unit = tile; unit < std::min(tile + kUnits, outputs_ / kUnit); ++unit)
-                    for (int index = 0; index < Format::kWords; ++index) *word++ = pack(entry, unit * kUnit, index, step);
+                    for (int index = 0; index < Format::kWords; ++index)
+                        *word++ = pack(entry, unit * kUnit, index, step);
     }
 
-    int64_t bytes() const { return static_cast<int64_t>(outputs_) * steps_ / kUnit * Format::kWords * sizeof(Word) + scales_.size() * sizeof(float); }
+    int64_t bytes() const {
+        return static_cast<int64_t>(outputs_) * steps_ / kUnit * Format::kWords * sizeof(Word) +
+               scales_.size() * sizeof(float);
+    }
 
     // Bytes of the arena that a matrix takes, at most.
     static size_t room(int outputs, int inputs) { return count(outputs, inputs) * sizeof(Word) + 64; }
@@ -156,9 +161,11 @@ public:
             for (; stream + kStreams <= streams && streams >= kStreams; stream += kStreams)
                 for (int unit = 0; unit < units; ++unit)
                     apply<1, kStreams>(weights + unit * Format::kWords, units, inputs + stream * stride, stride,
-                                       tile + unit * kUnit, y + stream * y_stride, y_stride, kScaled ? scales + stream : nullptr);
+                                       tile + unit * kUnit, y + stream * y_stride, y_stride,
+                                       kScaled ? scales + stream : nullptr);
             for (; stream < streams; ++stream)
-                whole_tile(units, weights, inputs + stream * stride, tile, y + stream * y_stride, kScaled ? scales + stream : nullptr);
+                whole_tile(units, weights, inputs + stream * stride, tile, y + stream * y_stride,
+                           kScaled ? scales + stream : nullptr);
             weights += static_cast<size_t>(steps_) * units * Format::kWords;
         }
     }
@@ -173,7 +180,8 @@ private:
                     const int row = output + upper * kLanes + index;
                     const float scale = scales_[row] > 0 ? scales_[row] : 1.0f;
                     const float rounded = std::nearbyint(entry(row, 2 * step + half) / scale);  // -127 to 127
-                    word |= static_cast<uint32_t>(static_cast<uint8_t>(static_cast<int8_t>(rounded))) << (16 * half + 8 * upper);
+                    word |= static_cast<uint32_t>(static_cast<uint8_t>(static_cast<int8_t>(rounded)))
+                            << (16 * half + 8 * upper);
                 }
             return word;
         } else if constexpr (sizeof(Word) * Format::kWords == sizeof(float) * kLanes) {
@@ -190,7 +198,8 @@ private:
     }
 
     static size_t count(int outputs, int inputs) {
-        return static_cast<size_t>(padded(outputs) / kUnit) * ((inputs + Format::kInputs - 1) / Format::kInputs) * Format::kWords;
+        return static_cast<size_t>(padded(outputs) / kUnit) * ((inputs + Format::kInputs - 1) / Format::kInputs) *
+               Format::kWords;
     }
 
     // Float formats take the inputs as they are; int8 rounds them so finely that no sum of products overflows.
@@ -200,8 +209,9 @@ private:
             scratch.inputs.resize(std::max(scratch.inputs.size(), static_cast<size_t>(streams) * steps_ + kLanes));
             const float finest = std::min(32767.0f, 2147483647.0f / 127 / (2 * steps_) - 1);
             for (int stream = 0; stream < streams; ++stream)
-                scratch.scales[stream] = round_inputs(x + static_cast<size_t>(stream) * stride, finest,
-                                              reinterpret_cast<int16_t*>(scratch.inputs.data() + static_cast<size_t>(stream) * steps_));
+                scratch.scales[stream] = round_inputs(
+                    x + static_cast<size_t>(stream) * stride, finest,
+                    reinterpret_cast<int16_t*>(scratch.inputs.data() + static_cast<size_t>(stream) * steps_));
             return scratch.inputs.data();
         } else {
             return x;
@@ -228,7 +238,8 @@ private:
         return largest / finest;
     }
 
-    void whole_tile(int units, const Word* weights, const Input* inputs, int output, float* y, const float* scale) const {
+    void whole_tile(int units, const Word* weights, const Input* inputs, int output, float* y,
+                    const float* scale) const {
         if (units == 4) return apply<4, 1>(weights, 4, inputs, 0, output, y, 0, scale);
         if (units == 3) return apply<3, 1>(weights, 3, inputs, 0, output, y, 0, scale);
         if (units == 2) return apply<2, 1>(weights, 2, inputs, 0, output, y, 0, scale);

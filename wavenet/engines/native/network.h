@@ -21,7 +21,7 @@ namespace wavenet {
 template <class Format>
 struct Layer {
     int dilation, context;
-    std::vector<Matrix<Format>> past;      // a matrix for each tap before the newest, the oldest first
+    std::vector<Matrix<Format>> past;       // a matrix for each tap before the newest, the oldest first
     Matrix<Format> newest, residual, skip;  // the last layer's residual is not used
     Buffer<float> bias;
 };
@@ -32,8 +32,8 @@ class PackedNetwork : public Network, public std::enable_shared_from_this<Packed
 public:
     explicit PackedNetwork(const Description& model)
         : residual(model.residual), half(model.gate / 2), skip(model.skip), head(model.head), outputs(model.outputs),
-          history(model.order == 0 ? 0 : Predictor(model).history()), description(model), distribution(Distribution::of(model)),
-          arena(room(model)),
+          history(model.order == 0 ? 0 : Predictor(model).history()), description(model),
+          distribution(Distribution::of(model)), arena(room(model)),
           head_matrix(arena, head, skip, [&](int o, int i) { return model.head_weight[o * skip + i]; }),
           output_matrix(arena, outputs, head, [&](int o, int i) { return model.output_weight[o * head + i]; }),
           table(static_cast<size_t>(model.signals) * model.rows * padded(residual)),
@@ -51,15 +51,22 @@ public:
             std::vector<Matrix<Format>> past;
             for (int index = 0; index + 1 < taps; ++index) past.push_back(tap(index));
             Layer<Format> layer{
-                model.dilations[l], (taps - 1) * model.dilations[l], std::move(past), tap(taps - 1),
-                Matrix<Format>(arena, residual, half, [&](int o, int i) { return l + 1 < layer_count ? model.residuals[l][o * half + i] : 0.0f; }),
-                Matrix<Format>(arena, skip, half, [&](int o, int i) { return model.skip_weight[(o * layer_count + l) * half + i]; }),
+                model.dilations[l],
+                (taps - 1) * model.dilations[l],
+                std::move(past),
+                tap(taps - 1),
+                Matrix<Format>(
+                    arena, residual, half,
+                    [&](int o, int i) { return l + 1 < layer_count ? model.residuals[l][o * half + i] : 0.0f; }),
+                Matrix<Format>(arena, skip, half,
+                               [&](int o, int i) { return model.skip_weight[(o * layer_count + l) * half + i]; }),
                 Buffer<float>(gates)};
             add_gates(model.convolution_biases + static_cast<size_t>(l) * 2 * half, layer.bias.data());
             layers.push_back(std::move(layer));
         }
         for (int row = 0; row < model.signals * model.rows; ++row)
-            std::copy_n(model.table + static_cast<size_t>(row) * residual, residual, table.begin() + static_cast<size_t>(row) * padded(residual));
+            std::copy_n(model.table + static_cast<size_t>(row) * residual, residual,
+                        table.begin() + static_cast<size_t>(row) * padded(residual));
     }
 
     std::unique_ptr<Streams> streams(int batch, int threads) const override;
@@ -67,7 +74,8 @@ public:
     int64_t weight_bytes() const override {
         int64_t bytes = head_matrix.bytes() + output_matrix.bytes();
         for (const auto& layer : layers) {
-            bytes += layer.newest.bytes() + layer.skip.bytes() + (&layer == &layers.back() ? 0 : layer.residual.bytes());
+            bytes +=
+                layer.newest.bytes() + layer.skip.bytes() + (&layer == &layers.back() ? 0 : layer.residual.bytes());
             for (const auto& tap : layer.past) bytes += tap.bytes();
         }
         return bytes;
@@ -91,7 +99,8 @@ private:
     static size_t room(const Description& model) {
         const auto of = Matrix<Format>::room;
         const int half = model.gate / 2;
-        const size_t layer = model.kernel_size * of(2 * padded(half), model.residual) + of(model.residual, half) + of(model.skip, half);
+        const size_t layer =
+            model.kernel_size * of(2 * padded(half), model.residual) + of(model.residual, half) + of(model.skip, half);
         return model.dilations.size() * layer + of(model.head, model.skip) + of(model.outputs, model.head);
     }
 
@@ -142,7 +151,8 @@ public:
           x_(batch * x_width_), gates_(static_cast<size_t>(layers_) * batch * gate_width_),
           gated_(static_cast<size_t>(layers_) * batch * half_width_), skip_(batch * padded(network.skip)),
           head_(batch * padded(network.head)), output_(batch * padded(network.outputs)), latest_(batch) {
-        for (const auto& layer : network.layers) rings_.emplace_back(static_cast<size_t>(layer.context) * batch * x_width_);
+        for (const auto& layer : network.layers)
+            rings_.emplace_back(static_cast<size_t>(layer.context) * batch * x_width_);
         if (network.description.order) predictors_.assign(batch, Predictor(network.description));
     }
 
@@ -154,7 +164,8 @@ public:
         turn_ = 0;
         std::copy_n(state.latest + first, batch_, latest_.begin());
         for (int b = 0; b < batch_; ++b) {
-            if (!predictors_.empty()) predictors_[b].load(time_, state.samples + static_cast<size_t>(first + b) * network_.history);
+            if (!predictors_.empty())
+                predictors_[b].load(time_, state.samples + static_cast<size_t>(first + b) * network_.history);
             for (int l = 0; l < layers_; ++l)
                 for (int slot = 0, context = network_.layers[l].context; slot < context; ++slot)
                     std::copy_n(state.queues[l] + (static_cast<size_t>(first + b) * context + slot) * network_.residual,
@@ -166,11 +177,13 @@ public:
         state.time = time_;
         std::copy_n(latest_.begin(), batch_, state.latest + first);
         for (int b = 0; b < batch_; ++b) {
-            if (!predictors_.empty()) predictors_[b].save(state.samples + static_cast<size_t>(first + b) * network_.history);
+            if (!predictors_.empty())
+                predictors_[b].save(state.samples + static_cast<size_t>(first + b) * network_.history);
             for (int l = 0; l < layers_; ++l)
                 for (int slot = 0, context = network_.layers[l].context; slot < context; ++slot)
                     std::copy_n(ring(l, (turn_ + slot) % context) + b * x_width_, network_.residual,
-                                state.queues[l] + (static_cast<size_t>(first + b) * context + slot) * network_.residual);
+                                state.queues[l] +
+                                    (static_cast<size_t>(first + b) * context + slot) * network_.residual);
         }
     }
 
@@ -248,7 +261,8 @@ private:
                 const float place = (signals[signal] + 1) / 2 * static_cast<float>(model.rows - 1);
                 const int below = place > 0 ? std::min(static_cast<int>(place), model.rows - 2) : 0;
                 const float share = place - static_cast<float>(below);
-                const float* row = network_.table.data() + (static_cast<size_t>(signal) * model.rows + below) * x_width_;
+                const float* row =
+                    network_.table.data() + (static_cast<size_t>(signal) * model.rows + below) * x_width_;
                 for (int i = 0; i < x_width_; ++i) x[i] += row[i] * (1 - share) + row[x_width_ + i] * share;
             }
         }
@@ -261,7 +275,8 @@ private:
             float* to = gates(l) + b * gate_width_;
             std::copy(layer.bias.begin(), layer.bias.end(), to);
             if (stretch.biases) {
-                const size_t row = static_cast<size_t>(first + b) * stretch.bias_steps + (stretch.bias_steps > 1 ? step : 0);
+                const size_t row =
+                    static_cast<size_t>(first + b) * stretch.bias_steps + (stretch.bias_steps > 1 ? step : 0);
                 network_.add_gates(stretch.biases + (row * layers_ + l) * 2 * network_.half, to);
             }
         }
@@ -287,7 +302,8 @@ private:
 
     void begin_skip() {
         for (int b = 0; b < batch_; ++b)
-            std::copy(network_.skip_bias.begin(), network_.skip_bias.end(), skip_.begin() + b * network_.skip_bias.size());
+            std::copy(network_.skip_bias.begin(), network_.skip_bias.end(),
+                      skip_.begin() + b * network_.skip_bias.size());
     }
 
     void collect(int l, Scratch& scratch) {
@@ -306,7 +322,8 @@ private:
             const Prediction* prediction = predictors_.empty() ? nullptr : &predictors_[b].known();
             network_.distribution->place(output_.data() + b * network_.output_bias.size(), prediction, parameters);
             if (stretch.uniforms)
-                stretch.symbols[row] = network_.distribution->sample(parameters, stretch.uniforms[row], options, choose_);
+                stretch.symbols[row] =
+                    network_.distribution->sample(parameters, stretch.uniforms[row], options, choose_);
             latest_[b] = stretch.symbols[row];
         }
         ++time_;
@@ -318,7 +335,8 @@ private:
         for (size_t i = 0; i < x.size(); i += kLanes)
             store(x.data() + i, larger(Floats{}, wavenet::load<Floats>(x.data() + i)));
         for (int b = 0; b < batch_; ++b) std::copy(bias.begin(), bias.end(), y.begin() + b * bias.size());
-        matrix.multiply_add(x.data(), static_cast<int>(x.size()) / batch_, y.data(), static_cast<int>(bias.size()), batch_, scratch_);
+        matrix.multiply_add(x.data(), static_cast<int>(x.size()) / batch_, y.data(), static_cast<int>(bias.size()),
+                            batch_, scratch_);
     }
 
     static constexpr float kLargestError = 16.0f;
@@ -342,7 +360,8 @@ private:
 template <class Format>
 class GroupedStreams : public Streams {
 public:
-    GroupedStreams(std::shared_ptr<const PackedNetwork<Format>> network, int batch, int threads) : network_(std::move(network)) {
+    GroupedStreams(std::shared_ptr<const PackedNetwork<Format>> network, int batch, int threads)
+        : network_(std::move(network)) {
         const int groups = std::min(batch, threads);
         for (int group = 0; group < groups; ++group) {
             firsts_.push_back(group * batch / groups);

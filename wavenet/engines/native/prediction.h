@@ -18,8 +18,10 @@ class Predictor {
 public:
     explicit Predictor(const Description& model)
         : order_(model.order), block_(model.block), floor_(model.noise_floor), quietest_(model.quietest),
-          window_(model.window), history_(model.window.empty() ? order_ : static_cast<int>(model.window.size()) + block_),
-          samples_(2 * history_), coefficients_(padded(order_)), solution_(order_), mirror_(order_), lags_(order_ + 1), reversed_(order_ + 1) {
+          window_(model.window),
+          history_(model.window.empty() ? order_ : static_cast<int>(model.window.size()) + block_),
+          samples_(2 * history_), coefficients_(padded(order_)), solution_(order_), mirror_(order_), lags_(order_ + 1),
+          reversed_(order_ + 1) {
         for (double weight : window_) window_power_ += weight * weight;
     }
 
@@ -60,7 +62,8 @@ private:
         const int64_t block = floor_divide(time_, block_);
         if (!fitted_ || block != fitted_block_) {
             if (window_.empty())
-                solve(stretch.correlation + (static_cast<int64_t>(stream) * stretch.blocks + block - stretch.first_block) * (order_ + 1));
+                solve(stretch.correlation +
+                      (static_cast<int64_t>(stream) * stretch.blocks + block - stretch.first_block) * (order_ + 1));
             else
                 fit_past(block);
             fitted_ = true;

@@ -33,8 +33,9 @@ public:
         const float largest = *std::max_element(logits, logits + count);
         if (options.temperature == 0) return {static_cast<int>(std::max_element(logits, logits + count) - logits), 0.5};
         shares_.resize(count);
-                double total = 0;
-        for (int i = 0; i < count; ++i) total += shares_[i] = std::exp((static_cast<double>(logits[i]) - largest) / options.temperature);
+        double total = 0;
+        for (int i = 0; i < count; ++i)
+            total += shares_[i] = std::exp((static_cast<double>(logits[i]) - largest) / options.temperature);
         for (double& share : shares_) share /= total;
         if (options.top_k > 0 && options.top_k < count) keep_top(options.top_k);
         if (options.top_p > 0) keep_share(options.top_p);
@@ -80,8 +81,8 @@ inline double normal_quantile(double share) {
     double x = t - (2.515517 + t * (0.802853 + t * 0.010328)) / (1 + t * (1.432788 + t * (0.189269 + t * 0.001308)));
     if (share < 0.5) x = -x;
     for (int turn = 0; turn < 2; ++turn) {
-        const double below = share < 0.5 ? std::erfc(-x / std::sqrt(2.0)) / 2 - share
-                                         : (1 - share) - std::erfc(x / std::sqrt(2.0)) / 2;
+        const double below =
+            share < 0.5 ? std::erfc(-x / std::sqrt(2.0)) / 2 - share : (1 - share) - std::erfc(x / std::sqrt(2.0)) / 2;
         const double step = below * std::sqrt(2 * std::acos(-1.0)) * std::exp(x * x / 2);
         x -= step / (1 + x * step / 2);
     }
@@ -111,7 +112,8 @@ public:
         std::copy_n(outputs + first, classes_, parameters);
     }
 
-    int64_t sample(const float* parameters, double uniform, const SamplingOptions& options, Chooser& choose) const override {
+    int64_t sample(const float* parameters, double uniform, const SamplingOptions& options,
+                   Chooser& choose) const override {
         return choose(parameters, classes_, uniform, options).index;
     }
 
@@ -121,26 +123,31 @@ private:
 
 class Mixture : public Distribution {
 public:
-    Mixture(int components, int levels, bool logistic) : components_(components), levels_(levels), logistic_(logistic) {}
+    Mixture(int components, int levels, bool logistic)
+        : components_(components), levels_(levels), logistic_(logistic) {}
     int parameters() const override { return 3 * components_; }
 
     void place(const float* outputs, const Prediction* prediction, float* parameters) const override {
         const float shift = prediction ? prediction->mean : 0, factor = prediction ? prediction->scale : 1;
         const float narrowest = -std::log(levels_ * 16.0f), widening = prediction ? std::log(factor) : 0;
         for (int k = 0; k < components_; ++k) {
-            const float mean = shift + factor * outputs[components_ + k], scale = outputs[2 * components_ + k] + widening;
+            const float mean = shift + factor * outputs[components_ + k],
+                        scale = outputs[2 * components_ + k] + widening;
             parameters[k] = outputs[k];
             parameters[components_ + k] = std::min(2.0f, std::max(-2.0f, mean));
             parameters[2 * components_ + k] = std::min(0.0f, std::max(narrowest, scale));
         }
     }
 
-    int64_t sample(const float* parameters, double uniform, const SamplingOptions& options, Chooser& choose) const override {
+    int64_t sample(const float* parameters, double uniform, const SamplingOptions& options,
+                   Chooser& choose) const override {
         const auto [component, remainder] = choose(parameters, components_, uniform, options);
         const double least = std::ldexp(1.0, -20), share = std::min(1 - least, std::max(least, remainder));
         const double deviation = logistic_ ? std::log(share / (1 - share)) : normal_quantile(share);
-        const double mean = parameters[components_ + component], scale = std::exp(static_cast<double>(parameters[2 * components_ + component]));
-        const double half = levels_ / 2.0, symbol = std::nearbyint((mean + options.temperature * scale * deviation) * half) + half;
+        const double mean = parameters[components_ + component],
+                     scale = std::exp(static_cast<double>(parameters[2 * components_ + component]));
+        const double half = levels_ / 2.0,
+                     symbol = std::nearbyint((mean + options.temperature * scale * deviation) * half) + half;
         return symbol > 0 ? static_cast<int64_t>(std::min(symbol, levels_ - 1.0)) : 0;
     }
 

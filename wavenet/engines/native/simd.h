@@ -49,7 +49,9 @@ inline Floats splat(float value) { return Floats{} + value; }
 inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 
-inline HalfShorts narrow(Floats whole) { return __builtin_convertvector(__builtin_convertvector(whole, Ints), HalfShorts); }
+inline HalfShorts narrow(Floats whole) {
+    return __builtin_convertvector(__builtin_convertvector(whole, Ints), HalfShorts);
+}
 
 // sum + a[2i] b[2i] + a[2i + 1] b[2i + 1] in each lane i.
 inline Ints multiply_pairs(Ints sum, Shorts a, Shorts b) {
