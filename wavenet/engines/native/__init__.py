@@ -9,18 +9,20 @@ import os
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wavenet.engines.memory import chunk_samples
 from wavenet.engines.resumable import EngineState, FramePieces, ResumableEngine, foreign_part
 from wavenet.network import (
     QUIETEST,
     Categorical,
+    CausalConv1d,
     Conditioning,
     FeaturePredictor,
     GaussianMixture,
     LogisticMixture,
     PastPredictor,
+    Predictor,
     ResidualBlock,
     SamplingOptions,
     State,
@@ -164,9 +166,11 @@ class NativeEngine(ResumableEngine):
             biases=self._bias(steps),
             correlation=correlation,
             first_block=first_block,
-            temperature=options.temperature,
-            top_k=min(options.top_k or 0, self.model.distribution.symbols),
-            top_p=options.top_p or 0.0,
+            options=self.native.SamplingOptions(
+                temperature=options.temperature,
+                top_k=min(options.top_k or 0, self.model.distribution.symbols),
+                top_p=options.top_p or 0.0,
+            ),
         )
         return parameters.transpose(1, 2)
 
@@ -200,29 +204,44 @@ class NativeEngine(ResumableEngine):
 
 
 def _pack(native: Any, model: WaveNet, weights: WeightType) -> Any:
-    config, distribution, predictor = model.config, model.distribution, model.predictor
-    blocks = [block for block in model.blocks if isinstance(block, ResidualBlock)]
-    return native.model(
-        weights=weights,
-        kernel_size=config.kernel_size,
-        dilations=list(config.dilations),
-        convolutions=[block.conv.weight.detach() for block in blocks],
-        convolution_biases=torch.stack([block.conv.bias.detach() for block in blocks]),
-        residuals=[block.residual.weight.detach() for block in blocks if block.residual is not None],
-        skip=model.skip.weight.detach(),
-        skip_bias=model.skip.bias.detach(),
-        head=model.head.weight.detach(),
-        head_bias=model.head.bias.detach(),
-        output=model.output.weight.detach(),
-        output_bias=model.output.bias.detach(),
-        table=model.embedding.weight.detach(),
-        rows=model.embedding.rows,
-        decoded=distribution.decode(torch.arange(distribution.symbols)),
-        distribution=distribution.kind,
+    """The weights in the engine's own layout."""
+    distribution, blocks = model.distribution, [block for block in model.blocks if isinstance(block, ResidualBlock)]
+    layers = [
+        native.Layer(
+            dilation=block.conv.dilation,
+            convolution=_projection(native, block.conv),
+            residual=None if block.residual is None else block.residual.weight.detach(),
+        )
+        for block in blocks
+    ]
+    symbols = native.Distribution(
+        kind=distribution.kind,
         components=getattr(distribution, "components", 0),
-        order=0 if predictor is None else predictor.order,
-        block=1 if predictor is None else predictor.block,
-        noise_floor=0.0 if predictor is None else predictor.config.noise_floor,
+        decoded=distribution.decode(torch.arange(distribution.symbols)).tolist(),
+    )
+    description = native.Description(
+        layers=layers,
+        skip=_projection(native, model.skip),
+        head=_projection(native, model.head),
+        output=_projection(native, model.output),
+        table=model.embedding.weight.detach(),
+        distribution=symbols,
+        prediction=_prediction(native, model.predictor),
+    )
+    return native.Model(description, weights)
+
+
+def _projection(native: Any, layer: nn.Linear | CausalConv1d) -> Any:
+    return native.Projection(weight=layer.weight.detach(), bias=layer.bias.detach())
+
+
+def _prediction(native: Any, predictor: Predictor | None) -> Any:
+    if predictor is None:
+        return None
+    return native.Prediction(
+        order=predictor.order,
+        block=predictor.block,
+        noise_floor=predictor.config.noise_floor,
         quietest=QUIETEST,
         window=predictor.weights.tolist() if isinstance(predictor, PastPredictor) else [],
     )

@@ -7,38 +7,55 @@ from torch import Tensor
 def instruction_sets() -> tuple[str, ...]:
     """The instruction sets of this processor that a module was written for, the widest first."""
 
-class Model:
-    """Packed weights, shared by any number of generators."""
+class Projection:
+    """`y = weight x + bias`, `weight` `(outputs, inputs)`."""
 
+    def __init__(self, *, weight: Tensor, bias: Tensor) -> None: ...
+
+class Layer:
+    """A block: `convolution` has the columns of the oldest tap first; the last layer has no `residual`."""
+
+    def __init__(self, *, dilation: int, convolution: Projection, residual: Tensor | None) -> None: ...
+
+class Distribution:
+    """`decoded` is the waveform value of each symbol; a categorical distribution has 0 components."""
+
+    def __init__(self, *, kind: str, components: int, decoded: Sequence[float]) -> None: ...
+
+class Prediction:
+    """Linear prediction; `window` is empty if features give the autocorrelation."""
+
+    def __init__(
+        self, *, order: int, block: int, noise_floor: float, quietest: float, window: Sequence[float]
+    ) -> None: ...
+
+class Description:
+    """A model's weights, as Python stores them; `table` is that of the embedding."""
+
+    def __init__(
+        self,
+        *,
+        layers: Sequence[Layer],
+        skip: Projection,
+        head: Projection,
+        output: Projection,
+        table: Tensor,
+        distribution: Distribution,
+        prediction: Prediction | None,
+    ) -> None: ...
+
+class Model:
+    """Packed weights, shared by any number of generators. They are copies: the description can go."""
+
+    def __init__(self, description: Description, weights: str) -> None: ...
     @property
     def weight_bytes(self) -> int:
         """Bytes of weights that one sample reads."""
 
-def model(
-    *,
-    weights: str,
-    kernel_size: int,
-    dilations: Sequence[int],
-    convolutions: Sequence[Tensor],
-    convolution_biases: Tensor,
-    residuals: Sequence[Tensor],
-    skip: Tensor,
-    skip_bias: Tensor,
-    head: Tensor,
-    head_bias: Tensor,
-    output: Tensor,
-    output_bias: Tensor,
-    table: Tensor,
-    rows: int,
-    decoded: Tensor,
-    distribution: str,
-    components: int,
-    order: int,
-    block: int,
-    noise_floor: float,
-    quietest: float,
-    window: Sequence[float],
-) -> Model: ...
+class SamplingOptions:
+    """`top_k` 0 and `top_p` 0 are off."""
+
+    def __init__(self, *, temperature: float, top_k: int, top_p: float) -> None: ...
 
 class Generator:
     """The state of `batch` streams."""
@@ -63,9 +80,7 @@ class Generator:
         biases: Tensor | None,
         correlation: Tensor | None,
         first_block: int,
-        temperature: float,
-        top_k: int,
-        top_p: float,
+        options: SamplingOptions,
     ) -> None:
         """Fills `symbols` `(B, T)` and `parameters` `(B, T, P)`; without uniforms the symbols are given, and scored."""
 

@@ -3,31 +3,57 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace wavenet {
 
-// A model as Python hands it over: row-major float32 matrices (outputs x inputs) that are copied and packed.
-struct Description {
-    int kernel_size = 0;
-    std::vector<int> dilations;
-    int residual = 0, gate = 0, skip = 0, head = 0, outputs = 0;
-    std::vector<const float*> convolutions;  // each gate x (kernel_size * residual), the oldest tap first
-    std::vector<const float*> residuals;     // each residual x gate / 2; none for the last layer
-    const float *convolution_biases = nullptr, *skip_weight = nullptr, *skip_bias = nullptr;
-    const float *head_weight = nullptr, *head_bias = nullptr, *output_weight = nullptr, *output_bias = nullptr;
+// A row-major float32 array of Python's. It is read while the weights are packed, and not afterwards.
+struct Values {
+    const float* data = nullptr;
+    int rows = 0, columns = 0;          // a vector is one row
+    std::shared_ptr<const void> owner;  // keeps the memory
+};
 
-    const float* table = nullptr;  // the embedding, (signals * rows) x residual
-    int signals = 1, rows = 0;
+// y = weight x + bias
+struct Projection {
+    Values weight;  // outputs x inputs
+    Values bias;    // 1 x outputs
+};
 
-    std::string distribution;    // "categorical", "logistic_mixture" or "gaussian_mixture"
+struct LayerDescription {
+    int dilation = 1;
+    Projection convolution;          // gate x (kernel_size * residual), the oldest tap first
+    std::optional<Values> residual;  // residual x gate / 2; the last layer has none
+};
+
+struct DistributionDescription {
+    std::string kind;            // "categorical", "logistic_mixture" or "gaussian_mixture"
     int components = 0;          // of a mixture
     std::vector<float> decoded;  // the waveform value of each symbol
+};
 
-    int order = 0, block = 1;  // linear prediction; order 0 is none
+struct PredictionDescription {
+    int order = 1, block = 1;
     double noise_floor = 0, quietest = 0;
-    std::vector<double> window;  // of past samples; empty where the features give the autocorrelation
+    std::vector<double> window;  // weights of the past samples; empty if features give the autocorrelation
+
+    int history() const { return window.empty() ? order : static_cast<int>(window.size()) + block; }
+};
+
+// A model as Python hands it over.
+struct Description {
+    std::vector<LayerDescription> layers;
+    Projection skip, head, output;
+    Values table;  // of the embedding: (signals * rows) x residual
+    DistributionDescription distribution;
+    std::optional<PredictionDescription> prediction;
+
+    int residual() const { return table.columns; }
+    int gate() const { return layers[0].convolution.weight.rows; }
+    int kernel_size() const { return layers[0].convolution.weight.columns / residual(); }
+    int signals() const { return prediction ? 4 : 1; }
 };
 
 struct SamplingOptions {

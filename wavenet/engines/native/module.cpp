@@ -33,42 +33,95 @@ nb::tuple instruction_sets() {
     return nb::tuple(names);
 }
 
-template <class T, class... Shape>
-using Array = nb::ndarray<T, Shape..., nb::c_contig, nb::device::cpu>;
-using Matrix = Array<const float, nb::ndim<2>>;
-using Vector = Array<const float, nb::ndim<1>>;
+template <class T, int Axes>
+using Array = nb::ndarray<T, nb::ndim<Axes>, nb::c_contig, nb::device::cpu>;
+using Matrix = Array<const float, 2>;
+using Vector = Array<const float, 1>;
+using Cube = Array<const float, 3>;
 
 void require(bool condition, const char* what) {
     if (!condition)
         throw std::invalid_argument(std::string("the native engine was given arrays that do not fit: ") + what);
 }
 
+template <class Array>
+void require_shape(const Array& array, std::initializer_list<size_t> shape, const char* what) {
+    size_t axis = 0;
+    for (size_t length : shape) require(array.shape(axis++) == length, what);
+}
+
+Values values(const Matrix& array) {
+    const int rows = static_cast<int>(array.shape(0)), columns = static_cast<int>(array.shape(1));
+    return {array.data(), rows, columns, std::make_shared<Matrix>(array)};
+}
+
+Values values(const Vector& array) {
+    return {array.data(), 1, static_cast<int>(array.shape(0)), std::make_shared<Vector>(array)};
+}
+
+Projection projection(const Matrix& weight, const Vector& bias) {
+    require(weight.shape(0) == bias.shape(0), "bias");
+    return {values(weight), values(bias)};
+}
+
+// The description, if its parts fit together.
+const Description& checked(const Description& model) {
+    require(!model.layers.empty(), "layers");
+    const int residual = model.residual(), gate = model.gate(), half = gate / 2, taps = model.kernel_size();
+    for (const auto& layer : model.layers) {
+        const auto& weight = layer.convolution.weight;
+        require(layer.dilation > 0 && taps > 0 && gate == 2 * half && weight.rows == gate &&
+                    weight.columns == taps * residual,
+                "convolution");
+        require(layer.residual.has_value() == (&layer != &model.layers.back()), "residual of the last layer");
+        require(!layer.residual || (layer.residual->rows == residual && layer.residual->columns == half), "residual");
+    }
+    const int symbols = static_cast<int>(model.distribution.decoded.size()), components = model.distribution.components;
+    require(model.skip.weight.columns == static_cast<int>(model.layers.size()) * half, "skip");
+    require(model.head.weight.columns == model.skip.weight.rows, "head");
+    require(model.output.weight.columns == model.head.weight.rows, "output");
+    const int outputs = components ? 3 * components : model.prediction ? 2 * symbols - 1 : symbols;
+    require(model.output.weight.rows == outputs, "outputs");
+    require(model.table.rows >= 2 * model.signals() && model.table.rows % model.signals() == 0, "table");
+    return model;
+}
+
+// Packed weights, and the sizes of the arrays that its generators take.
 struct Model {
+    Model(const Description& given, const std::string& weights)
+        : network(make_network(checked(given), weights)), residual(given.residual()),
+          gates(given.layers.size() * given.gate()), symbols(given.distribution.decoded.size()),
+          parameters(given.distribution.components ? 3 * given.distribution.components : symbols),
+          prediction(given.prediction) {
+        for (const auto& layer : given.layers)
+            contexts.push_back(static_cast<size_t>(given.kernel_size() - 1) * layer.dilation);
+    }
+
     std::shared_ptr<const Network> network;
-    Description description;
-    int history;
-    int parameters;
+    size_t residual, gates, symbols, parameters;
+    std::optional<PredictionDescription> prediction;
+    std::vector<size_t> contexts;
 };
 
 class Generator {
 public:
-    Generator(const Model& model, int batch, int threads)
-        : model_(model), batch_(batch), streams_(model.network->streams(batch, threads)) {}
+    Generator(const Model& model, int batch, int threads) : model_(model), batch_(batch) {
+        if (batch < 1 || threads < 1) throw std::invalid_argument("batch or threads is under 1; expected at least 1");
+        streams_ = model.network->streams(batch, threads);
+    }
 
-    void load(int64_t time, Array<const int64_t, nb::ndim<1>> latest, Matrix samples,
-              std::vector<Array<const float, nb::ndim<3>>> queues) {
-        StateView view = checked(latest, samples, queues);
+    void load(int64_t time, Array<const int64_t, 1> latest, Matrix samples, std::vector<Cube> queues) {
+        StateView view = checked_state(latest, samples, queues);
         view.time = time;
         view.latest = const_cast<int64_t*>(latest.data());  // load() only reads
         view.samples = const_cast<float*>(samples.data());
         for (auto& queue : queues) view.queues.push_back(const_cast<float*>(queue.data()));
-        for (int b = 0; b < batch_; ++b) check_symbol(latest.data()[b]);
+        for (size_t b = 0; b < batch_; ++b) check_symbol(latest.data()[b]);
         streams_->load(view);
     }
 
-    int64_t save(Array<int64_t, nb::ndim<1>> latest, Array<float, nb::ndim<2>> samples,
-                 std::vector<Array<float, nb::ndim<3>>> queues) const {
-        StateView view = checked(latest, samples, queues);
+    int64_t save(Array<int64_t, 1> latest, Array<float, 2> samples, std::vector<Array<float, 3>> queues) const {
+        StateView view = checked_state(latest, samples, queues);
         view.latest = latest.data();
         view.samples = samples.data();
         for (auto& queue : queues) view.queues.push_back(queue.data());
@@ -78,139 +131,106 @@ public:
 
     int64_t time() const { return streams_->time(); }
 
-    void run(std::optional<Matrix> uniforms, Array<int64_t, nb::ndim<2>> symbols, Array<float, nb::ndim<3>> parameters,
-             std::optional<Array<const float, nb::ndim<3>>> biases,
-             std::optional<Array<const double, nb::ndim<3>>> correlation, int64_t first_block, double temperature,
-             int top_k, double top_p) {
+    void run(std::optional<Matrix> uniforms, Array<int64_t, 2> symbols, Array<float, 3> parameters,
+             std::optional<Cube> biases, std::optional<Array<const double, 3>> correlation, int64_t first_block,
+             const SamplingOptions& options) {
+        const size_t steps = symbols.shape(1);
+        require_shape(symbols, {batch_, steps}, "symbols");
+        require_shape(parameters, {batch_, steps, model_.parameters}, "parameters");
         Stretch stretch;
-        stretch.steps = static_cast<int>(symbols.shape(1));
-        require(symbols.shape(0) == static_cast<size_t>(batch_), "symbols");
-        require(parameters.shape(0) == symbols.shape(0) && parameters.shape(1) == symbols.shape(1) &&
-                    parameters.shape(2) == static_cast<size_t>(model_.parameters),
-                "parameters");
+        stretch.steps = static_cast<int>(steps);
         stretch.symbols = symbols.data();
         stretch.parameters = parameters.data();
         if (uniforms) {
-            require(uniforms->shape(0) == symbols.shape(0) && uniforms->shape(1) == symbols.shape(1), "uniforms");
+            require_shape(*uniforms, {batch_, steps}, "uniforms");
             stretch.uniforms = uniforms->data();
         } else {
             for (size_t i = 0; i < symbols.size(); ++i) check_symbol(symbols.data()[i]);
         }
         if (biases) {
-            const auto& model = model_.description;
-            require(biases->shape(0) == symbols.shape(0) &&
-                        (biases->shape(1) == 1 || biases->shape(1) == symbols.shape(1)) &&
-                        biases->shape(2) == model.dilations.size() * model.gate,
-                    "biases");
+            require_shape(*biases, {batch_, biases->shape(1) == 1 ? 1 : steps, model_.gates}, "biases");
             stretch.biases = biases->data();
             stretch.bias_steps = static_cast<int>(biases->shape(1));
         }
-        if (correlation) {
-            require(correlation->shape(0) == symbols.shape(0) &&
-                        correlation->shape(2) == static_cast<size_t>(model_.description.order) + 1,
-                    "correlation");
+        const auto& prediction = model_.prediction;
+        if (prediction && prediction->window.empty()) {
+            require(correlation.has_value(), "correlation");
+            const size_t blocks = correlation->shape(1), order = prediction->order;
+            require_shape(*correlation, {batch_, blocks, order + 1}, "correlation");
             stretch.correlation = correlation->data();
             stretch.first_block = first_block;
-            stretch.blocks = static_cast<int>(correlation->shape(1));
-        }
-        if (model_.description.order && model_.description.window.empty()) {
-            const int block = model_.description.block;
-            require(correlation && first_block <= floor_divide(time(), block) &&
-                        floor_divide(time() + stretch.steps, block) < first_block + stretch.blocks,
+            stretch.blocks = static_cast<int>(blocks);
+            require(first_block <= floor_divide(time(), prediction->block) &&
+                        floor_divide(time() + stretch.steps, prediction->block) < first_block + stretch.blocks,
                     "blocks of correlation");
         }
         nb::gil_scoped_release unlocked;
-        streams_->run(stretch, SamplingOptions{temperature, top_k, top_p});
+        streams_->run(stretch, options);
     }
 
 private:
     template <class Latest, class Samples, class Queues>
-    StateView checked(const Latest& latest, const Samples& samples, const Queues& queues) const {
-        const auto& model = model_.description;
-        const size_t batch = batch_;
-        require(latest.shape(0) == batch && samples.shape(0) == batch &&
-                    samples.shape(1) == static_cast<size_t>(model_.history),
-                "samples");
-        require(queues.size() == model.dilations.size(), "queues");
+    StateView checked_state(const Latest& latest, const Samples& samples, const Queues& queues) const {
+        const size_t history = model_.prediction ? model_.prediction->history() : 0;
+        require_shape(latest, {batch_}, "latest");
+        require_shape(samples, {batch_, history}, "samples");
+        require(queues.size() == model_.contexts.size(), "queues");
         for (size_t l = 0; l < queues.size(); ++l)
-            require(queues[l].shape(0) == batch &&
-                        queues[l].shape(1) == static_cast<size_t>(model.kernel_size - 1) * model.dilations[l] &&
-                        queues[l].shape(2) == static_cast<size_t>(model.residual),
-                    "queues");
+            require_shape(queues[l], {batch_, model_.contexts[l], model_.residual}, "queues");
         return {};
     }
 
     void check_symbol(int64_t symbol) const {
-        require(0 <= symbol && symbol < static_cast<int64_t>(model_.description.decoded.size()),
-                "symbols out of range");
+        require(0 <= symbol && symbol < static_cast<int64_t>(model_.symbols), "symbols out of range");
     }
 
     Model model_;
-    int batch_;
+    size_t batch_;
     std::unique_ptr<Streams> streams_;
 };
 
-Model make_model(const std::string& weights, int kernel_size, std::vector<int> dilations,
-                 std::vector<Matrix> convolutions, Matrix convolution_biases, std::vector<Matrix> residuals,
-                 Matrix skip, Vector skip_bias, Matrix head, Vector head_bias, Matrix output, Vector output_bias,
-                 Matrix table, int rows, Vector decoded, const std::string& distribution, int components, int order,
-                 int block, double noise_floor, double quietest, std::vector<double> window) {
-    Description model;
-    model.kernel_size = kernel_size;
-    model.dilations = dilations;
-    model.residual = static_cast<int>(table.shape(1));
-    model.gate = static_cast<int>(convolution_biases.shape(1));
-    model.skip = static_cast<int>(skip.shape(0));
-    model.head = static_cast<int>(head.shape(0));
-    model.outputs = static_cast<int>(output.shape(0));
-    const size_t layers = dilations.size(), half = model.gate / 2;
-    require(layers > 0 && convolutions.size() == layers && residuals.size() + 1 == layers &&
-                convolution_biases.shape(0) == layers,
-            "layers");
-    for (auto& matrix : convolutions) {
-        require(matrix.shape(0) == 2 * half && matrix.shape(1) == static_cast<size_t>(kernel_size) * model.residual,
-                "convolutions");
-        model.convolutions.push_back(matrix.data());
-    }
-    for (auto& matrix : residuals) {
-        require(matrix.shape(0) == static_cast<size_t>(model.residual) && matrix.shape(1) == half, "residuals");
-        model.residuals.push_back(matrix.data());
-    }
-    require(skip.shape(1) == layers * half && head.shape(1) == skip.shape(0) && output.shape(1) == head.shape(0),
-            "projections");
-    require(skip_bias.shape(0) == skip.shape(0) && head_bias.shape(0) == head.shape(0) &&
-                output_bias.shape(0) == output.shape(0),
-            "biases");
-    model.signals = static_cast<int>(table.shape(0)) / rows;
-    model.rows = rows;
-    require(rows >= 2 && model.signals * rows == static_cast<int>(table.shape(0)) && model.signals == (order ? 4 : 1),
-            "table");
-    model.convolution_biases = convolution_biases.data();
-    model.skip_weight = skip.data(), model.skip_bias = skip_bias.data();
-    model.head_weight = head.data(), model.head_bias = head_bias.data();
-    model.output_weight = output.data(), model.output_bias = output_bias.data();
-    model.table = table.data();
-    model.decoded.assign(decoded.data(), decoded.data() + decoded.shape(0));
-    model.distribution = distribution, model.components = components;
-    const int symbols = static_cast<int>(decoded.shape(0)), parameters = components ? 3 * components : symbols;
-    require(model.outputs == (components ? parameters : order ? 2 * symbols - 1 : symbols), "outputs");
-    model.order = order, model.block = block, model.noise_floor = noise_floor, model.quietest = quietest,
-    model.window = window;
-    const int history = order == 0 ? 0 : window.empty() ? order : static_cast<int>(window.size()) + block;
-    return {make_network(model, weights), model, history, parameters};
+// What a description is made of; each class takes its fields by name.
+void bind_description(nb::module_& module) {
+    nb::class_<Projection>(module, "Projection")
+        .def(
+            "__init__",
+            [](Projection* self, Matrix weight, Vector bias) { new (self) Projection(projection(weight, bias)); },
+            nb::kw_only(), "weight"_a, "bias"_a);
+    nb::class_<LayerDescription>(module, "Layer")
+        .def(
+            "__init__",
+            [](LayerDescription* self, int dilation, const Projection& convolution, std::optional<Matrix> residual) {
+                new (self) LayerDescription{dilation, convolution, {}};
+                if (residual) self->residual = values(*residual);
+            },
+            nb::kw_only(), "dilation"_a, "convolution"_a, "residual"_a.none());
+    nb::class_<DistributionDescription>(module, "Distribution")
+        .def(nb::init<std::string, int, std::vector<float>>(), nb::kw_only(), "kind"_a, "components"_a, "decoded"_a);
+    nb::class_<PredictionDescription>(module, "Prediction")
+        .def(nb::init<int, int, double, double, std::vector<double>>(), nb::kw_only(), "order"_a, "block"_a,
+             "noise_floor"_a, "quietest"_a, "window"_a);
+    nb::class_<Description>(module, "Description")
+        .def(
+            "__init__",
+            [](Description* self, std::vector<LayerDescription> layers, const Projection& skip, const Projection& head,
+               const Projection& output, Matrix table, const DistributionDescription& distribution,
+               std::optional<PredictionDescription> prediction) {
+                new (self) Description{layers, skip, head, output, values(table), distribution, prediction};
+            },
+            nb::kw_only(), "layers"_a, "skip"_a, "head"_a, "output"_a, "table"_a, "distribution"_a,
+            "prediction"_a.none());
 }
 
 }  // namespace
 
 NB_MODULE(WAVENET_MODULE, module) {
     module.def("instruction_sets", &instruction_sets);
-    nb::class_<Model>(module, "Model").def_prop_ro("weight_bytes", [](const Model& model) {
-        return model.network->weight_bytes();
-    });
-    module.def("model", &make_model, nb::kw_only(), "weights"_a, "kernel_size"_a, "dilations"_a, "convolutions"_a,
-               "convolution_biases"_a, "residuals"_a, "skip"_a, "skip_bias"_a, "head"_a, "head_bias"_a, "output"_a,
-               "output_bias"_a, "table"_a, "rows"_a, "decoded"_a, "distribution"_a, "components"_a, "order"_a,
-               "block"_a, "noise_floor"_a, "quietest"_a, "window"_a);
+    bind_description(module);
+    nb::class_<Model>(module, "Model")
+        .def(nb::init<const Description&, const std::string&>(), "description"_a, "weights"_a)
+        .def_prop_ro("weight_bytes", [](const Model& model) { return model.network->weight_bytes(); });
+    nb::class_<SamplingOptions>(module, "SamplingOptions")
+        .def(nb::init<double, int, double>(), nb::kw_only(), "temperature"_a, "top_k"_a, "top_p"_a);
     nb::class_<Generator>(module, "Generator")
         .def(nb::init<const Model&, int, int>(), "model"_a, "batch"_a, "threads"_a)
         .def("load", &Generator::load, "time"_a, "latest"_a.noconvert(), "samples"_a.noconvert(),
@@ -219,16 +239,7 @@ NB_MODULE(WAVENET_MODULE, module) {
         .def_prop_ro("time", &Generator::time)
         .def("run", &Generator::run, nb::kw_only(), "uniforms"_a.noconvert().none(), "symbols"_a.noconvert(),
              "parameters"_a.noconvert(), "biases"_a.noconvert().none(), "correlation"_a.noconvert().none(),
-             "first_block"_a, "temperature"_a, "top_k"_a, "top_p"_a);
-    module.def(
-        "read_rate",
-        [](int64_t bytes) {
-            nb::gil_scoped_release unlocked;
-            return read_rate(bytes);
-        },
-        "working_set"_a);
-    module.def("multiply_add_rate", [] {
-        nb::gil_scoped_release unlocked;
-        return multiply_add_rate();
-    });
+             "first_block"_a, "options"_a);
+    module.def("read_rate", &read_rate, "working_set"_a, nb::call_guard<nb::gil_scoped_release>());
+    module.def("multiply_add_rate", &multiply_add_rate, nb::call_guard<nb::gil_scoped_release>());
 }

@@ -31,41 +31,37 @@ template <class Format>
 class PackedNetwork : public Network, public std::enable_shared_from_this<PackedNetwork<Format>> {
 public:
     explicit PackedNetwork(const Description& model)
-        : residual(model.residual), half(model.gate / 2), skip(model.skip), head(model.head), outputs(model.outputs),
-          history(model.order == 0 ? 0 : Predictor(model).history()), description(model),
-          distribution(Distribution::of(model)), arena(room(model)),
-          head_matrix(arena, head, skip, [&](int o, int i) { return model.head_weight[o * skip + i]; }),
-          output_matrix(arena, outputs, head, [&](int o, int i) { return model.output_weight[o * head + i]; }),
-          table(static_cast<size_t>(model.signals) * model.rows * padded(residual)),
-          skip_bias(padded_copy(model.skip_bias, skip)), head_bias(padded_copy(model.head_bias, head)),
-          output_bias(padded_copy(model.output_bias, outputs)) {
-        const int layer_count = static_cast<int>(model.dilations.size()), taps = model.kernel_size;
+        : residual(model.residual()), half(model.gate() / 2), skip(model.skip.weight.rows),
+          head(model.head.weight.rows), outputs(model.output.weight.rows),
+          history(model.prediction ? model.prediction->history() : 0), signals(model.signals()),
+          rows(model.table.rows / signals), decoded(model.distribution.decoded), prediction(model.prediction),
+          distribution(Distribution::of(model.distribution)), arena(room(model)), head_matrix(pack(model.head)),
+          output_matrix(pack(model.output)), table(static_cast<size_t>(model.table.rows) * padded(residual)),
+          skip_bias(padded_copy(model.skip.bias)), head_bias(padded_copy(model.head.bias)),
+          output_bias(padded_copy(model.output.bias)) {
+        const int layer_count = static_cast<int>(model.layers.size()), taps = model.kernel_size();
         const int gates = 2 * padded(half);
         for (int l = 0; l < layer_count; ++l) {
+            const LayerDescription& given = model.layers[l];
             const auto tap = [&](int index) {
                 return Matrix<Format>(arena, gates, residual, [&](int o, int i) {
                     const int row = gate_row(o);
-                    return row < 0 ? 0.0f : model.convolutions[l][(row * taps + index) * residual + i];
+                    return row < 0 ? 0.0f : given.convolution.weight.data[(row * taps + index) * residual + i];
                 });
             };
+            const auto to_residual = [&](int o, int i) {
+                return given.residual ? given.residual->data[o * half + i] : 0;
+            };
+            const auto to_skip = [&](int o, int i) { return model.skip.weight.data[(o * layer_count + l) * half + i]; };
             std::vector<Matrix<Format>> past;
             for (int index = 0; index + 1 < taps; ++index) past.push_back(tap(index));
-            Layer<Format> layer{
-                model.dilations[l],
-                (taps - 1) * model.dilations[l],
-                std::move(past),
-                tap(taps - 1),
-                Matrix<Format>(
-                    arena, residual, half,
-                    [&](int o, int i) { return l + 1 < layer_count ? model.residuals[l][o * half + i] : 0.0f; }),
-                Matrix<Format>(arena, skip, half,
-                               [&](int o, int i) { return model.skip_weight[(o * layer_count + l) * half + i]; }),
-                Buffer<float>(gates)};
-            add_gates(model.convolution_biases + static_cast<size_t>(l) * 2 * half, layer.bias.data());
-            layers.push_back(std::move(layer));
+            layers.push_back({given.dilation, (taps - 1) * given.dilation, std::move(past), tap(taps - 1),
+                              Matrix<Format>(arena, residual, half, to_residual),
+                              Matrix<Format>(arena, skip, half, to_skip), Buffer<float>(gates)});
+            add_gates(given.convolution.bias.data, layers.back().bias.data());
         }
-        for (int row = 0; row < model.signals * model.rows; ++row)
-            std::copy_n(model.table + static_cast<size_t>(row) * residual, residual,
+        for (int row = 0; row < model.table.rows; ++row)
+            std::copy_n(model.table.data + static_cast<size_t>(row) * residual, residual,
                         table.begin() + static_cast<size_t>(row) * padded(residual));
     }
 
@@ -87,8 +83,9 @@ public:
         for (int i = 0; i < half; ++i) gates[padded(half) + i] += unpadded[half + i];
     }
 
-    int residual, half, skip, head, outputs, history;
-    Description description;
+    int residual, half, skip, head, outputs, history, signals, rows;
+    std::vector<float> decoded;
+    std::optional<PredictionDescription> prediction;
     std::unique_ptr<Distribution> distribution;
     Arena arena;
     std::vector<Layer<Format>> layers;
@@ -98,10 +95,16 @@ public:
 private:
     static size_t room(const Description& model) {
         const auto of = Matrix<Format>::room;
-        const int half = model.gate / 2;
-        const size_t layer =
-            model.kernel_size * of(2 * padded(half), model.residual) + of(model.residual, half) + of(model.skip, half);
-        return model.dilations.size() * layer + of(model.head, model.skip) + of(model.outputs, model.head);
+        const int residual = model.residual(), half = model.gate() / 2, skip = model.skip.weight.rows;
+        const size_t taps = model.kernel_size() * of(2 * padded(half), residual);
+        return model.layers.size() * (taps + of(residual, half) + of(skip, half)) + of(model.head.weight.rows, skip) +
+               of(model.output.weight.rows, model.head.weight.rows);
+    }
+
+    Matrix<Format> pack(const Projection& given) {
+        const Values& weight = given.weight;
+        return Matrix<Format>(arena, weight.rows, weight.columns,
+                              [&](int o, int i) { return weight.data[o * weight.columns + i]; });
     }
 
     int gate_row(int padded_row) const {
@@ -109,9 +112,9 @@ private:
         return row < half ? side * half + row : -1;
     }
 
-    static Buffer<float> padded_copy(const float* values, int count) {
-        Buffer<float> copy(padded(count));
-        std::copy_n(values, count, copy.begin());
+    static Buffer<float> padded_copy(const Values& vector) {
+        Buffer<float> copy(padded(vector.columns));
+        std::copy_n(vector.data, vector.columns, copy.begin());
         return copy;
     }
 };
@@ -153,7 +156,7 @@ public:
           head_(batch * padded(network.head)), output_(batch * padded(network.outputs)), latest_(batch) {
         for (const auto& layer : network.layers)
             rings_.emplace_back(static_cast<size_t>(layer.context) * batch * x_width_);
-        if (network.description.order) predictors_.assign(batch, Predictor(network.description));
+        if (network.prediction) predictors_.assign(batch, Predictor(*network.prediction));
     }
 
     int64_t time() const { return time_; }
@@ -245,24 +248,23 @@ private:
 
     // Feeds the stack the newest samples: the sum of a table row, read between rows, for each signal.
     void embed(const Stretch& stretch, int first) {
-        const auto& model = network_.description;
+        const int rows = network_.rows;
         for (int b = 0; b < batch_; ++b) {
-            const float newest = model.decoded[latest_[b]];
-            float signals[4] = {compand(newest, model.rows)};
+            const float newest = network_.decoded[latest_[b]];
+            float signals[4] = {compand(newest, rows)};
             if (!predictors_.empty()) {
                 const float error = predictors_[b].take(newest, stretch, first + b);
-                signals[1] = compand(predictors_[b].known().mean, model.rows);
-                signals[2] = compand(error / kLargestError, model.rows);
+                signals[1] = compand(predictors_[b].known().mean, rows);
+                signals[2] = compand(error / kLargestError, rows);
                 signals[3] = compand(predictors_[b].known().scale, 65536);
             }
             float* x = x_.data() + b * x_width_;
             std::fill_n(x, x_width_, 0.0f);
-            for (int signal = 0; signal < model.signals; ++signal) {
-                const float place = (signals[signal] + 1) / 2 * static_cast<float>(model.rows - 1);
-                const int below = place > 0 ? std::min(static_cast<int>(place), model.rows - 2) : 0;
+            for (int signal = 0; signal < network_.signals; ++signal) {
+                const float place = (signals[signal] + 1) / 2 * static_cast<float>(rows - 1);
+                const int below = place > 0 ? std::min(static_cast<int>(place), rows - 2) : 0;
                 const float share = place - static_cast<float>(below);
-                const float* row =
-                    network_.table.data() + (static_cast<size_t>(signal) * model.rows + below) * x_width_;
+                const float* row = network_.table.data() + (static_cast<size_t>(signal) * rows + below) * x_width_;
                 for (int i = 0; i < x_width_; ++i) x[i] += row[i] * (1 - share) + row[x_width_ + i] * share;
             }
         }

@@ -16,18 +16,14 @@ inline int64_t floor_divide(int64_t a, int64_t b) { return a / b - (a % b < 0); 
 // Holds the newest samples and the coefficients of the current block.
 class Predictor {
 public:
-    explicit Predictor(const Description& model)
-        : order_(model.order), block_(model.block), floor_(model.noise_floor), quietest_(model.quietest),
-          window_(model.window),
-          history_(model.window.empty() ? order_ : static_cast<int>(model.window.size()) + block_),
-          samples_(2 * history_), coefficients_(padded(order_)), solution_(order_), mirror_(order_), lags_(order_ + 1),
-          reversed_(order_ + 1) {
+    explicit Predictor(const PredictionDescription& given)
+        : order_(given.order), block_(given.block), floor_(given.noise_floor), quietest_(given.quietest),
+          window_(given.window), history_(given.history()), samples_(2 * history_), coefficients_(padded(order_)),
+          solution_(order_), mirror_(order_), lags_(order_ + 1), reversed_(order_ + 1) {
         for (double weight : window_) window_power_ += weight * weight;
     }
 
-    int history() const { return history_; }
-
-    // `samples` are the `history()` before `time`.
+    // `samples` are the `history` before `time`.
     void load(int64_t time, const float* samples) {
         time_ = time;
         end_ = history_;

@@ -95,7 +95,7 @@ public:
     virtual int parameters() const = 0;
     virtual void place(const float* outputs, const Prediction* prediction, float* parameters) const = 0;
     virtual int64_t sample(const float* parameters, double uniform, const SamplingOptions&, Chooser&) const = 0;
-    static std::unique_ptr<Distribution> of(const Description& model);
+    static std::unique_ptr<Distribution> of(const DistributionDescription& given);
 };
 
 class Categorical : public Distribution {
@@ -156,10 +156,10 @@ private:
     bool logistic_;
 };
 
-inline std::unique_ptr<Distribution> Distribution::of(const Description& model) {
-    const int symbols = static_cast<int>(model.decoded.size());
-    if (model.distribution == "categorical") return std::make_unique<Categorical>(symbols);
-    return std::make_unique<Mixture>(model.components, symbols, model.distribution == "logistic_mixture");
+inline std::unique_ptr<Distribution> Distribution::of(const DistributionDescription& given) {
+    const int symbols = static_cast<int>(given.decoded.size());
+    if (given.kind == "categorical") return std::make_unique<Categorical>(symbols);
+    return std::make_unique<Mixture>(given.components, symbols, given.kind == "logistic_mixture");
 }
 
 }  // namespace wavenet
