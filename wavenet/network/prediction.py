@@ -9,7 +9,6 @@ in G.728). A long order reaches past the pitch period, so that it predicts the h
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -59,12 +58,6 @@ class PredictionConfig:
             raise ValueError(f"window is {self.window} samples, order {self.order}; expected a window longer than that")
         if not 0 < self.noise_floor < 1:
             raise ValueError(f"noise_floor is {self.noise_floor}; expected a share between 0 and 1")
-
-
-def autocorrelation(power: Tensor, order: int) -> Tensor:
-    """Lags 0 to `order` for a power spectrum from 0 to half the rate: `(..., points)` -> `(..., order + 1)`."""
-    correlation: Tensor = torch.fft.irfft(power)[..., : order + 1]
-    return correlation
 
 
 def levinson(correlation: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,9 +116,6 @@ class Predictor(nn.Module, ABC):
         self.order, self.block = config.order, config.block
         self.context = config.order
         """Past samples that a prediction and its fit need."""
-        self.correlate: Callable[[Tensor, int], Tensor] = autocorrelation
-        self.recursion: Callable[[Tensor], tuple[Tensor, Tensor]] = levinson
-        """An export puts others in their places, which do the same by other means."""
 
     @abstractmethod
     def fit(
@@ -150,11 +140,18 @@ class Predictor(nn.Module, ABC):
         mean = predict(samples[:, self.context - self.order :], coefficients[:, index])
         return Prediction(mean, scales[:, index])
 
-    def _solve(self, correlation: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def correlate(self, power: Tensor) -> Tensor:
+        """Autocorrelations of lags 0 to order from a power spectrum of frequencies 0 to half the sample rate.
+
+        Shape: `(..., points)` -> `(..., order + 1)`.
+        """
+        correlation: Tensor = torch.fft.irfft(power)[..., : self.order + 1]
+        return correlation
+
+    def solve(self, correlation: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Autocorrelations `(..., order + 1)`, lag 0 the power of a sample, to coefficients and expected errors."""
-        more, least = (torch.tensor(c, dtype=torch.float64) for c in (1 + self.config.noise_floor, QUIETEST))
-        lag_zero = correlation[..., :1] * more + least  # tensors, since ONNX gets plain numbers in float32
-        coefficients, power = self.recursion(torch.cat([lag_zero, correlation[..., 1:]], dim=-1))
+        lag_zero = correlation[..., :1] * (1 + self.config.noise_floor) + QUIETEST
+        coefficients, power = levinson(torch.cat([lag_zero, correlation[..., 1:]], dim=-1))
         return coefficients.flip(-1).to(dtype), power.sqrt().to(dtype)
 
 
@@ -190,7 +187,7 @@ class FeaturePredictor(Predictor):
     def fit(
         self, samples: Tensor, start: int, first: int, blocks: int, conditioning: Conditioning
     ) -> tuple[Tensor, Tensor]:
-        return self._solve(self.correlation(first, blocks, conditioning), samples.dtype)
+        return self.solve(self.correlation(first, blocks, conditioning), samples.dtype)
 
     def correlation(self, first: int, blocks: int, conditioning: Conditioning) -> Tensor:
         """The features' autocorrelations of lags 0 to order: `(B, blocks, order + 1)`, float64."""
@@ -202,7 +199,7 @@ class FeaturePredictor(Predictor):
         share = (places - places.floor()).to(frames.device)[:, None]
         between = frames[:, index] * (1 - share) + frames[:, index + 1] * share
         spectrum = torch.exp(between @ self.interpolation.double() + self.offset.double())
-        return self.correlate(spectrum, self.order)
+        return self.correlate(spectrum)
 
 
 def _interpolation(bands: Tensor, areas: Tensor) -> Tensor:
@@ -246,5 +243,5 @@ class PastPredictor(Predictor):
         assert begin >= 0, "the samples before the first block are not all there"
         windows = samples[:, begin:].unfold(1, self.window, self.block)[:, :blocks].double() * self.weights
         spectrum = torch.fft.rfft(windows, 2 * self.window)
-        correlation = self.correlate(spectrum.abs().square(), self.order)
-        return self._solve(correlation / self.weights.square().sum(), samples.dtype)
+        correlation = self.correlate(spectrum.abs().square())
+        return self.solve(correlation / self.weights.square().sum(), samples.dtype)
