@@ -21,6 +21,8 @@ def export(
     """Write a model as ONNX networks: of whole sequences, and of one step with its queues. Takes under a minute."""
     if kind != "onnx":
         raise ValueError(f"--format is {kind!r}; expected onnx")
+    if output.is_dir() and not force:
+        raise ValueError(f"{output} exists; choose another folder or pass --force to replace its files")
     exported = export_onnx(WaveNet.from_pretrained(model), output, force=force)
     size = sum((output / name).stat().st_size for name in exported.files)
     print(f"wrote {output}: {', '.join(exported.files)} ({size / 1e6:.1f} MB)")

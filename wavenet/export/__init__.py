@@ -1,4 +1,4 @@
-"""Models for programs that run without this package: ONNX."""
+"""Export of models to ONNX, for programs that run without this package."""
 
 from wavenet.export.networks import initial_state, networks, start
 from wavenet.export.onnx import CLOSE, export_onnx, largest_differences

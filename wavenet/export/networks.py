@@ -1,4 +1,4 @@
-"""The networks of an export, as torch modules over the model's own parts: tensors in and out by name."""
+"""The networks of an export: torch modules over the model's own parts, with named tensors as inputs and outputs."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ __all__ = ["ExportNetwork", "initial_state", "networks", "start"]
 
 
 class ExportNetwork(nn.Module):
-    """A function of tensors by name, batch first, over a model. `shapes` are the inputs' without the batch.
+    """A function from named tensors to named tensors, each with the batch first.
 
-    `free` says which axes of an input have any length, and what to call it.
+    `shapes` are those of the inputs, without the batch. `free` names the axes of an input that have any length.
     """
 
     def __init__(self, model: WaveNet, shapes: dict[str, tuple[int, ...]]) -> None:
@@ -25,7 +25,7 @@ class ExportNetwork(nn.Module):
         self.silence = 0.0 if model.config.features is None else model.config.features.silence
 
     def example(self, batch: int) -> dict[str, Tensor]:
-        """Inputs to try it with: noise, the same each time."""
+        """Noise as inputs, the same each time."""
         generator = torch.Generator().manual_seed(0)
         return {name: self._noise(name, (batch, *shape), generator) for name, shape in self.shapes.items()}
 
@@ -42,7 +42,7 @@ class ExportNetwork(nn.Module):
 
 
 class _Sequence(ExportNetwork):
-    """`model(symbols, conditioning)`: outputs where the whole context is given, the first symbol at time 0."""
+    """`model(symbols, conditioning)`: outputs whose whole context is given; the first symbol is at time 0."""
 
     def __init__(self, model: WaveNet) -> None:
         frames = {} if model.config.features is None else {"frames": (model.config.features.bins, 6)}
@@ -55,7 +55,7 @@ class _Sequence(ExportNetwork):
 
 
 class _Step(ExportNetwork):
-    """One sample: the state comes in by its names, and goes out as `new_` and its names."""
+    """One sample. The state comes in by its names and goes out under the same names with `new_` before them."""
 
     def __init__(self, model: WaveNet) -> None:
         config, ahead = model.config, _speaker(model)
@@ -97,9 +97,9 @@ class _Step(ExportNetwork):
 
 
 class _Condition(ExportNetwork):
-    """What features say of `hop` samples, the first of which lies at a frame: `(B, hop, ...)`.
+    """What the features tell `step` about the `hop` samples that begin at a frame: `(B, hop, ...)`.
 
-    `frames` are those from `frames_before` that one to `frames_after` it.
+    `frames` are those around it, from `frames_before` frames before it to `frames_after` after it.
     """
 
     def __init__(self, model: WaveNet) -> None:
@@ -121,7 +121,7 @@ class _Condition(ExportNetwork):
 
 
 class _Predict(ExportNetwork):
-    """Linear prediction for a block, from the samples before it: the newest symbol and `samples` of the state."""
+    """Linear prediction for a block from the samples before it: the state's `samples` and the newest symbol."""
 
     def __init__(self, model: WaveNet) -> None:
         super().__init__(model, {"symbols": (), "samples": (model.history,)})
@@ -136,7 +136,7 @@ class _Predict(ExportNetwork):
 
 
 def networks(model: WaveNet) -> dict[str, ExportNetwork]:
-    """The networks that make up a model, by name."""
+    """The networks that together are the model, by name."""
     parts: dict[str, ExportNetwork] = {"sequence": _Sequence(model), "step": _Step(model)}
     if model.config.features is not None:
         parts["condition"] = _Condition(model)
@@ -146,8 +146,9 @@ def networks(model: WaveNet) -> dict[str, ExportNetwork]:
 
 
 def start(model: WaveNet) -> int:
-    """The time, at most 0, of the first sample to go through `step`: until 0 they are silence, and bring the clip's
-    first frames into the queues; and a speaker's vector, which the state after endless silence knows nothing of.
+    """The time, at most 0, at which `step` begins. The samples before 0 are silence.
+
+    They bring the clip's first frames into the queues, and the speaker's vector, which `initial_state` cannot know.
     """
     reach = 0 if model.config.features is None else model.alignment.run_up
     if model.config.speaker_channels and not model.config.speakers:
@@ -156,7 +157,7 @@ def start(model: WaveNet) -> int:
 
 
 def initial_state(model: WaveNet) -> dict[str, Tensor]:
-    """The state after endless silence by the names of `step`, `(speakers or 1, ...)`: a row for each speaker."""
+    """The state after endless silence, by the names of `step`: `(speakers or 1, ...)`, a row for each speaker."""
     config, speaker, frames = model.config, None, None
     if config.speaker_channels:
         speaker = list(config.speakers) or torch.zeros(config.speaker_channels)
@@ -172,7 +173,7 @@ def initial_state(model: WaveNet) -> dict[str, Tensor]:
 
 
 def _by_sample(coefficients: Tensor, scale: Tensor, block: int) -> dict[str, Tensor]:
-    """A fit of blocks, `(B, blocks, order)` and `(B, blocks)`, for each of their samples."""
+    """Repeat the fit of blocks, `(B, blocks, order)` and `(B, blocks)`, for each of their samples."""
     return {
         "coefficients": coefficients.repeat_interleave(block, dim=1),
         "scale": scale.repeat_interleave(block, dim=1),
@@ -180,6 +181,6 @@ def _by_sample(coefficients: Tensor, scale: Tensor, block: int) -> dict[str, Ten
 
 
 def _speaker(model: WaveNet) -> dict[str, tuple[int, ...]]:
-    """The shape of the input that says who speaks, if there is one: an index, or a vector where there are no names."""
+    """The shape of the speaker's input, if there is one: an index, or a vector if the speakers have no names."""
     channels = model.config.speaker_channels
     return {} if channels is None else {"speaker": () if model.config.speakers else (channels,)}

@@ -1,12 +1,12 @@
-"""A model as ONNX: a few small networks, made of the model's own parts, that run without this package.
+"""Write a model as ONNX: a few small networks, made of the model's own parts, that run without this package.
 
-    network      takes                                                      gives
-    sequence     symbols, and what the model is conditioned on              parameters of each next sample
-    step         the newest symbol, queues, what is known ahead of it       parameters of the next sample, queues
-    condition    the features around a frame (where there are features)     what `step` is to know ahead, for a hop
-    predict      past samples (where linear prediction is fitted to them)   the same, for a block
+    network      inputs                                                     outputs
+    sequence     symbols and conditioning                                   parameters of each next sample
+    step         the newest symbol, the queues, what is known ahead         parameters of the next sample, the queues
+    condition    the frames around one (if the model has features)          what `step` is to know ahead, for a hop
+    predict      past samples (if linear prediction is fitted to them)      the same, for a block
 
-`model.json` says what a program has to know, each network's inputs and outputs among it; `initial.npz` is the state
+`model.json` has what a program must know, such as the inputs and outputs of each network. `initial.npz` has the state
 after endless silence.
 """
 
@@ -37,7 +37,7 @@ from wavenet.network import WaveNet
 __all__ = ["CLOSE", "OnnxExport", "export_onnx", "largest_differences"]
 
 CLOSE = 0.01
-"""Differences from torch, of any output, are refused from here on; those of the shipped models are below 1e-5."""
+"""An output that differs this much from torch is an error. The shipped models differ by less than 1e-5."""
 
 _FORMAT = "onnx export, version 1"
 _FILES = {"sequence.onnx", "step.onnx", "condition.onnx", "predict.onnx", "initial.npz", "model.json"}
@@ -46,7 +46,7 @@ _INSTALL = "install the extra: pip install 'wavenet-toolkit[onnx]'"
 
 @dataclass(frozen=True)
 class OnnxExport:
-    """What was written, and how far each network is from torch: `None` where onnxruntime is not installed."""
+    """The names of the files written, and how far each network is from torch: `None` without onnxruntime."""
 
     files: tuple[str, ...]
     differences: dict[str, float] | None
@@ -55,8 +55,8 @@ class OnnxExport:
 def export_onnx(model: WaveNet, folder: str | os.PathLike[str], *, force: bool = False) -> OnnxExport:
     """Write a model's networks, and what a program needs to run them, to a folder.
 
-    `force` replaces the files of another export. Raises `ValueError`, before anything is written, where the folder is
-    there already or cannot be, where packages are missing, and where what onnxruntime makes of it differs from torch.
+    `force` replaces the files of another export. Raises `ValueError` before anything is written if the folder exists
+    or its parent does not, if packages are missing, or if a network differs from torch when onnxruntime runs it.
     """
     folder = Path(folder)
     _check(folder, force)
@@ -72,7 +72,7 @@ def export_onnx(model: WaveNet, folder: str | os.PathLike[str], *, force: bool =
     differences = largest_differences(model, contents) if find_spec("onnxruntime") else None
     far = [f"{name} by {most:.2g}" for name, most in (differences or {}).items() if not most < CLOSE]
     if far:
-        raise ValueError(f"as ONNX this model differs from torch ({', '.join(far)}, on noise); nothing was written")
+        raise ValueError(f"the ONNX networks differ from torch on noise ({', '.join(far)}); nothing was written")
     contents["initial.npz"] = _npz(initial_state(model))
     contents["model.json"] = json.dumps({**_description(model), "networks": tables}, indent=1).encode()
     _write(folder, contents)
@@ -80,9 +80,9 @@ def export_onnx(model: WaveNet, folder: str | os.PathLike[str], *, force: bool =
 
 
 def largest_differences(model: WaveNet, contents: Mapping[str, bytes]) -> dict[str, float]:
-    """How far each network of an export is from torch, when onnxruntime runs it on noise: the most of any output.
+    """Run each network of an export in onnxruntime on noise: its largest difference from torch in any output.
 
-    `contents` are the networks' files by name. Raises `ImportError` where onnxruntime is missing.
+    `contents` has the networks' files by name. Raises `ImportError` if onnxruntime is missing.
     """
     import onnxruntime
 
@@ -104,17 +104,17 @@ def _check(folder: Path, force: bool) -> None:
     check_utf8(folder, "ONNX Runtime")
     for name in sorted(_FILES):
         if (folder / name).is_dir():
-            raise ValueError(f"{folder / name} is a folder; it is not replaced, even with --force")
+            raise ValueError(f"{folder / name} is a folder; expected a file, or nothing; choose another folder")
     if os.path.lexists(folder) and not folder.is_dir():
         raise ValueError(f"{folder} is a file; expected a folder to write")
     if folder.exists() and not force:
-        raise ValueError(f"{folder} exists; choose another folder or pass --force to replace its files")
+        raise ValueError(f"{folder} exists; choose another folder or pass force=True to replace its files")
     if not folder.absolute().parent.is_dir():
         raise ValueError(f"{folder.parent}: no such folder to write {folder.name} to")
 
 
 def _translate(network: ExportNetwork, outputs: list[str]) -> Any:
-    """The network as torch's ONNX program."""
+    """Translate a network to torch's ONNX program."""
     example, batch = network.example(batch=2), Dim("batch")
     with _quiet(), torch.no_grad():
         program: Any = torch.onnx.export(
@@ -132,7 +132,7 @@ def _translate(network: ExportNetwork, outputs: list[str]) -> Any:
 
 
 def _simplify(graph: Any) -> None:
-    """Compute what is constant, and drop the exporter's notes. (All of its optimizer takes small numbers for zero.)"""
+    """Fold constants and drop the exporter's notes. (Its whole optimizer would take small numbers for zero.)"""
     import onnx_ir.passes.common as passes
     from onnxscript import optimizer
 
@@ -145,7 +145,7 @@ def _simplify(graph: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the exporter has to say of its own affairs from the user."""
+    """Silence the exporter's warnings: they are about its own code."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -158,7 +158,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _table(values: Any) -> list[dict[str, Any]]:
-    """Name, type and shape of a graph's inputs or outputs; an axis of any length by its name."""
+    """Name, type and shape of a graph's inputs or outputs. An axis of any length is a name."""
     return [
         {
             "name": value.name,
@@ -170,7 +170,7 @@ def _table(values: Any) -> list[dict[str, Any]]:
 
 
 def _description(model: WaveNet) -> dict[str, Any]:
-    """What a program has to know beside the networks' shapes."""
+    """What a program must know besides the networks' shapes."""
     config, features = model.config, None
     if model.conditioner is not None and config.features is not None:
         around = {"frames_before": model.alignment.look_ahead - 1, "frames_after": model.alignment.look_ahead}
@@ -197,47 +197,46 @@ def _npz(tensors: dict[str, Tensor]) -> bytes:
 
 
 def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """All the files or none: they are written elsewhere on the same disk, and moved when they are complete.
+    """Write all the files or none: they are complete in a temporary folder before they are moved to `folder`.
 
-    What they replace is moved away first, and back if a move fails; so are networks of another export that this has
-    not. `model.json` comes last, so that no mixture of two exports is ever read.
+    `model.json` is moved last, so that nobody reads a mixture of two exports.
     """
-    fresh = not folder.exists()
-    near = folder.absolute().parent if fresh else folder
+    made = not folder.exists()
     try:
-        with tempfile.TemporaryDirectory(dir=near, prefix=f".{folder.name[:40]}.") as whole:
+        folder.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".export.") as new:
             for name, data in contents.items():
-                write_atomically(Path(whole) / name, data)
-            folder.mkdir(exist_ok=True)
-            _move(Path(whole), folder, sorted(contents, key="model.json".__eq__))
+                write_atomically(Path(new) / name, data)
+            _move(Path(new), folder, sorted(contents, key="model.json".__eq__))
     except BaseException as error:
-        if fresh:
+        if made:
             with suppress(OSError):
-                folder.rmdir()  # empty, unless others wrote into it
+                folder.rmdir()  # it stays if others wrote into it
         if not isinstance(error, OSError):
             raise
-        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-        reason = cause.strerror or cause
+        reason = os.strerror(error.errno) if error.errno else error
         raise OSError(error.errno, f"cannot write an export ({reason}); choose another folder", str(folder)) from error
 
 
-def _move(whole: Path, folder: Path, names: list[str]) -> None:
-    """Move files into a folder, in this order, or leave it as it was."""
-    replaced = [name for name in sorted(_FILES if _holds_export(folder) else names) if (folder / name).exists()]
-    old = whole / "old"
+def _move(new: Path, folder: Path, names: list[str]) -> None:
+    """Move files into a folder, in this order. On any failure, leave the folder as it was.
+
+    The files that they replace go, and so do the networks of another export that this one does not have.
+    """
+    old = new / "old"
     old.mkdir()
     try:
-        for name in replaced:
-            os.replace(folder / name, old / name)
+        for name in _FILES if _holds_export(folder) else names:
+            if (folder / name).exists():
+                os.replace(folder / name, old / name)
         for name in names:
-            os.replace(whole / name, folder / name)
+            os.replace(new / name, folder / name)
     except BaseException:  # Ctrl-C too
         for name in names:
-            if not (whole / name).exists():
+            if not (new / name).exists():
                 (folder / name).unlink(missing_ok=True)
-        for name in replaced:
-            if (old / name).exists():
-                os.replace(old / name, folder / name)
+        for path in list(old.iterdir()):
+            os.replace(path, folder / path.name)
         raise
 
 
