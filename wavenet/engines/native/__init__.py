@@ -1,7 +1,7 @@
 """The native engine: one sample at a time in C++, faster than real time on one core.
 
-`engine.h` is the way in. Read `matrix.h` for how weights are stored and multiplied, `network.h` for the step and its
-two threads, `sampling.h` and `prediction.h` for the twins of their Python namesakes.
+`engine.h` is the interface of the C++. `matrix.h` stores and multiplies the weights, `network.h` has the step and its
+two threads, and `sampling.h` and `prediction.h` compute what the Python modules of these names compute.
 """
 
 import importlib
@@ -33,14 +33,14 @@ __all__ = ["NOT_BUILT", "WEIGHT_TYPES", "NativeEngine", "WeightType", "native_mo
 
 WeightType = Literal["float32", "bfloat16", "int8"]
 WEIGHT_TYPES: tuple[WeightType, ...] = ("float32", "bfloat16", "int8")
-NOT_BUILT = "the native engine is not built; install the package again where there is a C++ compiler (GCC or Clang)"
+NOT_BUILT = "the native engine is not built; install GCC or Clang, and then install the package again"
 
 
 def native_module() -> Any:
-    """The compiled module for this processor; `_native_baseline.pyi` says what it offers.
+    """The compiled module for this processor; `_native_baseline.pyi` documents it.
 
-    `WAVENET_NATIVE` in the environment chooses an instruction set (`avx512`, `avx2`, `baseline`); `0` is for none.
-    Raises `ImportError` that says why there is no module, and `ValueError` where there is none of that name.
+    The environment variable `WAVENET_NATIVE` chooses an instruction set (`avx512`, `avx2`, `baseline`), or none (`0`).
+    Raises `ImportError` if there is no module, and `ValueError` if `WAVENET_NATIVE` has another value.
     """
     wanted = os.environ.get("WAVENET_NATIVE", "")
     if wanted == "0":
@@ -50,17 +50,17 @@ def native_module() -> Any:
     except ImportError as error:
         raise ImportError(NOT_BUILT) from error
     if wanted and wanted not in found:
-        raise ValueError(f"WAVENET_NATIVE is {wanted!r}; expected 0, {', '.join(found)}, or not to be set")
+        raise ValueError(f"WAVENET_NATIVE is {wanted!r}; expected 0, {', '.join(found)}, or no value")
     return importlib.import_module(f"wavenet.engines.native._native_{wanted or found[0]}")
 
 
 class NativeEngine(ResumableEngine):
-    """Runs float32 models of this package's kinds on the CPU.
+    """Runs float32 models made of this package's parts on the CPU.
 
-    `weights` is how they are stored: int8 has a scale for each output channel; sums are in float32, int8's products
-    in integers. `threads` share a batch; a single stream uses two at most, the second taking the work that the next
-    layer does not wait for. One engine is for one caller at a time; several run side by side, as the lock of the
-    Python interpreter is not held while it runs.
+    `weights` is the type in which the weights are stored. int8 has a scale for each output channel, and integer
+    products; all other sums are in float32. `threads` share a batch. A single stream uses at most two: the second does
+    the work for which the next layer does not wait. An engine serves one caller at a time; several engines run in
+    parallel, because they release the lock of the Python interpreter.
     """
 
     name: ClassVar[str] = "native"
@@ -86,14 +86,14 @@ class NativeEngine(ResumableEngine):
 
     @staticmethod
     def refusal(model: WaveNet) -> str | None:
-        """Why the engine cannot run a model; `None` if it can."""
+        """The reason why the engine cannot run a model; `None` if it can."""
         foreign = foreign_part(model)
         if foreign is not None:
             return foreign
         if model.predictor is not None and type(model.predictor) not in (PastPredictor, FeaturePredictor):
-            return f"it knows the package's own linear prediction, and not {type(model.predictor).__name__}"
+            return f"it supports only the package's own linear prediction, not {type(model.predictor).__name__}"
         if type(model.distribution) not in (Categorical, LogisticMixture, GaussianMixture):
-            return f"it does not know the distribution {model.distribution.kind!r}"
+            return f"it does not support the distribution {model.distribution.kind!r}"
         weight = model.output.weight
         if weight.device.type != "cpu" or weight.dtype != torch.float32:
             return f"it computes in float32 on the CPU, and the model is in {weight.dtype} on {weight.device}"
@@ -144,12 +144,12 @@ class NativeEngine(ResumableEngine):
 
     @torch.inference_mode()
     def follow(self, symbols: Tensor) -> Tensor:
-        """Take in symbols `(B, T)`, step by step; the parameters of each one's distribution, `(B, parameters, T)`."""
+        """Run over given symbols `(B, T)`: the parameters of the distribution of each, `(B, parameters, T)`."""
         pieces = torch.split(symbols, chunk_samples(self.model, self.batch), dim=1)
         return torch.cat([self._run(piece.contiguous(), None, SamplingOptions()) for piece in pieces], dim=2)
 
     def run_up(self, samples: int) -> None:
-        if samples:  # step by step, so that it makes no difference to a bit in which pieces the frames came
+        if samples:  # step by step, so that the pieces in which frames arrive change no bit
             self.follow(torch.full((self.batch, samples), self.model.distribution.silence))
 
     def _run(self, symbols: Tensor, uniforms: Tensor | None, options: SamplingOptions) -> Tensor:
@@ -175,7 +175,7 @@ class NativeEngine(ResumableEngine):
         return parameters.transpose(1, 2)
 
     def _bias(self, steps: int) -> Tensor | None:
-        """What conditioning adds to all layers' gates for the samples to be made, `(B, steps or 1, layers * gate)`."""
+        """The conditioning's biases of all layers for the next samples: `(B, steps or 1, layers * gate)`."""
         conditioner = self.model.conditioner
         if conditioner is None:
             return None
@@ -191,7 +191,7 @@ class NativeEngine(ResumableEngine):
         return piece
 
     def _correlation(self, steps: int) -> tuple[Tensor | None, int]:
-        """The autocorrelations `(B, blocks, order + 1)` that features give for the stretch, and the first block."""
+        """The features' autocorrelations for the next samples, `(B, blocks, order + 1)`, and the first block."""
         predictor = self.model.predictor
         if not isinstance(predictor, FeaturePredictor):
             return None, 0
@@ -204,7 +204,7 @@ class NativeEngine(ResumableEngine):
 
 
 def _pack(native: Any, model: WaveNet, weights: WeightType) -> Any:
-    """The weights in the engine's own layout."""
+    """Copy the weights to the engine's own layout."""
     distribution, blocks = model.distribution, [block for block in model.blocks if isinstance(block, ResidualBlock)]
     layers = [
         native.Layer(

@@ -1,11 +1,11 @@
-"""What each of the native modules offers. `B` streams, `T` steps, `L` layers; arrays are C-contiguous, on the CPU."""
+"""The native modules, one for each instruction set. `B` streams, `T` steps; arrays are C-contiguous, on the CPU."""
 
 from collections.abc import Sequence
 
 from torch import Tensor
 
 def instruction_sets() -> tuple[str, ...]:
-    """The instruction sets of this processor that a module was written for, the widest first."""
+    """The instruction sets of this processor for which there is a module, the widest first."""
 
 class Projection:
     """`y = weight x + bias`, `weight` `(outputs, inputs)`."""
@@ -62,14 +62,14 @@ class Generator:
 
     def __init__(self, model: Model, batch: int, threads: int) -> None: ...
     def load(self, time: int, latest: Tensor, samples: Tensor, queues: Sequence[Tensor]) -> None:
-        """`latest` `(B,)`, `samples` `(B, history)`, for each layer `(B, context, residual)`, oldest first."""
+        """`latest` `(B,)`, `samples` `(B, history)`, and a queue `(B, context, residual)` per layer; oldest first."""
 
     def save(self, latest: Tensor, samples: Tensor, queues: Sequence[Tensor]) -> int:
-        """Fills in what `load` takes; gives the time."""
+        """Fills the arrays that `load` reads, and returns the time."""
 
     @property
     def time(self) -> int:
-        """Of the newest sample."""
+        """The time of the newest symbol."""
 
     def run(
         self,
@@ -82,10 +82,10 @@ class Generator:
         first_block: int,
         options: SamplingOptions,
     ) -> None:
-        """Fills `symbols` `(B, T)` and `parameters` `(B, T, P)`; without uniforms the symbols are given, and scored."""
+        """Fills `symbols` `(B, T)` and `parameters` `(B, T, P)`. Without `uniforms` it reads the symbols instead."""
 
 def read_rate(working_set: int) -> float:
-    """Bytes per second of reading a working set of so many bytes over and over, on one core."""
+    """Bytes per second when one core reads a working set of that many bytes repeatedly."""
 
 def multiply_add_rate() -> float:
-    """Multiply-adds per second in float32, on one core."""
+    """Float32 multiply-adds per second of one core."""

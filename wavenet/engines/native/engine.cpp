@@ -1,4 +1,4 @@
-// The engine behind engine.h, and the two limits that `wavenet bench` holds it to.
+// Makes a network for each type of weights, and measures the two limits of the machine that `wavenet bench` reports.
 #include "engine.h"
 
 #include <chrono>
@@ -15,7 +15,7 @@ std::shared_ptr<const Network> make_network(const Description& model, const std:
     throw std::invalid_argument("weights is '" + weights + "'; expected float32, bfloat16 or int8");
 }
 
-// Repeats `work`, which returns how much it did, for a tenth of a second; the best rate of five.
+// Runs `work`, which returns how much it did, for a tenth of a second, and returns the best rate of five rounds.
 template <class Work>
 static double rate(Work work) {
     using Clock = std::chrono::steady_clock;
@@ -32,7 +32,7 @@ static double rate(Work work) {
     return best;
 }
 
-static volatile float sink;  // what is stored here has to be computed
+static volatile float sink;  // the compiler must compute what is stored here
 
 double read_rate(int64_t bytes) {
     Buffer<float> buffer(std::max<int64_t>(bytes / 4, 8 * kLanes), 1.0f);

@@ -1,4 +1,4 @@
-// What the Python module sees of the engine.
+// The engine's interface, as the Python module uses it.
 #pragma once
 
 #include <cstdint>
@@ -9,11 +9,11 @@
 
 namespace wavenet {
 
-// A row-major float32 array of Python's. It is read while the weights are packed, and not afterwards.
+// A row-major float32 array from Python. The engine reads it only while it packs the weights.
 struct Values {
     const float* data = nullptr;
     int rows = 0, columns = 0;          // a vector is one row
-    std::shared_ptr<const void> owner;  // keeps the memory
+    std::shared_ptr<const void> owner;  // keeps the memory alive
 };
 
 // y = weight x + bias
@@ -42,7 +42,7 @@ struct PredictionDescription {
     int history() const { return window.empty() ? order : static_cast<int>(window.size()) + block; }
 };
 
-// A model as Python hands it over.
+// A model before it is packed.
 struct Description {
     std::vector<LayerDescription> layers;
     Projection skip, head, output;
@@ -62,10 +62,10 @@ struct SamplingOptions {
     double top_p = 0.0;  // 0 is off
 };
 
-// One stretch of samples for all streams: T steps, row-major arrays, one row per stream.
+// T steps for all B streams: row-major arrays, a row for each stream.
 struct Stretch {
     int steps = 0;
-    const float* uniforms = nullptr;      // B x T, or null: then `symbols` are given and only scored
+    const float* uniforms = nullptr;      // B x T, or null: then `symbols` are inputs
     const float* biases = nullptr;        // B x (T or 1) x (layers * gate), or null
     int bias_steps = 0;                   // T or 1
     const double* correlation = nullptr;  // B x blocks x (order + 1), lag 0 first, or null
@@ -75,11 +75,11 @@ struct Stretch {
     float* parameters = nullptr;  // B x T x parameters
 };
 
-// The newest symbol of each stream waits to be the next step's input; `time` is its time.
+// `latest` is the newest symbol of each stream, the input of the next step; `time` is its time.
 struct StateView {
     int64_t time = 0;
     int64_t* latest = nullptr;   // B
-    float* samples = nullptr;    // B x history, those before `time`
+    float* samples = nullptr;    // B x history, the samples before `time`
     std::vector<float*> queues;  // for each layer B x context x residual, oldest first
 };
 
@@ -88,7 +88,7 @@ public:
     virtual ~Streams() = default;
     virtual void load(const StateView& state) = 0;
     virtual void save(StateView& state) const = 0;
-    virtual int64_t time() const = 0;  // of the newest sample
+    virtual int64_t time() const = 0;  // of the newest symbol
     virtual void run(const Stretch& stretch, const SamplingOptions& options) = 0;
 };
 
@@ -101,7 +101,7 @@ public:
 
 std::shared_ptr<const Network> make_network(const Description& model, const std::string& weights);
 
-double read_rate(int64_t bytes);  // bytes per second, reading a buffer of this size over and over
-double multiply_add_rate();       // multiply-adds per second, in float32
+double read_rate(int64_t bytes);  // bytes per second when a buffer of this size is read repeatedly
+double multiply_add_rate();       // float32 multiply-adds per second
 
 }  // namespace wavenet

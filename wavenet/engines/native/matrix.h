@@ -1,8 +1,8 @@
-// Matrices packed for y += W x, with weights in float32, bfloat16 or int8, for one vector or several at once.
+// Matrices packed for y += W x, with weights in float32, bfloat16 or int8, for one vector x or several at once.
 //
-// One stream is bound by how fast the weights arrive, so they are stored in the order they are read: tiles of
-// outputs that stay in registers, and within a tile input after input. There are no horizontal sums: a lane belongs
-// to an output, and an input is broadcast to all of them. Several streams share each weight that is read.
+// Memory bandwidth limits one stream, so the weights are stored in the order in which they are read: tile by tile of
+// outputs, whose sums stay in registers, and within a tile input by input. A lane belongs to an output, and each input
+// is broadcast to all lanes, so there are no horizontal sums. Several streams share each weight that is read.
 #pragma once
 
 #include <algorithm>
@@ -33,7 +33,7 @@ struct CacheAligned {
 template <class T>
 using Buffer = std::vector<T, CacheAligned<T>>;
 
-// One stretch of memory for all weights, the layers in the order in which they are read: reading ahead is mostly right.
+// One block of memory for all weights, in the order in which they are read, so that prefetching mostly hits.
 class Arena {
 public:
     explicit Arena(size_t bytes) : memory_(bytes) {}
@@ -42,7 +42,7 @@ public:
     T* take(size_t count) {
         T* taken = reinterpret_cast<T*>(memory_.data() + used_);
         used_ += (count * sizeof(T) + 63) / 64 * 64;
-        if (used_ > memory_.size()) throw std::logic_error("the weights are larger than was reckoned");
+        if (used_ > memory_.size()) throw std::logic_error("the weights do not fit the arena");
         return taken;
     }
 
@@ -51,20 +51,20 @@ private:
     size_t used_ = 0;
 };
 
-// What rounding the inputs to integers needs; each thread has its own.
+// Memory for inputs rounded to integers. Each thread has its own.
 struct Scratch {
     Buffer<int32_t> inputs;
     std::vector<float> scales;
 };
 
-constexpr int kUnit = 2 * kLanes;  // outputs that a format handles together
+constexpr int kUnit = 2 * kLanes;  // outputs that a format computes together
 constexpr int kUnits = 4;          // units of a full tile: eight sums in registers hide the latency of multiply-adds
-constexpr int kAhead = 1024;       // bytes ahead that one stream's weights are asked for: the cache's delay at its rate
+constexpr int kAhead = 1024;       // bytes by which one stream prefetches weights: the cache's latency times its rate
 constexpr int kStreams = 4;        // streams that share a unit's weights in registers
 
 inline int padded(int channels) { return (channels + kUnit - 1) / kUnit * kUnit; }
 
-// A format says how a unit of weights is stored, multiplied by one step's inputs, and added up.
+// A format defines how a unit of weights is stored, multiplied by the inputs of one step, and summed.
 struct Float32 {
     using Word = float;
     using Input = float;
@@ -78,7 +78,7 @@ struct Float32 {
     }
 };
 
-// Two weights in a word: the upper half is a float32 once the lower is cleared, the lower once it is shifted up.
+// A word has two weights. Clearing its lower half makes a float32 of the upper; shifting it up, of the lower.
 struct BFloat16 {
     using Word = uint32_t;
     using Input = float;
@@ -93,8 +93,8 @@ struct BFloat16 {
     }
 };
 
-// Integer dot products: weights of 8 bits with a scale per output, inputs rounded to 16 bits with a scale per vector.
-// A word holds two inputs' weights of an output of the lower half, and two of the upper, byte by byte in turn.
+// Integer dot products: 8-bit weights with a scale per output, inputs rounded to 16 bits with a scale per vector.
+// A word has the weights of two inputs for an output of the unit's lower half and for one of its upper half, in turn.
 struct Int8 {
     using Word = uint32_t;
     using Input = int32_t;  // two inputs of 16 bits
@@ -117,7 +117,7 @@ class Matrix {
     static constexpr bool kScaled = Format::kInputs == 2;
 
 public:
-    // `weight(output, input)` gives the entries; the outputs are padded with zeros to whole units.
+    // `weight(output, input)` returns an entry. The outputs are padded with zeros to whole units.
     template <class Weight>
     Matrix(Arena& arena, int outputs, int inputs, Weight weight)
         : outputs_(padded(outputs)), inputs_(inputs), steps_((inputs + Format::kInputs - 1) / Format::kInputs),
@@ -146,10 +146,10 @@ public:
                scales_.size() * sizeof(float);
     }
 
-    // Bytes of the arena that a matrix takes, at most.
+    // The most bytes of the arena that a matrix takes.
     static size_t room(int outputs, int inputs) { return count(outputs, inputs) * sizeof(Word) + 64; }
 
-    // y += W x for each stream: rows of x are `x_stride` apart, rows of y (padded to units) `y_stride`.
+    // y += W x for each stream. Rows of x are `x_stride` apart; rows of y, padded to units, are `y_stride` apart.
     void multiply_add(const float* x, int x_stride, float* y, int y_stride, int streams, Scratch& scratch) const {
         const Input* inputs = prepare(x, x_stride, streams, scratch);
         const float* scales = scratch.scales.data();
@@ -202,7 +202,7 @@ private:
                Format::kWords;
     }
 
-    // Float formats take the inputs as they are; int8 rounds them so finely that no sum of products overflows.
+    // Float formats use the inputs as they are. Int8 rounds them, as finely as its sums allow without overflow.
     const Input* prepare(const float* x, int stride, int streams, Scratch& scratch) const {
         if constexpr (kScaled) {
             scratch.scales.resize(std::max(scratch.scales.size(), static_cast<size_t>(streams)));
@@ -218,13 +218,13 @@ private:
         }
     }
 
-    // Rows of x can be read up to whole vectors.
+    // Returns the scale. Reads x up to a whole vector.
     float round_inputs(const float* x, float finest, int16_t* rounded) const {
         Floats peaks = {}, poison = {};
         for (int i = 0; i < inputs_; i += kLanes) {
             const Floats values = load<Floats>(x + i);
             peaks = larger(peaks, larger(values, -values));
-            poison += values * 0.0f;  // not 0 where a value is not finite
+            poison += values * 0.0f;  // NaN if a value is not finite
         }
         float largest = 0;
         for (int lane = 0; lane < kLanes; ++lane) largest = std::max(largest, peaks[lane]) + poison[lane];
@@ -246,7 +246,7 @@ private:
         apply<1, 1>(weights, 1, inputs, 0, output, y, 0, scale);
     }
 
-    // `Units` units of a tile that has `tile_units`, for `Count` streams: all sums in registers over all inputs.
+    // Multiplies `Units` units of a tile of `tile_units` for `Count` streams; the sums stay in registers.
     template <int Units, int Count>
     void apply(const Word* weights, int tile_units, const Input* inputs, int stride, int output, float* y, int y_stride,
                const float* scales) const {
@@ -255,7 +255,7 @@ private:
         const int next = Count == 1 ? ahead : steps_ * tile_units * Format::kWords;  // several streams: the next tile
         for (int step = 0; step < steps_; ++step, weights += tile_units * Format::kWords)
             for (int unit = 0; unit < Units; ++unit) {
-                if (unit * Format::kWords * sizeof(Word) % 64 == 0)  // once for each cache line
+                if (unit * Format::kWords * sizeof(Word) % 64 == 0)  // once per cache line
                     __builtin_prefetch(weights + unit * Format::kWords + next);
                 for (int s = 0; s < Count; ++s)
                     Format::multiply_add(weights + unit * Format::kWords, inputs[s * stride + step], sums[s][2 * unit],

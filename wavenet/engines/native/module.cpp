@@ -1,4 +1,4 @@
-// The Python module, built once for each instruction set; arrays are handed over without copies.
+// The Python module, built once for each instruction set. It reads and fills Python's arrays in place.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -19,7 +19,7 @@ using namespace wavenet;
 
 namespace {
 
-// The instruction sets that this processor has, the widest first. There is a module for each.
+// The instruction sets of this processor for which there is a module, the widest first.
 nb::tuple instruction_sets() {
     nb::list names;
 #if defined(__x86_64__)
@@ -64,7 +64,7 @@ Projection projection(const Matrix& weight, const Vector& bias) {
     return {values(weight), values(bias)};
 }
 
-// The description, if its parts fit together.
+// Returns the description if its parts fit together.
 const Description& checked(const Description& model) {
     require(!model.layers.empty(), "layers");
     const int residual = model.residual(), gate = model.gate(), half = gate / 2, taps = model.kernel_size();
@@ -189,7 +189,7 @@ private:
     std::unique_ptr<Streams> streams_;
 };
 
-// What a description is made of; each class takes its fields by name.
+// The parts of a description, and the description. Python names each field.
 void bind_description(nb::module_& module) {
     nb::class_<Projection>(module, "Projection")
         .def(

@@ -1,8 +1,8 @@
-// The network, one sample at a time: packed weights that all streams share, and the streams' own state.
+// The network, one sample at a time: packed weights that all streams share, and the state of each stream.
 //
-// A step of a layer falls into what is known before its newest input (the past taps: `prepare`), what the next layer
-// waits for (the newest tap, the gate, the residual: `advance`), and what nobody waits for (the skip projection:
-// `collect`). One thread does them in turn; with two, the second takes the first part and the last.
+// A step of a layer has three parts. `prepare` applies the past taps and can run before the newest input is there.
+// `advance` applies the newest tap, the gate and the residual; the next layer waits for it. `collect` applies the skip
+// projection; no layer waits for it. One thread runs all three; with two, the second runs `prepare` and `collect`.
 #pragma once
 
 #include <atomic>
@@ -21,12 +21,12 @@ namespace wavenet {
 template <class Format>
 struct Layer {
     int dilation, context;
-    std::vector<Matrix<Format>> past;       // a matrix for each tap before the newest, the oldest first
-    Matrix<Format> newest, residual, skip;  // the last layer's residual is not used
+    std::vector<Matrix<Format>> past;       // a matrix for each past tap, the oldest first
+    Matrix<Format> newest, residual, skip;  // the last layer does not use its residual
     Buffer<float> bias;
 };
 
-// Gates are kept as [filter | gate], each padded to whole units so that they meet lane by lane.
+// Gates are stored as [filter | gate], each padded to whole units so that their lanes match.
 template <class Format>
 class PackedNetwork : public Network, public std::enable_shared_from_this<PackedNetwork<Format>> {
 public:
@@ -77,7 +77,7 @@ public:
         return bytes;
     }
 
-    // gates += `unpadded` (filter, then gate, each `half`).
+    // gates += unpadded, which has `half` filters and then `half` gates
     void add_gates(const float* unpadded, float* gates) const {
         for (int i = 0; i < half; ++i) gates[i] += unpadded[i];
         for (int i = 0; i < half; ++i) gates[padded(half) + i] += unpadded[half + i];
@@ -125,7 +125,7 @@ inline void pause() {
 #endif
 }
 
-// Waits until `counter` has reached `target`: briefly by spinning, then giving way to other threads.
+// Waits until `counter` reaches `target`: spins briefly, then yields to other threads.
 inline void await(const std::atomic<int64_t>& counter, int64_t target) {
     for (int turn = 0; counter.load(std::memory_order_acquire) < target; ++turn)
         if (turn < 4000)
@@ -134,7 +134,7 @@ inline void await(const std::atomic<int64_t>& counter, int64_t target) {
             std::this_thread::yield();
 }
 
-// A thread at work, or none where the system gives no more.
+// Starts a thread; it is not joinable if the system has no more threads.
 template <class Work>
 std::thread started(Work work) {
     try {
@@ -144,7 +144,7 @@ std::thread started(Work work) {
     }
 }
 
-// Some streams that go through the network together, each weight that is read serving all of them.
+// Streams that go through the network together: each weight is read once for all of them.
 template <class Format>
 class Group {
 public:
@@ -161,7 +161,7 @@ public:
 
     int64_t time() const { return time_; }
 
-    // Row `first` of the arrays is this group's first stream.
+    // Row `first` of the arrays belongs to the first stream of this group.
     void load(const StateView& state, int first) {
         time_ = state.time;
         turn_ = 0;
@@ -223,7 +223,7 @@ public:
     }
 
 private:
-    // The second thread's part of a run: past taps of a step, then its skip projections as the layers come.
+    // Runs in the second thread: for each step, prepares all layers, then collects them as they advance.
     void assist(const Stretch& stretch, int first) {
         const int64_t turn = turn_;
         for (int step = 0; step < stretch.steps; ++step) {
@@ -234,7 +234,7 @@ private:
             }
             for (int l = 0; l < layers_; ++l) {
                 await(advanced_, done + l + 1);
-                if (l == 0) begin_skip();  // not before: the step before may still be read
+                if (l == 0) begin_skip();  // not earlier: the first thread may still read the previous sums
                 collect(l, assistant_scratch_);
             }
             collected_.store(done + layers_, std::memory_order_release);
@@ -246,7 +246,7 @@ private:
     float* gates(int l) { return gates_.data() + static_cast<size_t>(l) * batch_ * gate_width_; }
     float* gated(int l) { return gated_.data() + static_cast<size_t>(l) * batch_ * half_width_; }
 
-    // Feeds the stack the newest samples: the sum of a table row, read between rows, for each signal.
+    // Embeds the newest samples: for each signal a table row, interpolated between two rows, and their sum.
     void embed(const Stretch& stretch, int first) {
         const int rows = network_.rows;
         for (int b = 0; b < batch_; ++b) {
@@ -270,7 +270,7 @@ private:
         }
     }
 
-    // Gates of layer l as far as they are known before its newest input.
+    // Starts the gates of layer l: its bias, the conditioning and the past taps.
     void prepare(int l, const Stretch& stretch, int first, int step, int64_t turn, Scratch& scratch) {
         const auto& layer = network_.layers[l];
         for (int b = 0; b < batch_; ++b) {
@@ -288,7 +288,7 @@ private:
         }
     }
 
-    // From layer l's newest input to the next layer's.
+    // Takes the newest input of layer l, and computes that of the next layer.
     void advance(int l) {
         const auto& layer = network_.layers[l];
         layer.newest.multiply_add(x_.data(), x_width_, gates(l), gate_width_, batch_, scratch_);
@@ -313,7 +313,7 @@ private:
         network_.layers[l].skip.multiply_add(gated(l), half_width_, skip_.data(), width, batch_, scratch);
     }
 
-    // The layers after the stack, and a symbol for each stream: drawn, or the one that is given.
+    // Computes the output layers and each stream's parameters, and samples its symbol unless it is given.
     void finish(const Stretch& stretch, const SamplingOptions& options, int first, int step) {
         project(network_.head_matrix, network_.head_bias, skip_, head_);
         project(network_.output_matrix, network_.output_bias, head_, output_);
@@ -347,10 +347,10 @@ private:
     const int batch_;
     const bool two_threads_;
     const int layers_, gate_width_, half_width_, x_width_;
-    int64_t time_ = 0, turn_ = 0;  // of the newest sample; steps since `load`
+    int64_t time_ = 0, turn_ = 0;  // the newest symbol's; steps since `load`
     Buffer<float> x_, gates_, gated_, skip_, head_, output_;
     std::vector<int64_t> latest_;
-    std::vector<Buffer<float>> rings_;  // for each layer (context, batch, residual), slot turn % context the oldest
+    std::vector<Buffer<float>> rings_;  // a layer's is (context, batch, residual); slot turn % context is the oldest
     std::vector<Predictor> predictors_;
     Chooser choose_;
     Scratch scratch_, assistant_scratch_;

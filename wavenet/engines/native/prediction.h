@@ -1,4 +1,4 @@
-// Linear prediction of one stream, one sample at a time: the twin of prediction.py.
+// Linear prediction of one stream, one sample at a time, as in prediction.py.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@ namespace wavenet {
 
 inline int64_t floor_divide(int64_t a, int64_t b) { return a / b - (a % b < 0); }
 
-// Holds the newest samples and the coefficients of the current block.
+// Has the newest samples and the coefficients of the current block.
 class Predictor {
 public:
     explicit Predictor(const PredictionDescription& given)
@@ -23,7 +23,7 @@ public:
         for (double weight : window_) window_power_ += weight * weight;
     }
 
-    // `samples` are the `history` before `time`.
+    // `samples` are the `history` samples before `time`.
     void load(int64_t time, const float* samples) {
         time_ = time;
         end_ = history_;
@@ -33,17 +33,17 @@ public:
 
     void save(float* samples) const { std::copy_n(samples_.begin() + (end_ - history_), history_, samples); }
 
-    // The prediction of the sample at `time`, once the samples before it are there.
+    // Predicts the sample at `time` unless that is done.
     void begin(const Stretch& stretch, int stream) {
         if (!fitted_) predict(stretch, stream);
     }
 
     const Prediction& known() const { return known_; }
 
-    // Takes in the sample that was predicted; `known` is then about the next. Gives the error, in expected ones.
+    // Takes the sample that `known` predicted, and predicts the next. Returns the error relative to the expected one.
     float take(float newest, const Stretch& stretch, int stream) {
         const float error = (newest - known_.mean) / known_.scale;
-        if (end_ == static_cast<int>(samples_.size())) {  // once in `history` samples the window moves back
+        if (end_ == static_cast<int>(samples_.size())) {  // once in `history` samples they move to the front
             std::copy(samples_.end() - history_, samples_.end(), samples_.begin());
             end_ = history_;
         }
@@ -79,7 +79,7 @@ private:
         solve(lags_.data());
     }
 
-    // The Levinson-Durbin recursion; coefficients are kept oldest sample first.
+    // The Levinson-Durbin recursion. The coefficients are stored with the oldest sample's first.
     void solve(const double* correlation) {
         double error = correlation[0] * (1 + floor_) + quietest_;
         std::reverse_copy(correlation, correlation + order_ + 1, reversed_.begin());

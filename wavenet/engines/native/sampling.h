@@ -1,4 +1,4 @@
-// From the network's outputs to a symbol: the twin of distributions.py and sampling.py, one sample at a time.
+// From the network's outputs to a symbol, one sample at a time, as in distributions.py and sampling.py.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,7 @@ struct Prediction {
     float mean = 0, scale = 1;
 };
 
-// Inverse-CDF choice among classes, in double; `remainder` says where in the class's share the uniform fell.
+// Chooses a class by inverse CDF, in double. `remainder` is where in the class's share the uniform lies, 0 to 1.
 class Chooser {
 public:
     struct Choice {
@@ -59,7 +59,7 @@ private:
         for (size_t place = k; place < ranked_.size(); ++place) shares_[ranked_[place]] = 0;
     }
 
-    // The smallest set of most probable classes that together reach the share p.
+    // Keeps the fewest most probable classes whose shares add up to p.
     void keep_share(double p) {
         rank();
         const double enough = p * std::accumulate(shares_.begin(), shares_.end(), 0.0);
@@ -75,7 +75,7 @@ private:
     std::vector<int> ranked_;
 };
 
-// Where the standard normal distribution has `share` below it: Abramowitz & Stegun 26.2.23, then Halley's method.
+// The quantile of the standard normal distribution: Abramowitz & Stegun 26.2.23, then Halley's method.
 inline double normal_quantile(double share) {
     const double t = std::sqrt(-2 * std::log(std::min(share, 1 - share)));
     double x = t - (2.515517 + t * (0.802853 + t * 0.010328)) / (1 + t * (1.432788 + t * (0.189269 + t * 0.001308)));

@@ -1,4 +1,4 @@
-// Vectors of the target's own width, through the compiler's vector extensions; exp, and the gate made of it.
+// Vectors as wide as the target's, by the compiler's vector extensions; the exponential and the gate.
 #pragma once
 
 #include <cstdint>
@@ -45,7 +45,7 @@ inline To reinterpret(From from) {
 
 inline Floats splat(float value) { return Floats{} + value; }
 
-// Of a NaN and a number, the second.
+// If one of them is NaN, both return b.
 inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 
@@ -68,7 +68,7 @@ inline Ints multiply_pairs(Ints sum, Shorts a, Shorts b) {
 #endif
 }
 
-// The dot product, a lane's sums first; so it does not depend on where the numbers lie.
+// The dot product. Each lane is summed first, so the result does not depend on the alignment of a and b.
 template <class Scalar>
 inline Scalar dot(const Scalar* a, const Scalar* b, int count) {
     typedef Scalar Lanes __attribute__((vector_size(4 * kLanes)));
@@ -86,9 +86,9 @@ inline Scalar dot(const Scalar* a, const Scalar* b, int count) {
     return sum;
 }
 
-// e^x for |x| up to 87, to 2e-7: x = n ln 2 + r, and a polynomial for e^r (Cephes' coefficients).
+// e^x for |x| <= 87, with a relative error of 2e-7: x = n ln 2 + r, and a polynomial for e^r (Cephes' coefficients).
 inline Floats exp(Floats x) {
-    const Floats rounder = splat(12582912.0f);  // 1.5 * 2^23: what is added to it loses its fraction
+    const Floats rounder = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
     const Floats n = (x * 1.44269504f + rounder) - rounder;
     const Floats r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
     Floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
@@ -103,7 +103,7 @@ inline Floats exp(Floats x) {
 
 // tanh(filter) * sigmoid(gate) = (1 - a) / ((1 + a) (1 + b)) with a = e^(-2 filter), b = e^-gate: one division.
 inline Floats gated(Floats filter, Floats gate) {
-    const Floats limit = splat(40.0f);  // both saturate long before; the product of two e^40 is still finite
+    const Floats limit = splat(40.0f);  // tanh and sigmoid saturate long before, and e^40 * e^40 is finite
     const Floats a = exp(larger(-limit, smaller(limit, filter * -2.0f)));
     const Floats b = exp(larger(-limit, smaller(limit, -gate)));
     return (1.0f - a) / ((1.0f + a) * (1.0f + b));
