@@ -92,7 +92,7 @@ def test_prime_is_resampled_and_stands_at_the_start(wavenet, model_file: Path, t
 
 @pytest.fixture
 def vocoder_file(tmp_path: Path) -> Path:
-    """A model with features, linear prediction and two voices."""
+    """A model with features, linear prediction and two speakers."""
     torch.manual_seed(0)
     config = small_config(
         features=LogMelConfig(bins=20, hop=100, window=256),
@@ -132,9 +132,9 @@ def test_every_error_of_conditioned_generation(wavenet, vocoder_file: Path, mode
     np.save(tmp_path / "wrong.npy", np.zeros((21, 9), np.float32))
     np.save(tmp_path / "mel.npy", np.zeros((20, 9), np.float32))
     say, ann = ("generate", vocoder_file, "-o", out), ("--speaker", "ann")
-    wavenet(*say).fails_with("needs a speaker by name; it knows ann, bob")
+    wavenet(*say, "--features-from", clip).fails_with("needs a speaker by name; it knows ann, bob")
     wavenet(*say, "--speaker", "zoe", "--features-from", clip).fails_with("speaker 'zoe' is unknown")
-    wavenet(*say, *ann).fails_with("needs features, (20, frames); give them, on the command line by --features")
+    wavenet(*say, *ann).fails_with("conditioned on features", "--features-from or --features")
     wavenet(*say, *ann, "--features", tmp_path / "wrong.npy").fails_with("(21, 9); the model needs (20, frames)")
     wavenet(*say, *ann, "--features", tmp_path / "none.npy").fails_with("none.npy: no such feature file")
     wavenet(*say, *ann, "--features-from", tmp_path / "no.wav").fails_with("no.wav: no such audio file")
@@ -156,39 +156,46 @@ def test_every_error_of_conditioned_generation(wavenet, vocoder_file: Path, mode
     assert not out.exists()
 
 
-def test_vocoder_evaluation_prints_three_systems_and_writes_audio(
-    wavenet, vocoder_file: Path, dataset: Path, tmp_path: Path
-) -> None:
+def test_copy_scores_three_systems_and_writes_audio(wavenet, vocoder_file: Path, dataset: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copies"
-    result = wavenet("evaluate", vocoder_file, dataset, "--vocoder", "--limit", 2, "--json", "--audio", folder)
+    result = wavenet("copy", vocoder_file, dataset, "--limit", 2, "--json", "--audio", folder)
     assert result.status == 0, result.err
     assert "NaN" not in result.out, "JSON has none"
     rows = json.loads(result.out)["rows"]
     assert {row["speaker"] for row in rows} >= {None}, "all speakers together"
     assert {row["system"] for row in rows} == {"model", "griffin_lim", "mu_law"}
     assert len(list(folder.rglob("*.wav"))) == 2 * 4
-    assert "griffin_lim" in wavenet("evaluate", vocoder_file, dataset, "--vocoder", "--limit", 1).out
-    wavenet("evaluate", vocoder_file, dataset, "--vocoder", "--audio", folder).fails_with("copies exists")
-    wavenet("evaluate", vocoder_file, dataset, "--audio", tmp_path / "x").fails_with("--audio goes with --vocoder")
+    assert "griffin_lim" in wavenet("copy", vocoder_file, dataset, "--limit", 1).out
+    wavenet("copy", vocoder_file, dataset, "--audio", folder).fails_with("copies exists; choose another folder")
 
 
-def test_evaluation_as_another_speaker(wavenet, vocoder_file: Path, model_file: Path, dataset: Path) -> None:
+def test_evaluation_as_another_speaker(wavenet, vocoder_file: Path, dataset: Path) -> None:
     own, as_ann = (
         json.loads(wavenet("evaluate", vocoder_file, dataset, "--json", *more).out)
-        for more in ((), ("--speaker", "ann"))
+        for more in ((), ("--as-speaker", "ann"))
     )
     bits = [{row["speaker"]: row["bits"] for row in found["speakers"]} for found in (own, as_ann)]
     assert bits[0]["ann"] == bits[1]["ann"]
     assert bits[0]["bob"] != bits[1]["bob"]
-    only = json.loads(wavenet("evaluate", vocoder_file, dataset, "--json", "--voice", "bob").out)
+    only = json.loads(wavenet("evaluate", vocoder_file, dataset, "--json", "--speaker", "bob").out)
     assert only["bits"] == bits[0]["bob"]
-    wavenet("evaluate", vocoder_file, dataset, "--voice", "zoe").fails_with("no speaker 'zoe'; it has ann, bob")
-    wavenet("evaluate", vocoder_file, dataset, "--speaker", "zoe").fails_with("speaker 'zoe' is unknown")
-    wavenet("evaluate", model_file, dataset, "--vocoder").fails_with("is no vocoder")
-    wavenet("evaluate", model_file, dataset, "--speaker", "ann").fails_with("knows no speakers")
-    wavenet("evaluate", vocoder_file, dataset, "--speaker", "").fails_with("speaker '' is unknown")
-    wavenet("evaluate", model_file, dataset, "--temperature", "nan").fails_with("--temperature goes with --vocoder")
-    wavenet("evaluate", model_file, dataset, "--seed", 1).fails_with("--seed goes with --vocoder")
+
+
+def test_every_error_of_speakers(wavenet, vocoder_file: Path, model_file: Path, dataset: Path, tmp_path: Path) -> None:
+    for command in ("evaluate", "copy"):
+        known, plain = (command, vocoder_file, dataset), (command, model_file, dataset)
+        wavenet(*known, "--speaker", "zoe").fails_with("no speaker 'zoe'; it has ann, bob")
+        wavenet(*known, "--as-speaker", "zoe").fails_with("--as-speaker is 'zoe'; the model knows ann, bob")
+        wavenet(*known, "--as-speaker", "").fails_with("--as-speaker is ''; the model knows ann, bob")
+        wavenet(*plain, "--as-speaker", "ann").fails_with("the model knows no speakers; leave --as-speaker out")
+    wavenet("copy", model_file, dataset).fails_with("is no vocoder")
+    tensors, metadata = read_model_file(vocoder_file)
+    metadata.pop("format")
+    metadata["config"]["speakers"] = ["ann", "eve"]
+    write_model_file(tmp_path / "eve.safetensors", tensors, metadata)
+    wavenet("evaluate", tmp_path / "eve.safetensors", dataset).fails_with(
+        "has speaker 'bob'; the model knows ann, eve", "choose clips with --speaker, or", "with --as-speaker"
+    )
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("recipes/*/*.toml")), ids=lambda path: path.stem)
@@ -201,7 +208,7 @@ def test_inspect_shows_every_recipe(wavenet, path: Path) -> None:
 def test_a_speaker_may_be_called_all(wavenet, speech_folder: Path, vocoder_file: Path, tmp_path: Path) -> None:
     (speech_folder / "bob").rename(speech_folder / "all")
     wavenet("prepare", speech_folder, tmp_path / "d", "--speakers", "--held-out", 0.5)
-    out = wavenet("evaluate", vocoder_file, tmp_path / "d", "--vocoder", "--json", "--speaker", "ann").out
+    out = wavenet("copy", vocoder_file, tmp_path / "d", "--json", "--as-speaker", "ann").out
     clips = {row["speaker"]: row["log_mel_db"]["clips"] for row in json.loads(out)["rows"]}
     assert clips.keys() == {"all", "ann", None}
     assert clips["all"] + clips["ann"] == clips[None]
@@ -261,10 +268,10 @@ def test_every_error_of_prepare(wavenet, speech_folder: Path, dataset: Path, tmp
     wavenet("prepare", tmp_path / "empty", out).fails_with("empty", "has no audio files")
     wavenet("prepare", __file__, out).fails_with("is a file; expected a folder")
     wavenet("prepare", speech_folder, dataset).fails_with("exists", "--force")
-    wavenet("prepare", speech_folder, out, "--sample-rate", 7).fails_with("sample_rate is 7 Hz")
+    wavenet("prepare", speech_folder, out, "--sample-rate", 7).fails_with("--sample-rate is 7 Hz")
     wavenet("prepare", speech_folder, out, "--held-out", 2).fails_with("--held-out is 2")
-    wavenet("prepare", speech_folder, out, "--trim-db", -3).fails_with("trim_db is -3")
-    wavenet("prepare", speech_folder, out, "--corpus", "timit").fails_with("expected one of folder")
+    wavenet("prepare", speech_folder, out, "--trim-db", -3).fails_with("--trim-db is -3")
+    wavenet("prepare", speech_folder, out, "--corpus", "timit").fails_with("'--corpus': 'timit' is not one of 'folder'")
     wavenet("prepare", speech_folder, out, "--download").fails_with("cannot be downloaded")
     wavenet("prepare", speech_folder, "/proc/dataset").fails_with("/proc/dataset")
     assert not out.exists()
@@ -297,10 +304,12 @@ def test_every_error_of_generate(wavenet, model_file: Path, tmp_path: Path) -> N
     wavenet("generate", model_file, "-o", tmp_path / "no" / "out.wav").fails_with("no such folder to write out.wav to")
     wavenet("generate", model_file, "-o", out, "--seconds", -1).fails_with("--seconds is -1")
     wavenet("generate", model_file, "-o", out, "--seconds", "nan").fails_with("--seconds is nan")
-    wavenet("generate", model_file, "-o", out, *short, "--count", 0).fails_with("--count is 0")
-    wavenet("generate", model_file, "-o", out, *short, "--temperature", -1).fails_with("temperature is -1")
-    wavenet("generate", model_file, "-o", out, *short, "--top-k", 0).fails_with("top_k is 0")
-    wavenet("generate", model_file, "-o", out, *short, "--engine", "warp").fails_with("engine is 'warp'")
+    wavenet("generate", model_file, "-o", out, *short, "--count", 0).fails_with("--count is 0; expected 1 to 1000")
+    wavenet("generate", model_file, "-o", out, *short, "--temperature", -1).fails_with("--temperature is -1")
+    wavenet("generate", model_file, "-o", out, *short, "--top-k", 0).fails_with("--top-k is 0")
+    wavenet("generate", model_file, "-o", out, *short, "--engine", "warp").fails_with(
+        "'--engine': 'warp' is not one of 'auto'"
+    )
     wavenet("generate", model_file, "-o", out, *short, "--prime", model_file).fails_with("not readable audio")
     wavenet("generate", model_file, "-o", out, *short, "--prime-seconds", 1).fails_with("goes with --prime")
     assert not out.exists()
@@ -318,21 +327,15 @@ def test_every_error_of_evaluate_and_inspect(wavenet, model_file: Path, dataset:
     wavenet("evaluate", model_file, dataset, "--split", "dev").fails_with(
         "no clips in split 'dev'; it has test, train; prepare it again"
     )
-    wavenet("evaluate", model_file, dataset, "--limit", 0).fails_with("--limit is 0")
+    wavenet("evaluate", model_file, dataset, "--limit", 0).fails_with("--limit is 0; expected at least 1")
     wavenet("inspect", tmp_path / "none").fails_with("no such model file")
     wavenet("inspect", tmp_path / "none.toml").fails_with("no such recipe")
-
-
-@pytest.mark.parametrize("command", ["prepare", "train", "generate", "evaluate", "inspect"])
-def test_every_command_has_help_and_refuses_unknown_flags(wavenet, command: str) -> None:
-    assert wavenet(command, "--help").status == 0
-    wavenet(command, "--frobnicate").fails_with("No such option: --frobnicate", "--help")
 
 
 def test_no_command_shows_help_and_a_wrong_one_is_named(wavenet) -> None:
     assert "evaluate" in wavenet().out
     wavenet("sing").fails_with("No such command 'sing'")
-    wavenet("inspect").fails_with("Missing argument 'path'")
+    wavenet("inspect").fails_with("Missing argument 'MODEL_OR_RECIPE'")
 
 
 def test_outputs_never_fall_on_inputs_or_each_other(wavenet, model_file: Path, tmp_path: Path) -> None:
@@ -373,7 +376,7 @@ def test_interrupted_training_says_how_to_go_on_and_does(recipe: Path, tmp_path:
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert b"checkpoint saved" in errors
-    assert b"--resume goes on" in errors
+    assert b"the same command with --resume continues" in errors
     state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     shorter = [*settings, "--set", "train.evaluation_seconds=0.2"]
     assert 0 < state["progress"]["step"] < 4000
@@ -428,13 +431,12 @@ def test_errors_of_streaming_and_of_the_native_engine(wavenet, model_file: Path)
     wavenet("generate", model_file, "-o", "-", "--count", 2).fails_with("-o - streams one recording")
     wavenet("generate", model_file, "-o", "-", "--log-probs", "p.npy").fails_with("--log-probs does not go with -o -")
     plain = ("generate", model_file, "-o", "x.wav", "--seconds", 0.01)
-    wavenet(*plain, "--weights", "int4").fails_with("--weights is 'int4'; expected one of float32, bfloat16, int8")
-    wavenet(*plain, "--engine", "incremental", "--threads", 2).fails_with("threads is 2; only the native engine")
-    wavenet(*plain, "--engine", "fast").fails_with("expected auto or one of naive, incremental, native")
-    wavenet("bench", "--shape", "huge").fails_with("--shape is 'huge'; expected one of standard, small")
+    wavenet(*plain, "--weights", "int4").fails_with("'--weights': 'int4' is not one of 'float32', 'bfloat16', 'int8'")
+    wavenet(*plain, "--engine", "incremental", "--threads", 2).fails_with("--threads is 2; only the native engine")
+    wavenet("bench", "--shape", "huge").fails_with("'--shape': 'huge' is not one of 'standard', 'small'")
     wavenet("bench", "--batch", 0).fails_with("--batch is 0; expected 1 to 1024")
     wavenet("bench", "--curves", "--batch", 2).fails_with("--curves is for one stream on one thread")
-    wavenet("bench", model_file, "--shape", "small").fails_with("or a model file instead")
+    wavenet("bench", model_file, "--shape", "small").fails_with("--shape does not go with MODEL")
     wavenet("bench", "none.safetensors").fails_with("none.safetensors: no such model file")
 
 

@@ -160,7 +160,7 @@ def told(folder: Path) -> tuple[Export, str]:
     model.save_pretrained(folder / "told.safetensors")
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        arguments = ["export", folder / "told.safetensors", "--format", "onnx", "-o", folder / "told"]
+        arguments = ["export", folder / "told.safetensors", "-o", folder / "told"]
         patch.setattr(sys, "argv", ["wavenet", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
             main()
@@ -485,7 +485,6 @@ def test_impossible_exports_are_refused(wavenet, model_file: Path, tmp_path: Pat
     wavenet("export", model_file, "-o", there).fails_with("there exists", "--force")
     wavenet("export", model_file, "-o", model_file).fails_with("is a file; expected a folder")
     wavenet("export", model_file, "-o", tmp_path / "no" / "x").fails_with("no such folder to write x to")
-    wavenet("export", model_file, "-o", tmp_path / "x", "--format", "tflite").fails_with("--format is 'tflite'", "onnx")
     wavenet("export", ROOT / "README.md", "-o", tmp_path / "x").fails_with("is not a model file")
     wavenet("export", tmp_path / "none", "-o", tmp_path / "x").fails_with("no such model file")
     assert list(there.iterdir()) == []

@@ -186,7 +186,7 @@ def test_audio_beside_the_training_does_not_outlive_a_failure(wavenet, recipe_fi
 def test_a_second_interrupt_does_not_wait_for_audio_at_work(recipe_file: Path) -> None:
     """The thread that makes the audio here takes a minute over it, whatever it is told."""
     code = (
-        "import os, sys, time, wavenet.cli; console = sys.modules['wavenet.cli.train']._TrainingConsole\n"
+        "import os, time, wavenet.cli.training; console = wavenet.cli.training.TrainingConsole\n"
         "console.keep_audio = lambda *_: (os.write(2, b'at work\\n'), time.sleep(60))\n"
         "wavenet.cli.main()"
     )

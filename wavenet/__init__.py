@@ -11,10 +11,10 @@ torch.Size([1, 80])
 Shapes: `(B, C, T)` is batch, channels, samples; waveforms are `(B, T)`, float32 in [-1, 1]; `F` counts frames.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # importing `typing` would double the time until the command handles Ctrl-C
 if TYPE_CHECKING:
+    from typing import Any
+
     from wavenet.data import PreparedDataset
     from wavenet.evaluation import score_symbols
     from wavenet.generation import FeatureStream, generate, stream
@@ -90,9 +90,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in _ROOM_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     value = getattr(importlib.import_module(f"wavenet.{_ROOM_OF[name]}"), name)
     globals()[name] = value
     return value

@@ -1,4 +1,4 @@
-"""Word error rate of a speech recogniser on what `wavenet evaluate --vocoder --audio FOLDER` wrote, English clips only.
+"""Word error rate of a speech recogniser on what `wavenet copy --audio FOLDER` wrote, English clips only.
 
     python recipes/prompts/recognise.py FOLDER data/prompts
 

@@ -1,44 +1,38 @@
-"""The `wavenet` command. Errors are one line on standard error and exit status 2."""
+"""The `wavenet` command: a module for each command, which imports what it needs when the command runs.
 
-import io
-import sys
+Errors are one line on standard error and exit status 2.
+"""
 
-import typer
+import os
 
-from wavenet.cli.bench import bench
-from wavenet.cli.errors import errors_in_one_line
-from wavenet.cli.evaluate import evaluate
-from wavenet.cli.export import export
-from wavenet.cli.generate import generate
-from wavenet.cli.inspect import inspect
-from wavenet.cli.prepare import prepare
-from wavenet.cli.report import report
-from wavenet.cli.train import train
+TYPE_CHECKING = False  # as in the package's __init__
+if TYPE_CHECKING:
+    from types import FrameType
 
-__all__ = ["app", "main"]
-
-app = typer.Typer(
-    help="Train WaveNets on audio, score them on held-out audio, and generate WAV files.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-for command in (prepare, train, generate, evaluate, inspect, report, bench, export):
-    app.command()(command)
+__all__ = ["main"]
 
 
 def main() -> None:
-    """Entry point of the `wavenet` command."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that has no µ is no reason to fail
-    with errors_in_one_line("wavenet"):
-        try:
-            status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
-        except typer.TyperException as error:
-            raise ValueError(f"{error.format_message()} See wavenet --help, or wavenet COMMAND --help.") from error
-        except typer.Abort:
-            raise KeyboardInterrupt from None
-        if status == 130:  # what typer makes of Ctrl-C
-            raise KeyboardInterrupt
-    sys.exit(status)
+    """Entry point of the `wavenet` command. Ctrl-C ends it with one line and status 130, from here on."""
+    try:
+        import signal
+
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, _interrupt)
+
+        from wavenet.cli.app import run
+
+        run()
+    except KeyboardInterrupt:
+        os.write(2, b"interrupted\n")
+        raise SystemExit(130) from None
+
+
+def _interrupt(signum: int, frame: "FrameType | None") -> None:
+    """End at once during an import: an exception there makes torch and numpy abort, recurse or carry on."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "importlib._bootstrap":
+            os.write(2, b"interrupted\n")
+            os._exit(130)
+        frame = frame.f_back
+    raise KeyboardInterrupt

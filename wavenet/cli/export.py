@@ -6,8 +6,6 @@ from typing import Annotated
 import typer
 
 from wavenet.cli.options import Force, ModelFile
-from wavenet.export import export_onnx
-from wavenet.network import WaveNet
 
 __all__ = ["export"]
 
@@ -15,12 +13,15 @@ __all__ = ["export"]
 def export(
     model: ModelFile,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
-    kind: Annotated[str, typer.Option("--format", help="onnx.")] = "onnx",
     force: Force = False,
 ) -> None:
-    """Write a model as ONNX networks: of whole sequences, and of one step with its queues. Takes under a minute."""
-    if kind != "onnx":
-        raise ValueError(f"--format is {kind!r}; expected onnx")
+    """Write a model as ONNX networks, for other runtimes.
+
+    One network takes whole sequences, the other one step with its queues. Takes under a minute.
+    """
+    from wavenet.export import export_onnx
+    from wavenet.network import WaveNet
+
     if output.is_dir() and not force:
         raise ValueError(f"{output} exists; choose another folder or pass --force to replace its files")
     exported = export_onnx(WaveNet.from_pretrained(model), output, force=force)

@@ -4,34 +4,47 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-from tqdm import tqdm
 
-from wavenet.cli.options import Force
-from wavenet.data import PrepareConfig, PreparedDataset, find_clips, prepare_dataset
+from wavenet.cli.options import Force, between
 
 __all__ = ["prepare"]
 
+Corpus = Literal["folder", "ljspeech", "vctk", "libritts", "sc09"]
+
 
 def prepare(
-    source: Annotated[Path, typer.Argument(help="Folder of recordings, or where a known corpus lies.")],
-    dataset: Annotated[Path, typer.Argument(help="Folder to write the prepared dataset to.")],
-    corpus: Annotated[str, typer.Option(help="folder, ljspeech, vctk, libritts or sc09.")] = "folder",
-    download: Annotated[bool, typer.Option("--download", help="Fetch a known corpus into SOURCE first.")] = False,
-    speakers: Annotated[bool, typer.Option("--speakers", help="The first folder level names the speaker.")] = False,
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="Folder of recordings, or folder of a known corpus.")
+    ],
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder to write the dataset to.")],
+    corpus: Annotated[Corpus, typer.Option(help="What SOURCE holds: recordings in folders, or a known corpus.")] = (
+        "folder"
+    ),
+    download: Annotated[bool, typer.Option("--download", help="First download the known corpus into SOURCE.")] = False,
+    speakers: Annotated[
+        bool, typer.Option("--speakers", help="The first level of folders in SOURCE names the speakers.")
+    ] = False,
     sample_rate: Annotated[int, typer.Option(help="Sample rate of the dataset, in Hz.")] = 16000,
     trim_db: Annotated[
-        float, typer.Option(help="Trim ends that stay this many dB below the clip's own peak; 0 keeps them.")
+        float, typer.Option(help="Trim ends of a clip that stay this many dB below its peak; 0 trims nothing.")
     ] = 40.0,
-    held_out: Annotated[float, typer.Option(help="Share of clips held out, by a hash of the name.")] = 0.1,
-    jobs: Annotated[int | None, typer.Option(help="Processes; as many as there are cores if not given.")] = None,
+    held_out: Annotated[float, typer.Option(help="Share of clips to hold out; a hash of a clip's name decides.")] = 0.1,
+    jobs: Annotated[
+        int | None, typer.Option(callback=between(1, 1024), help="Number of processes; one for each core if not given.")
+    ] = None,
     force: Force = False,
 ) -> None:
-    """Turn recordings (WAV, FLAC, Ogg, MP3; any rate) into a dataset for training."""
-    if jobs is not None and not 1 <= jobs <= 1024:
-        raise ValueError(f"--jobs is {jobs}; expected 1 to 1024")
+    """Turn recordings into a dataset for training.
+
+    Reads WAV, FLAC, Ogg and MP3 of any sample rate. Broken files are named, skipped and counted.
+    """
+    from tqdm import tqdm
+
+    from wavenet.data import PrepareConfig, PreparedDataset, find_clips, prepare_dataset
+
     if not 0 <= held_out < 1:
         raise ValueError(f"--held-out is {held_out}; expected a share from 0 to under 1")
     config = PrepareConfig(sample_rate=sample_rate, trim_db=trim_db or None)
@@ -42,7 +55,7 @@ def prepare(
         with tqdm(total=len(clips), unit="clip", desc="prepare", disable=None) as bar:
             skipped = prepare_dataset(clips, dataset, config, jobs=jobs, force=force, progress=bar.update)
     except KeyboardInterrupt:
-        print(f"interrupted; the same command goes on from {dataset}.partial", file=sys.stderr)
+        print(f"interrupted; the same command continues from {dataset}.partial", file=sys.stderr)
         raise SystemExit(130) from None
     for clip in skipped:
         print(f"skipped: {clip.reason}", file=sys.stderr)

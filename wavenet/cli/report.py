@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wavenet.atomic import write_atomically
-from wavenet.cli.options import Force, check_output
-from wavenet.reporting import ReportOptions, Subject, build_report
+from wavenet.cli.options import Force, Temperature, check_output
 
 __all__ = ["report"]
 
@@ -18,16 +16,22 @@ def report(
     path: Annotated[Path, typer.Argument(metavar="RUN_OR_MODEL", help="A run's folder, or a model file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")],
     dataset: Annotated[
-        Path | None, typer.Option(help="Prepared dataset of the held-out clips; the run's own if not given.")
+        Path | None, typer.Option(help="Dataset to take held-out clips from; the run's own if not given.")
     ] = None,
-    clips: Annotated[int, typer.Option(help="How many held-out clips of a dataset to hear.")] = 2,
-    seconds: Annotated[float, typer.Option(help="How long to generate where the model chooses the length.")] = 3.0,
-    scored_seconds: Annotated[float, typer.Option(help="How much held-out audio to score; 0 for none.")] = 40.0,
-    temperature: Annotated[float, typer.Option(help="Below 1 is more cautious.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Clip i draws from SEED + i.")] = 0,
+    clips: Annotated[int, typer.Option(help="Number of held-out clips to play.")] = 2,
+    seconds: Annotated[float, typer.Option(help="Length of generated audio that copies no clip, in seconds.")] = 3.0,
+    scored_seconds: Annotated[float, typer.Option(help="Seconds of held-out audio to score; 0 scores none.")] = 40.0,
+    temperature: Temperature = 1.0,
+    seed: Annotated[int, typer.Option(help="Clip i draws from a generator seeded SEED + i.")] = 0,
     force: Force = False,
 ) -> None:
-    """Write one HTML page that shows and plays a model: curves, held-out and generated audio, what the network sees."""
+    """Write a page that shows and plays a run or a model.
+
+    The page is one HTML file: training curves, held-out and generated audio, scores, and what the network sees.
+    """
+    from wavenet.atomic import write_atomically
+    from wavenet.reporting import ReportOptions, Subject, build_report
+
     if output.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"{output}: a report is written as .html, not as {output.suffix!r}")
     options = ReportOptions(
@@ -38,10 +42,8 @@ def report(
     if dataset is not None:
         subject = subject.scored_on(dataset)
     elif subject.missing:
-        print(
-            f"note: {', '.join(map(str, subject.missing))} not there, its clips are not shown; --dataset names another",
-            file=sys.stderr,
-        )
+        missing = ", ".join(map(str, subject.missing))
+        print(f"note: {missing}: no such dataset; its clips are not shown; --dataset names another", file=sys.stderr)
     page = build_report(subject, options, shlex.join(["wavenet", *sys.argv[1:]]))
     write_atomically(output, page.encode())
     print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")

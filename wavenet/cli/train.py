@@ -1,116 +1,31 @@
 """`wavenet train`: a dataset and a recipe to a model."""
 
-import logging
-import os
-import signal
-import sys
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from torch import Tensor
-from tqdm import tqdm
-
-from wavenet.data import write_audio
-from wavenet.machine import keep_freed_memory
-from wavenet.network import Conditioning, WaveNet
-from wavenet.training import Listener, Observer, Processes, Recipe, Silence, TensorBoardWriter, joined, load_recipe
-from wavenet.training import train as run_training
 
 __all__ = ["train"]
 
 
-class _TrainingConsole:
-    """Shows a run: a progress bar where there is a terminal, and a line for each evaluation."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        config, self.run = recipe.train, recipe.run
-        self.bar = tqdm(total=config.steps, unit="step", desc="train", disable=None)
-        self.samples_per_step = config.batch_size * config.window
-        self.tensorboard = TensorBoardWriter(recipe.run / "tensorboard") if config.tensorboard else None
-        hearers: list[Callable[[int, Tensor, int], None]] = [self.keep_audio] if config.audio else []
-        hearers += [self.tensorboard.heard] if self.tensorboard is not None else []
-        self.listener = Listener(config.audio_seconds, hearers) if hearers else None
-        self.begun: tuple[int, float] | None = None
-
-    def note(self, message: str) -> None:
-        tqdm.write(message)
-        sys.stdout.flush()
-
-    def stepped(self, step: int, bits: float) -> None:
-        begun_step, begun = self.begun = self.begun or (step - 1, time.perf_counter())
-        rate = (step - begun_step) * self.samples_per_step / max(1e-9, time.perf_counter() - begun)
-        self.bar.update(step - self.bar.n)
-        self.bar.set_postfix_str(f"{bits:.2f} bits/sample, {rate:,.0f} samples/s")
-
-    def logged(self, record: dict[str, float]) -> None:
-        if self.bar.disable and "train_bits" in record:
-            speed = f"{record['samples_per_second']:,.0f} samples/s"
-            print(f"step {record['step']:>6}: {record['train_bits']:.3f} bits/sample in training, {speed}", flush=True)
-        if self.tensorboard is not None:
-            self.tensorboard.logged(record)
-
-    def evaluated(self, step: int, bits: float, model: WaveNet, example: Conditioning) -> None:
-        self.note(f"step {step:>6}: {bits:.3f} bits/sample held out")
-        if self.listener is not None:
-            self.listener.evaluated(step, model, example)
-
-    def keep_audio(self, step: int, audio: Tensor, sample_rate: int) -> None:
-        (self.run / "audio").mkdir(exist_ok=True)
-        write_audio(self.run / "audio" / f"step-{step:08}.wav", audio, sample_rate)
-
-    def close(self, *, wait: bool) -> None:
-        self.bar.close()
-        if self.listener is not None:
-            self.listener.close(wait=wait)
-        if self.tensorboard is not None:
-            self.tensorboard.close()
-
-
 def train(
-    recipe: Annotated[Path, typer.Argument(help="Recipe (TOML).")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe (.toml).")],
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Set a key; recipes/README.md lists them. Repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Set a key of the recipe, such as train.steps=100; repeatable. recipes/README.md lists the keys.",
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's checkpoint if it has one.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue from the run's checkpoint, if it has one.")
+    ] = False,
 ) -> None:
-    """Train a model. Ctrl-C saves a checkpoint; --resume goes on as if nothing had happened."""
-    keep_freed_memory()
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # CUDA's compiler without a GPU is no news
-    with joined() as processes:
-        loaded = processes.together(lambda: load_recipe(recipe, set_ or []))
-        console = processes.together(lambda: _TrainingConsole(loaded) if processes.first else None)
-        _train(loaded, console, resume, processes)
+    """Train a model from a recipe.
 
+    Ctrl-C saves a checkpoint and stops; the same command with --resume continues as if nothing had happened.
+    """
+    from wavenet.cli.training import run
 
-def _train(recipe: Recipe, console: _TrainingConsole | None, resume: bool, processes: Processes) -> None:
-    stopping = threading.Event()
-
-    def stop(signum: int, frame: object) -> None:
-        if stopping.is_set():
-            os.write(2, b"interrupted\n")
-            os._exit(130)  # as after SIGKILL, what is on disk is whole; an exception would meet threads at work
-        stopping.set()
-        message = b"stopping after this step (once more to stop at once, losing what is not in a checkpoint)\n"
-        os.write(2, message)  # print is not safe in a signal handler
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    observer: Observer = console or Silence()
-    finished = False
-    try:
-        finished = run_training(recipe, observer, resume=resume, stop=stopping.is_set, processes=processes)
-    finally:
-        if console is not None:
-            console.close(wait=finished)
-    if console is not None:
-        if finished:
-            print(f"wrote {recipe.run / 'model.safetensors'}")
-        else:
-            print(f"checkpoint saved in {recipe.run}; the same command with --resume goes on", file=sys.stderr)
-    if not finished:
-        raise SystemExit(130)
+    run(recipe, set_ or [], resume)

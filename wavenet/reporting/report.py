@@ -116,10 +116,10 @@ def _commands(
         run = subject.path.parent
         lines.append(["wavenet", "train", str(run / "recipe.toml"), "--set", f"run={run}-again"])
     for source, part in zip(held_out, scored, strict=False):
-        dataset, voices = source.dataset, sorted({clip.speaker or "" for clip in source.clips})
+        dataset, names = source.dataset, sorted({clip.speaker or "" for clip in source.clips})
         line = ["wavenet", "evaluate", model, str(dataset.path), "--split", dataset.held_out_split]
         if len(source.clips) < len(dataset.split(dataset.held_out_split)):
-            line += [word for voice in voices for word in ("--voice", voice)]
+            line += [word for name in names for word in ("--speaker", name)]
         lines.append([*line, "--limit", str(len(part.clips)), "--baselines"])
     speaker = ["--speaker", config.speakers[0]] if config.speakers else []
     chosen = ["--temperature", f"{options.temperature:g}", "--seed", str(options.seed)]
