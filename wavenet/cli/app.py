@@ -75,7 +75,7 @@ def run() -> None:
     """Run the command that the process was started with."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that has no µ is no reason to fail
+            stream.reconfigure(errors="backslashreplace")  # for a terminal that has no µ
     with errors_in_one_line("wavenet"):
         try:
             status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
@@ -84,6 +84,6 @@ def run() -> None:
             raise ValueError(f"{message}; see wavenet --help, or wavenet COMMAND --help") from error
         except typer.Abort:
             raise KeyboardInterrupt from None
-        if status == 130:  # what typer makes of Ctrl-C
+        if status == 130:  # typer turns Ctrl-C into this
             raise KeyboardInterrupt
     sys.exit(status)

@@ -1,4 +1,4 @@
-"""Errors as people meet them: one line on standard error, and an exit status."""
+"""Errors as people see them: one line on standard error, and an exit status."""
 
 import os
 import sys
@@ -10,14 +10,14 @@ __all__ = ["errors_in_one_line"]
 
 @contextmanager
 def errors_in_one_line(program: str) -> Iterator[None]:
-    """What the user or the system can cause ends the program in one line and status 2, Ctrl-C in status 130.
+    """End the program in one line: status 2 for errors of the user or the system, 130 for Ctrl-C.
 
-    Errors of the program itself go on as they are.
+    A broken pipe ends it silently, with status 141. Errors of the program itself keep their traceback.
     """
     try:
         yield
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: no reason to complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has all it wants, so that is no error
         sys.exit(141)
     except OSError as error:
         _fail(program, str(error) if error.filename is None else f"{error.filename}: {error.strerror}")

@@ -22,16 +22,16 @@ __all__ = ["TrainingConsole", "run"]
 
 
 class TrainingConsole:
-    """Shows a run: a progress bar where there is a terminal, and a line for each evaluation."""
+    """Shows a run: a progress bar if standard error is a terminal, and a line for each evaluation."""
 
     def __init__(self, recipe: Recipe) -> None:
         config, self.run = recipe.train, recipe.run
         self.bar = tqdm(total=config.steps, unit="step", desc="train", disable=None)
         self.samples_per_step = config.batch_size * config.window
         self.tensorboard = TensorBoardWriter(recipe.run / "tensorboard") if config.tensorboard else None
-        hearers: list[Callable[[int, Tensor, int], None]] = [self.keep_audio] if config.audio else []
-        hearers += [self.tensorboard.heard] if self.tensorboard is not None else []
-        self.listener = Listener(config.audio_seconds, hearers) if hearers else None
+        listeners: list[Callable[[int, Tensor, int], None]] = [self.keep_audio] if config.audio else []
+        listeners += [self.tensorboard.heard] if self.tensorboard is not None else []
+        self.listener = Listener(config.audio_seconds, listeners) if listeners else None
         self.begun: tuple[int, float] | None = None
 
     def note(self, message: str) -> None:
