@@ -17,7 +17,7 @@ def errors_in_one_line(program: str) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has all it wants, so that is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has enough: no error
         sys.exit(141)
     except OSError as error:
         _fail(program, str(error) if error.filename is None else f"{error.filename}: {error.strerror}")
