@@ -1,4 +1,4 @@
-"""The map in README.md is the house: every module stands in it, and imports point up."""
+"""docs/map.md is the house: every module stands in it, imports point up it, and into a room they go by its door."""
 
 import ast
 import re
@@ -7,29 +7,45 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MAP = (ROOT / "README.md").read_text("utf-8").partition("## The map")[2].partition("\n## ")[0]
-ROWS = [re.findall(r"`([a-z_]+)(?:\.py|/)`", line.split("|")[1]) for line in MAP.splitlines() if line.startswith("| `")]
-PLACES = {name: row for row, names in enumerate(ROWS) for name in names}
-MODULES = sorted(path.relative_to(ROOT / "wavenet") for path in (ROOT / "wavenet").rglob("*.py"))
+ROWS = [line.split("|")[1:4] for line in (ROOT / "docs" / "map.md").read_text("utf-8").splitlines() if "| `" in line]
+ROOMS = [name for row in ROWS for name in re.findall(r"`([a-z]+)`", row[0])]
+MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "wavenet").rglob("*.py"))
 
 
-def place(module: str) -> int:
-    """The row of `wavenet.x` or `wavenet.x.y`."""
-    return PLACES[module.split(".")[1]]
+def imports(path: Path) -> list[str]:
+    """The modules of the package that a module imports from, wherever in it."""
+    tree = ast.parse((ROOT / path).read_text("utf-8"))
+    found = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return [module for module in found if module.startswith("wavenet.")]
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in MODULES if not path.name.startswith("__") or len(path.parts) > 1], ids=str
-)
-def test_imports_point_up_the_map(path: Path) -> None:
-    tree = ast.parse((ROOT / "wavenet" / path).read_text("utf-8"))
-    imported = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    own = place("wavenet." + path.parts[0].removesuffix(".py"))
-    below = [module for module in imported if module.startswith("wavenet.") and place(module) > own]
-    assert not below, f"{path} stands above what it imports"
+def room(path: Path) -> str:
+    return path.parts[1].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if room(path) in ROOMS], ids=str)
+def test_imports_point_up_the_map_and_go_through_the_door(path: Path) -> None:
+    for module in imports(path):
+        other, *deeper = module.split(".")[1:]
+        assert ROOMS.index(other) <= ROOMS.index(room(path)), f"{path} stands above {module}, which it imports"
+        assert other == room(path) or not deeper, f"{path} imports from inside another room: {module}"
+
+
+def test_no_modules_import_each_other() -> None:
+    graph = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): imports(path) for path in MODULES}
+    graph = {name: [module for module in found if module in graph] for name, found in graph.items()}
+    done: set[str] = set()
+    while ready := {name for name in graph.keys() - done if done.issuperset(graph[name])}:
+        done |= ready
+    assert not graph.keys() - done
 
 
 def test_the_map_names_what_is_there() -> None:
-    assert set(PLACES) - {"naive", "incremental", "native"} == {
-        path.parts[0].removesuffix(".py") for path in MODULES if not path.parts[0].startswith("__")
-    }
+    assert set(ROOMS) == {room(path) for path in MODULES if not path.parts[1].startswith("__")}
+    for names, _, modules in ROWS:
+        for name in re.findall(r"`([a-z]+)`", names):
+            inside = {
+                path.parts[2].removesuffix(".py") for path in MODULES if room(path) == name and len(path.parts) > 2
+            }
+            missing = inside - {"__init__"} - set(re.findall(r"`([a-z_]+)`", modules))
+            assert name == "cli" or not missing, f"the row of {name} lacks {missing}"

@@ -12,7 +12,12 @@ import pytest
 import soundfile
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("recipes/**/README.md")), *sorted(ROOT.glob("samples/**/README.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("recipes/**/README.md")),
+    *sorted(ROOT.glob("samples/**/README.md")),
+]
 
 SHORT = {
     "train": (
@@ -93,14 +98,27 @@ def test_every_command_is_run_here_or_known_to_be_elsewhere() -> None:
     assert {str(path.relative_to(ROOT)) for path in ROOT.glob("recipes/*/*.toml")} <= trained, "every recipe is trained"
 
 
-def test_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+BLOCKS = {page: re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL) for page in PAGES}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if BLOCKS[page]], ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "samples").symlink_to(ROOT / "samples")
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-    assert len(blocks) >= 4
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
-    assert (tmp_path / "first.wav").stat().st_size > 16000
+    for block in BLOCKS[page]:
+        exec(compile(block, page.name, "exec"), {})
+
+
+def test_the_readme_is_short_and_its_python_stands_near_the_top() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.split()) <= 1200
+    assert text[: text.index("```python")].count("\n") < 60, "within a screen and a half"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        assert target.startswith("http") or (page.parent / target).exists(), f"{target} is not there"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
