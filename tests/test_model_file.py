@@ -28,7 +28,7 @@ def rewrite(path: Path, config: dict[str, object] | None = None, **tensors: torc
 
 def test_a_name_that_is_no_text_is_at_fault_not_the_model(model_file: Path) -> None:
     path = model_file.rename(model_file.with_name("m\udcff.safetensors"))
-    with pytest.raises(ValueError, match="no text in UTF-8, which safetensors wants of a path; choose another"):
+    with pytest.raises(ValueError, match=r"is not UTF-8 text, and safetensors needs such a path; choose another"):
         WaveNet.from_pretrained(path)
 
 

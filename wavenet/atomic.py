@@ -15,8 +15,8 @@ _MARK = ".wavenet-partial"
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     """Write to a temporary file beside `path`, sync it and rename it to `path`.
 
-    On any failure, such as a full disk, the temporary file goes, what stood at `path` stays, and the `OSError`
-    names `path`.
+    On any failure, such as a full disk, the temporary file is removed, a file at `path` stays as it was, and the
+    `OSError` names `path`.
     """
     path = Path(path)
     temporary = None
@@ -39,20 +39,20 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def check_utf8(path: Path, library: str) -> None:
-    """Raise `ValueError` where a path is no text in UTF-8, which that library needs of it."""
+    """Raise `ValueError` if a path is no text in UTF-8, which the library needs."""
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8, which {library} wants of a path; choose another") from error
+        raise ValueError(f"{path} is not UTF-8 text, and {library} needs such a path; choose another") from error
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of writers that were killed. None may be at work in the folder."""
+    """Remove the temporary files of writers that were killed. No writer may be at work in the folder."""
     for path in folder.glob(f".*{_MARK}"):
         path.unlink()
 
 
-@functools.cache  # reading it means setting it, which no other thread should see
+@functools.cache  # the umask can only be read by setting it, which no other thread should see
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

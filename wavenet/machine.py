@@ -1,4 +1,4 @@
-"""What the machine can do, and how this process and its children live on it."""
+"""What the machine can do, and how this process and its workers begin and end."""
 
 import ctypes
 import multiprocessing
@@ -37,10 +37,10 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library reuse the memory of freed tensors instead of handing it back to the system.
+    """Let the C library reuse the memory of freed tensors instead of returning it to the system.
 
-    A step of training frees and asks for the same gigabytes; each time they come back from the system, it fills them
-    with zeros, page by page, which took a quarter of a step on two CPU cores. Does nothing without glibc.
+    Each step of training frees the same gigabytes and allocates them again. The system fills what it gets back with
+    zeros, page by page: this took a quarter of a step on two CPU cores. Does nothing without glibc.
     """
     if sys.platform != "linux":
         return
@@ -51,7 +51,7 @@ def keep_freed_memory() -> None:
 
 
 def peak_memory() -> int:
-    """The most memory that this process has held, in bytes. (getrusage begins at what its parent held.)"""
+    """The peak memory of this process, in bytes. (getrusage begins at the parent's peak.)"""
     if sys.platform != "linux":
         import resource
 
@@ -61,7 +61,7 @@ def peak_memory() -> int:
 
 
 def end_with_parent() -> None:
-    """For a worker's process: end when the one that started it is gone, however it went."""
+    """In a worker: end when the process that started it is gone, for whatever reason."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -73,7 +73,7 @@ def end_with_parent() -> None:
 
 
 def begin_worker() -> None:
-    """A worker keeps to its core, and leaves Ctrl-C to the process that started it, which it does not outlive."""
+    """In a worker: use one core, leave Ctrl-C to the process that started it, and end with that process."""
     end_with_parent()
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -81,14 +81,14 @@ def begin_worker() -> None:
 
 @contextmanager
 def starting_workers() -> Iterator[None]:
-    """Ctrl-C never reaches the processes that are started in here, not even while they import what they need.
+    """Start workers inside this block: Ctrl-C never reaches them, not even while they import what they need.
 
-    They inherit that it is held back. Here it comes when they are started, and is not lost.
+    They inherit the blocked signal. In this process the signal arrives when the block ends; it is not lost.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    resource_tracker.ensure_running()  # which would let the signal through again when the first worker is started
+    resource_tracker.ensure_running()  # it would unblock the signal when the first worker starts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -98,20 +98,20 @@ def starting_workers() -> Iterator[None]:
 
 @contextmanager
 def workers(count: int) -> Iterator[Pool]:
-    """Processes of one thread each that end with the block: when their work is done, at once where the block fails."""
+    """Processes of one thread each. They end with the block: after their work, or at once if the block fails."""
     with ExitStack() as held:
         with starting_workers():
             pool = held.enter_context(multiprocessing.get_context("spawn").Pool(count, begin_worker))
         yield pool
         pool.close()
-        pool.join()  # so that they end by themselves, not by the block's end
+        pool.join()  # so that they end by themselves
 
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep a folder for this process; `ValueError` where another one is at work in it. Its end, SIGKILL too, frees it.
+    """Lock a folder for this process; `ValueError` if another process holds the lock. Any end of a process frees it.
 
-    On systems that cannot lock folders (Windows, some network disks) nothing is kept.
+    Systems that cannot lock folders (Windows, some network disks) have no lock.
     """
     try:
         import fcntl
