@@ -15,13 +15,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wavenet.data import PreparedDataset
-    from wavenet.evaluation import score_symbols
+    from wavenet.data import Clip, PreparedDataset, TensorClip, load_folder, tensor_clips
+    from wavenet.evaluation import evaluate, score_symbols
     from wavenet.generation import FeatureStream, generate, stream
     from wavenet.network import (
         Categorical,
         CausalConv1d,
         ConditioningConfig,
+        Distribution,
         GaussianMixture,
         LogisticMixture,
         LogMel,
@@ -35,16 +36,17 @@ if TYPE_CHECKING:
         decode_mu_law,
         encode_mu_law,
     )
-    from wavenet.training import TrainConfig, Trainer
+    from wavenet.training import TrainConfig, Trainer, train
 
 _ROOMS = {
-    "data": ("PreparedDataset",),
-    "evaluation": ("score_symbols",),
+    "data": ("Clip", "PreparedDataset", "TensorClip", "load_folder", "tensor_clips"),
+    "evaluation": ("evaluate", "score_symbols"),
     "generation": ("FeatureStream", "generate", "stream"),
     "network": (
         "Categorical",
         "CausalConv1d",
         "ConditioningConfig",
+        "Distribution",
         "GaussianMixture",
         "LogMel",
         "LogMelConfig",
@@ -58,7 +60,7 @@ _ROOMS = {
         "decode_mu_law",
         "encode_mu_law",
     ),
-    "training": ("TrainConfig", "Trainer"),
+    "training": ("TrainConfig", "Trainer", "train"),
 }
 """Where the public names live. A name is imported when it is first used, so that the command starts without torch."""
 
@@ -67,7 +69,9 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = [
     "Categorical",
     "CausalConv1d",
+    "Clip",
     "ConditioningConfig",
+    "Distribution",
     "FeatureStream",
     "GaussianMixture",
     "LogMel",
@@ -78,15 +82,20 @@ __all__ = [
     "PreparedDataset",
     "ResidualBlock",
     "SamplingOptions",
+    "TensorClip",
     "TrainConfig",
     "Trainer",
     "WaveNet",
     "WaveNetConfig",
     "decode_mu_law",
     "encode_mu_law",
+    "evaluate",
     "generate",
+    "load_folder",
     "score_symbols",
     "stream",
+    "tensor_clips",
+    "train",
 ]
 
 

@@ -12,7 +12,7 @@ import typer
 from tqdm import tqdm
 
 from wavenet.cli.options import AsJson, ModelFile, Threads, Weights, weight_type
-from wavenet.data import PreparedClip, PreparedDataset, write_audio
+from wavenet.data import PreparedClip, PreparedDataset, pick_clips, write_audio
 from wavenet.engines import WeightType
 from wavenet.evaluation import (
     CLASSES,
@@ -25,7 +25,6 @@ from wavenet.evaluation import (
     copy_clips,
     interval,
     measure,
-    spread,
 )
 from wavenet.evaluation import evaluate as run_evaluation
 from wavenet.network import SamplingOptions, WaveNet
@@ -71,13 +70,14 @@ def evaluate(
     prepared = PreparedDataset(dataset)
     clips = prepared.split(split, voice or [])
     if limit is not None:
-        clips = spread(clips, limit)
+        if limit < 1:
+            raise ValueError(f"--limit is {limit} clips; expected at least 1")
+        clips = pick_clips(clips, limit)
     if vocoder:
         options = SamplingOptions(temperature=1.0 if temperature is None else temperature)
         with _progress(clips) as bar:
             copies = copy_clips(
                 network,
-                prepared,
                 clips,
                 options,
                 speaker=speaker,
@@ -110,8 +110,9 @@ def _evaluate_likelihood(
     as_json: bool,
 ) -> None:
     with _progress(clips) as bar:
-        scores = run_evaluation(network, prepared, clips, bar.update, speaker=speaker, weights=weights)
-    references = baselines(prepared, clips, CLASSES) if with_baselines else {}
+        scores = run_evaluation(network, clips, bar.update, speaker=speaker, weights=weights)
+    train = [clip for clip in prepared.clips if clip.split == "train"]
+    references = baselines(clips, CLASSES, train=train) if with_baselines else {}
     rows: list[dict[str, Any]] = []
     for name, score in sorted(scores.items(), key=lambda item: str(item[0])):
         rows.append({"speaker": name, **vars(score), **(references[name].known() if references else {})})
@@ -135,7 +136,7 @@ def _evaluate_likelihood(
 
 
 def _score_copies(
-    network: WaveNet, prepared: PreparedDataset, made: Iterator[Copies], audio: Path | None
+    network: WaveNet, prepared: PreparedDataset, made: Iterator[Copies[PreparedClip]], audio: Path | None
 ) -> list[dict[str, Any]]:
     """A row for each speaker and system, and one for all speakers together, whose speaker is `None`."""
     assert network.log_mel is not None
@@ -175,7 +176,7 @@ def _cell(mean: float | None, half_width: float | None) -> str:
     return ("-" if mean is None else f"{mean:.3f}{width}").rjust(20)
 
 
-def _write_copies(folder: Path, copies: Copies, rate: int) -> None:
+def _write_copies(folder: Path, copies: Copies[PreparedClip], rate: int) -> None:
     """FOLDER/SYSTEM/NAME.wav, the name with its folders, so that no two clips share a file."""
     name = Path(copies.clip.name)
     if name.is_absolute() or ".." in name.parts:

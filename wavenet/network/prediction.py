@@ -114,7 +114,6 @@ class Predictor(nn.Module, ABC):
         `samples` `(B, T)` are those from time `start` on, as far as they are known.
         """
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # the steps of the recursion would fill the graph
     def forward(self, samples: Tensor, start: int, conditioning: Conditioning) -> Prediction:
         """Predictions of samples `start` to `start + T`, of which the last is still to come.
 
