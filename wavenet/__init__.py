@@ -15,13 +15,15 @@ TYPE_CHECKING = False  # importing `typing` would double the time until the comm
 if TYPE_CHECKING:
     from typing import Any
 
-    from wavenet.data import PreparedDataset
-    from wavenet.evaluation import score_symbols
+    from wavenet.data import Clip, PreparedDataset, TensorClip, load_folder, read_audio, tensor_clips, write_audio
+    from wavenet.engines import EngineOptions
+    from wavenet.evaluation import evaluate, score_symbols
     from wavenet.generation import FeatureStream, generate, stream
     from wavenet.network import (
         Categorical,
         CausalConv1d,
         ConditioningConfig,
+        Distribution,
         GaussianMixture,
         LogisticMixture,
         LogMel,
@@ -35,16 +37,18 @@ if TYPE_CHECKING:
         decode_mu_law,
         encode_mu_law,
     )
-    from wavenet.training import TrainConfig, Trainer
+    from wavenet.training import TrainConfig, Trainer, train
 
 _ROOMS = {
-    "data": ("PreparedDataset",),
-    "evaluation": ("score_symbols",),
+    "data": ("Clip", "PreparedDataset", "TensorClip", "load_folder", "read_audio", "tensor_clips", "write_audio"),
+    "engines": ("EngineOptions",),
+    "evaluation": ("evaluate", "score_symbols"),
     "generation": ("FeatureStream", "generate", "stream"),
     "network": (
         "Categorical",
         "CausalConv1d",
         "ConditioningConfig",
+        "Distribution",
         "GaussianMixture",
         "LogMel",
         "LogMelConfig",
@@ -58,7 +62,7 @@ _ROOMS = {
         "decode_mu_law",
         "encode_mu_law",
     ),
-    "training": ("TrainConfig", "Trainer"),
+    "training": ("TrainConfig", "Trainer", "train"),
 }
 """Where the public names live. A name is imported when it is first used, so that the command starts without torch."""
 
@@ -67,7 +71,10 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = [
     "Categorical",
     "CausalConv1d",
+    "Clip",
     "ConditioningConfig",
+    "Distribution",
+    "EngineOptions",
     "FeatureStream",
     "GaussianMixture",
     "LogMel",
@@ -78,15 +85,22 @@ __all__ = [
     "PreparedDataset",
     "ResidualBlock",
     "SamplingOptions",
+    "TensorClip",
     "TrainConfig",
     "Trainer",
     "WaveNet",
     "WaveNetConfig",
     "decode_mu_law",
     "encode_mu_law",
+    "evaluate",
     "generate",
+    "load_folder",
+    "read_audio",
     "score_symbols",
     "stream",
+    "tensor_clips",
+    "train",
+    "write_audio",
 ]
 
 

@@ -7,16 +7,14 @@ from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import Any
 
-from wavenet.data import PreparedDataset, write_audio
+from wavenet.data import PreparedClip, write_audio
 from wavenet.evaluation import SYSTEMS, Copies, Quality, interval, measure
 from wavenet.network import WaveNet
 
 __all__ = ["print_scores", "score_copies"]
 
 
-def score_copies(
-    network: WaveNet, prepared: PreparedDataset, made: Iterator[Copies], audio: Path | None
-) -> list[dict[str, Any]]:
+def score_copies(network: WaveNet, made: Iterator[Copies[PreparedClip]], audio: Path | None) -> list[dict[str, Any]]:
     """A row for each speaker and system, then rows for all speakers together, whose speaker is `None`.
 
     Writes the copies to a new folder `audio`, if one is given.
@@ -25,9 +23,9 @@ def score_copies(
     found: defaultdict[tuple[str | None, str], list[Quality]] = defaultdict(list)
     for copies in made:
         if audio is not None:
-            _write_copies(audio, copies, prepared.sample_rate)
+            _write_copies(audio, copies, network.config.sample_rate)
         for system, copy in copies.audio.items():
-            quality = measure(copies.original, copy, network.log_mel, prepared.sample_rate)
+            quality = measure(copies.original, copy, network.log_mel, network.config.sample_rate)
             for speaker in {copies.clip.speaker, None}:
                 found[speaker, system].append(quality)
     rows: list[dict[str, Any]] = []
@@ -59,7 +57,7 @@ def _cell(mean: float | None, half_width: float | None) -> str:
     return ("-" if mean is None else f"{mean:.3f}{width}").rjust(20)
 
 
-def _write_copies(folder: Path, copies: Copies, rate: int) -> None:
+def _write_copies(folder: Path, copies: Copies[PreparedClip], rate: int) -> None:
     """Write FOLDER/SYSTEM/NAME.wav. NAME keeps the folders in the clip's name, so that no two clips share a file."""
     name = Path(copies.clip.name)
     if name.is_absolute() or ".." in name.parts:

@@ -51,11 +51,10 @@ def copy(
 
     check_installed()
     engine = EngineOptions(weights=weights or "float32", threads=threads)
-    network, prepared, clips = open_clips(model, dataset, split, speaker, limit, as_speaker)
+    network, _, clips = open_clips(model, dataset, split, speaker, limit, as_speaker)
     with sample_progress(clips) as bar:
         copies = copy_clips(
             network,
-            prepared,
             clips,
             SamplingOptions(temperature=temperature),
             speaker=as_speaker,
@@ -63,5 +62,5 @@ def copy(
             engine=engine,
             progress=bar.update,
         )
-        rows = score_copies(network, prepared, copies, audio)
+        rows = score_copies(network, copies, audio)
     print_scores(rows, {"clips": len(clips), "temperature": temperature}, as_json)

@@ -34,9 +34,12 @@ def report(
 
     if output.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"{output}: a report is written as .html, not as {output.suffix!r}")
-    options = ReportOptions(
-        clips=clips, seconds=seconds, scored_seconds=scored_seconds, temperature=temperature, seed=seed
-    )
+    try:
+        options = ReportOptions(
+            clips=clips, seconds=seconds, scored_seconds=scored_seconds, temperature=temperature, seed=seed
+        )
+    except ValueError as error:  # which begins with the name of the option
+        raise ValueError(f"--{error}".replace("scored_seconds", "scored-seconds")) from error
     check_output(output, force)
     subject = Subject.open(path)
     if dataset is not None:
