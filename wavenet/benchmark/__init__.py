@@ -1,7 +1,7 @@
 """How fast engines generate and how fast networks train, measured side by side."""
 
 from wavenet.benchmark.engines import SHAPES, Limit, Row, cases, cost_curves, measure
-from wavenet.benchmark.training import PlainWaveNet, TrainCase, measure_training, reading_seconds, train_cases
+from wavenet.benchmark.training import PlainWaveNet, TrainCase, TrainRow, measure_training, reading_seconds, train_cases
 
 __all__ = [
     "SHAPES",
@@ -9,6 +9,7 @@ __all__ = [
     "PlainWaveNet",
     "Row",
     "TrainCase",
+    "TrainRow",
     "cases",
     "cost_curves",
     "measure",

@@ -1,7 +1,6 @@
 """The tables of `wavenet bench`."""
 
-from wavenet.benchmark import Limit, Row
-from wavenet.benchmark.training import TrainRow
+from wavenet.benchmark import Limit, Row, TrainRow
 from wavenet.engines import NativeEngine, WeightType
 
 __all__ = ["curve_table", "engine_table", "training_table"]
