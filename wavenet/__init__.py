@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         WaveNetConfig,
         decode_mu_law,
         encode_mu_law,
+        multiply_adds,
     )
     from wavenet.training import TrainConfig, Trainer, train
 
@@ -61,6 +62,7 @@ _ROOMS = {
         "WaveNetConfig",
         "decode_mu_law",
         "encode_mu_law",
+        "multiply_adds",
     ),
     "training": ("TrainConfig", "Trainer", "train"),
 }
@@ -95,6 +97,7 @@ __all__ = [
     "evaluate",
     "generate",
     "load_folder",
+    "multiply_adds",
     "read_audio",
     "score_symbols",
     "stream",

@@ -34,10 +34,10 @@ from wavenet import (
     evaluate,
     generate,
     load_folder,
+    multiply_adds,
 )
 from wavenet.cli.errors import errors_in_one_line
 from wavenet.machine import workers
-from wavenet.network import multiply_adds
 
 SPEECH = Path(__file__).parents[2] / "samples" / "speech"
 COMPONENTS = 4
@@ -129,7 +129,7 @@ def network(distribution: Distribution, predicted: bool) -> WaveNetConfig:
 
 
 def check_model_file(model: WaveNet, path: Path) -> None:
-    """Save a model, read it back, and compare the audio: `from_pretrained` is told of the distributions here."""
+    """Save a model, read it back, and compare the audio."""
     model.save_pretrained(path)
     copy = WaveNet.from_pretrained(path, distributions=[LaplaceMixture, CoarseLaplaceMixture])
     assert torch.equal(generate(copy, 100, seed=1), generate(model, 100, seed=1))

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import torch
 
-from wavenet import TrainConfig, Trainer, WaveNet, WaveNetConfig, load_folder
+from wavenet import TrainConfig, Trainer, WaveNet, WaveNetConfig, load_folder, multiply_adds
 from wavenet.cli.errors import errors_in_one_line
 from wavenet.machine import workers
-from wavenet.network import multiply_adds
 
 SPEECH = Path(__file__).parents[2] / "samples" / "speech"
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wavenet.cli.options import Force, Temperature, check_output
+from wavenet.cli.options import Force, Temperature, between, check_output
 
 __all__ = ["report"]
 
@@ -18,11 +18,18 @@ def report(
     dataset: Annotated[
         Path | None, typer.Option(help="Dataset to take held-out clips from; the run's own if not given.")
     ] = None,
-    clips: Annotated[int, typer.Option(help="Number of held-out clips to play.")] = 2,
-    seconds: Annotated[float, typer.Option(help="Length of generated audio that copies no clip, in seconds.")] = 3.0,
-    scored_seconds: Annotated[float, typer.Option(help="Seconds of held-out audio to score; 0 scores none.")] = 40.0,
+    clips: Annotated[int, typer.Option(callback=between(0, 100), help="Number of held-out clips to play.")] = 2,
+    seconds: Annotated[
+        float,
+        typer.Option(callback=between(0.001, 60), help="Length of generated audio that copies no clip, in seconds."),
+    ] = 3.0,
+    scored_seconds: Annotated[
+        float, typer.Option(callback=between(0, 86400), help="Seconds of held-out audio to score; 0 scores none.")
+    ] = 40.0,
     temperature: Temperature = 1.0,
-    seed: Annotated[int, typer.Option(help="Clip i draws from a generator seeded SEED + i.")] = 0,
+    seed: Annotated[
+        int, typer.Option(callback=between(0, 2**62 - 1), help="Clip i draws from a generator seeded SEED + i.")
+    ] = 0,
     force: Force = False,
 ) -> None:
     """Write a page that shows and plays a run or a model.
@@ -34,12 +41,9 @@ def report(
 
     if output.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"{output}: a report is written as .html, not as {output.suffix!r}")
-    try:
-        options = ReportOptions(
-            clips=clips, seconds=seconds, scored_seconds=scored_seconds, temperature=temperature, seed=seed
-        )
-    except ValueError as error:  # which begins with the name of the option
-        raise ValueError(f"--{error}".replace("scored_seconds", "scored-seconds")) from error
+    options = ReportOptions(
+        clips=clips, seconds=seconds, scored_seconds=scored_seconds, temperature=temperature, seed=seed
+    )
     check_output(output, force)
     subject = Subject.open(path)
     if dataset is not None:

@@ -105,7 +105,7 @@ def _train(recipe: Recipe, console: TrainingConsole | None, resume: bool, proces
     try:
         finished = train_recipe(recipe, observer, resume=resume, stop=stopping.is_set, processes=processes)
     except FileExistsError as error:
-        raise FileExistsError(f"{error}; --resume goes on with a run, --set run=FOLDER begins another") from error
+        raise FileExistsError(f"{error} (--resume continues a run, --set run=FOLDER begins another)") from error
     finally:
         if console is not None:
             console.close(wait=finished)

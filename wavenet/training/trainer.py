@@ -91,12 +91,12 @@ class Trainer:
         self.optimizers = optimizers_for(self.model, config)
         self.sampler = WindowSampler(
             sources=sources,
-            context=self.model.alignment.whole(self.model.context),
+            context=model.alignment.whole(model.context),
             window=config.window,
             batch_size=config.batch_size,
             seed=config.seed,
-            margin=self.model.alignment.margin,
-            grid=self.model.alignment.grid,
+            margin=model.alignment.margin,
+            grid=model.alignment.grid,
         )
         self.progress = Progress()
         self.autocast = _wants_bfloat16(config, self.device)
