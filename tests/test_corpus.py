@@ -6,7 +6,7 @@ import pytest
 import soundfile
 
 from tests.conftest import tone
-from wavenet.data import Clip, find_clips, stable_split
+from wavenet.data import Recording, find_clips, stable_split
 
 
 def put(path: Path, rate: int = 16000) -> None:
@@ -19,7 +19,7 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, "utf-8")
 
 
-def by_name(clips: list[Clip]) -> dict[str, Clip]:
+def by_name(clips: list[Recording]) -> dict[str, Recording]:
     assert all(clip.path.is_file() for clip in clips)
     assert len({clip.name for clip in clips}) == len(clips)
     return {clip.name: clip for clip in clips}
@@ -116,7 +116,7 @@ def test_wrong_sources_are_named(tmp_path: Path) -> None:
     put(tmp_path / "one.wav")
     with pytest.raises(ValueError, match="is a file; expected a folder"):
         find_clips(tmp_path / "one.wav", "folder", held_out=0.1)
-    with pytest.raises(ValueError, match="lies in no speaker's folder"):
+    with pytest.raises(ValueError, match="is not in a speaker's folder"):
         find_clips(tmp_path, "folder", held_out=0.1, speakers=True)
     with pytest.raises(ValueError, match="corpus is 'timit'; expected one of folder, ljspeech"):
         find_clips(tmp_path, "timit", held_out=0.1)

@@ -12,7 +12,7 @@ Prepare = Callable[..., PreparedDataset]
 
 def sampler(dataset: PreparedDataset, context: int = 100, window: int = 500, seed: int = 0) -> WindowSampler:
     clips = dataset.split("train")
-    return WindowSampler(sources=(Source(dataset, clips),), context=context, window=window, batch_size=8, seed=seed)
+    return WindowSampler(sources=(Source(clips),), context=context, window=window, batch_size=8, seed=seed)
 
 
 def test_windows_are_pieces_of_clips_behind_their_own_past(speech_folder: Path, prepare: Prepare) -> None:
@@ -20,7 +20,7 @@ def test_windows_are_pieces_of_clips_behind_their_own_past(speech_folder: Path, 
     for step in range(5):
         batch = sampler(dataset).batch(step)
         for row, time, scored, clip in zip(batch.samples, batch.times, batch.scored, batch.clips, strict=True):
-            whole = dataset.read(clip)
+            whole = clip.read()
             for place in range(600):
                 index = int(time) + place
                 inside = 0 <= index < clip.samples
@@ -36,7 +36,7 @@ def test_every_sample_is_scored_equally_often_the_first_and_last_too(
     dataset = prepare(speech_folder)
     clips = dataset.split("train")[:1]
     windows = WindowSampler(
-        sources=(Source(dataset, clips),), context=0, window=300, batch_size=4000, seed=0, margin=0, grid=grid
+        sources=(Source(clips),), context=0, window=300, batch_size=4000, seed=0, margin=0, grid=grid
     )
     counts, batch = torch.zeros(clips[0].samples), windows.batch(0)
     for time, scored in zip(batch.times.tolist(), batch.scored, strict=True):
@@ -51,7 +51,7 @@ def test_a_window_shorter_than_the_grid_is_refused(speech_folder: Path, prepare:
     dataset = prepare(speech_folder)
     with pytest.raises(ValueError, match="window is 100 samples; expected at least 200"):
         WindowSampler(
-            sources=(Source(dataset, dataset.clips),), context=200, window=100, batch_size=1, seed=0, margin=0, grid=200
+            sources=(Source(dataset.clips),), context=200, window=100, batch_size=1, seed=0, margin=0, grid=200
         )
 
 

@@ -1,4 +1,4 @@
-"""One run on several processes, or in several turns, is the same run."""
+"""One run on several processes, or in several micro-batches, is the same run."""
 
 import json
 import os
@@ -17,7 +17,16 @@ import torch
 
 from tests.conftest import tone
 from wavenet.data import Source, WindowSampler
-from wavenet.training import Observer, Processes, Silence, Trainer, joined, load_checkpoint, load_recipe, train
+from wavenet.training import (
+    Observer,
+    Processes,
+    Silence,
+    from_recipe,
+    joined,
+    load_checkpoint,
+    load_recipe,
+    train_recipe,
+)
 
 MODEL = """
 [model]
@@ -81,14 +90,14 @@ def start_two(*command: object) -> subprocess.Popen[str]:
     )
 
 
-def test_two_processes_and_two_turns_give_the_run_of_one(recipe_file: Path, tmp_path: Path) -> None:
+def test_two_processes_and_two_micro_batches_give_the_run_of_one(recipe_file: Path, tmp_path: Path) -> None:
     both = start_two("-m", "wavenet", "train", recipe_file, "--set", f"run={tmp_path / 'two'}")
     said, failure = both.communicate()
     assert both.returncode == 0, failure
     assert "2 processes" in said
     assert said.count("held out") == 3, "one of them speaks"
-    train(load_recipe(recipe_file, [f"run={tmp_path / 'one'}"]), Silence())
-    train(load_recipe(recipe_file, [f"run={tmp_path / 'turns'}", "train.accumulate=2"]), Silence())
+    train_recipe(load_recipe(recipe_file, [f"run={tmp_path / 'one'}"]), Silence())
+    train_recipe(load_recipe(recipe_file, [f"run={tmp_path / 'turns'}", "train.accumulate=2"]), Silence())
     assert_same_losses(tmp_path / "one", tmp_path / "two")
     assert_same_losses(tmp_path / "one", tmp_path / "turns")
 
@@ -111,8 +120,8 @@ def test_a_process_that_loses_the_other_says_so_and_the_run_goes_on(recipe_file:
     os.kill(second, signal.SIGKILL)
     _, said = both.communicate(timeout=100)
     assert both.returncode != 0
-    assert [line for line in errors(said) if "process 0 has lost another one" in line]
-    assert "wavenet/trainer.py" not in said, "a traceback of ours (torchrun adds one of its own)"
+    assert [line for line in errors(said) if "rank 0 has lost the connection to another" in line]
+    assert "wavenet/training/trainer.py" not in said, "a traceback of ours (torchrun adds one of its own)"
     reached = load_checkpoint(run)["progress"]["step"]
     recipe = load_recipe(recipe_file, settings)
     stopped: list[int] = []
@@ -121,7 +130,7 @@ def test_a_process_that_loses_the_other_says_so_and_the_run_goes_on(recipe_file:
         def stepped(self, step: int, bits: float) -> None:
             stopped.append(step)
 
-    assert not train(recipe, Watch(), resume=True, stop=lambda: len(stopped) >= 2)
+    assert not train_recipe(recipe, Watch(), resume=True, stop=lambda: len(stopped) >= 2)
     assert stopped == [reached + 1, reached + 2]
 
 
@@ -140,7 +149,7 @@ def meet_differences_and_a_full_disk(recipe_file: str, place: str) -> None:
     def attempt(name: str, run: Path, resume: bool, *settings: str, observer: Observer | None = None) -> None:
         recipe = load_recipe(Path(recipe_file), ["train.checkpoint_every=2", f"run={run}", *settings])
         try:
-            train(recipe, observer or Silence(), resume=resume, processes=processes)
+            train_recipe(recipe, observer or Silence(), resume=resume, processes=processes)
         except (ValueError, OSError) as error:
             os.write(1, f"{name} {rank}: {type(error).__name__}: {error}\n".encode())
 
@@ -163,7 +172,7 @@ def test_processes_that_differ_all_end_at_once_and_so_they_do_with_one_whose_dis
             stepped.append(step)
 
     full = load_recipe(recipe_file, [f"run={tmp_path / 'full'}", "train.checkpoint_every=2"])
-    assert not train(full, Watch(), stop=lambda: len(stepped) == 4)
+    assert not train_recipe(full, Watch(), stop=lambda: len(stepped) == 4)
     shutil.copytree(full.run, tmp_path / "resumed-0")
     shutil.copytree(full.run, tmp_path / "begun-1")
     act = meet_differences_and_a_full_disk
@@ -171,27 +180,27 @@ def test_processes_that_differ_all_end_at_once_and_so_they_do_with_one_whose_dis
     said, failure = start_two("--no-python", sys.executable, "-c", code).communicate(timeout=200)
     lines = dict(line.split(": ", 1) for line in said.splitlines() if ": " in line)
     for rank in (0, 1):
-        assert lines[f"resumed {rank}"].startswith("ValueError: the processes do not find the same run in"), said
-        assert "(process 0: step 4, weights " in lines[f"resumed {rank}"]
-        assert "; process 1: step 0, weights " in lines[f"resumed {rank}"]
-        assert lines[f"recipe {rank}"].startswith("ValueError: the processes do not find the same run in")
-    assert lines["begun 0"] == "ValueError: process 1 failed, and says why; so process 0 ends too"
+        assert lines[f"resumed {rank}"].startswith("ValueError: the ranks do not find the same run in"), said
+        assert "(rank 0: step 4, weights " in lines[f"resumed {rank}"]
+        assert "; rank 1: step 0, weights " in lines[f"resumed {rank}"]
+        assert lines[f"recipe {rank}"].startswith("ValueError: the ranks do not find the same run in")
+    assert lines["begun 0"] == "ValueError: rank 1 failed, and prints the reason; so rank 0 ends too"
     assert lines["begun 1"].startswith("FileExistsError: ")
     assert lines["in the way 0"].startswith("NotADirectoryError: ")
-    assert lines["in the way 1"] == "ValueError: process 0 failed, and says why; so process 1 ends too"
+    assert lines["in the way 1"] == "ValueError: rank 0 failed, and prints the reason; so rank 1 ends too"
     assert "cannot write (File too large)" in lines["full 0"]
-    assert "ConnectionError: process 1 has lost another one" in failure
+    assert "ConnectionError: rank 1 has lost the connection to another" in failure
     assert not any((tmp_path / name).exists() for name in ("resumed-1", "begun-0", "fresh")), "nothing is written"
     assert load_checkpoint(full.run)["progress"]["step"] == 4
-    assert not train(full, Watch(), resume=True, stop=lambda: len(stepped) == 6)
+    assert not train_recipe(full, Watch(), resume=True, stop=lambda: len(stepped) == 6)
     assert stepped == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2 and RANK is missing"),
-        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost"}, "process 0 of 2 does not reach the others ("),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2 and RANK is not set"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost"}, "rank 0 of 2 cannot reach the others ("),
     ],
 )
 def test_a_process_that_cannot_join_says_so(
@@ -208,15 +217,15 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match="process 1 has no GPU: it is number 2 on a machine with 1"), joined():
+    with pytest.raises(ValueError, match="rank 1 has no GPU: it is process 2 on a machine with 1"), joined():
         pass
 
 
-def test_two_turns_give_the_gradient_of_one(recipe_file: Path) -> None:
+def test_two_micro_batches_give_the_gradient_of_one(recipe_file: Path) -> None:
     """Optimizers that ignore the gradient's scale would not show that it is wrong."""
     gradients = []
     for turns in (1, 2, 4):
-        trainer = Trainer(load_recipe(recipe_file, [f"train.accumulate={turns}"]), Silence())
+        trainer = from_recipe(load_recipe(recipe_file, [f"train.accumulate={turns}"]))
         trainer._accumulate_gradient()
         gradients.append([parameter.grad for parameter in trainer.model.parameters()])
     for other in gradients[1:]:
@@ -226,20 +235,18 @@ def test_two_turns_give_the_gradient_of_one(recipe_file: Path) -> None:
 def test_recomputed_activations_give_the_same_run_to_the_bit(recipe_file: Path, tmp_path: Path) -> None:
     for name in ("one", "again"):
         settings = [f"run={tmp_path / name}", f"train.checkpoint_activations={json.dumps(name == 'again')}"]
-        train(load_recipe(recipe_file, settings), Silence())
+        train_recipe(load_recipe(recipe_file, settings), Silence())
     assert losses(tmp_path / "one") == losses(tmp_path / "again")
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(recipe_file: Path) -> None:
     with pytest.raises(ValueError, match="batch_size is 4; expected a multiple of 3, 3 processes times"):
-        Trainer(load_recipe(recipe_file), Silence(), Processes(0, 3))
+        from_recipe(load_recipe(recipe_file), processes=Processes(0, 3))
 
 
 def test_rows_of_a_batch_are_those_of_the_whole(speech_folder: Path, prepare) -> None:
     dataset = prepare(speech_folder)
-    sampler = WindowSampler(
-        sources=(Source(dataset, dataset.split("train")),), context=50, window=200, batch_size=4, seed=0
-    )
+    sampler = WindowSampler(sources=(Source(dataset.split("train")),), context=50, window=200, batch_size=4, seed=0)
     whole, part = sampler.batch(3), sampler.batch(3, slice(2, 4))
     assert torch.equal(whole.samples[2:], part.samples)
     assert whole.clips[2:] == part.clips
@@ -257,16 +264,16 @@ def test_several_datasets_are_mixed_by_weight(speech_folder: Path, prepare, tmp_
         f'run = "{tmp_path / "run"}"\n{shares}[model]\ndilations = [1, 2]\n[train]\nsteps = 2\nwindow = 100\n'
     )
     recipe = load_recipe(path, ["train.batch_size=400", "train.evaluation_seconds=0.5"])
-    trainer = Trainer(recipe, Silence())
+    trainer = from_recipe(recipe)
     names = {clip.name for clip in second.clips}
     drawn = [clip.name in names for step in range(10) for clip in trainer.sampler.batch(step).clips]
     share, deviation = sum(drawn) / len(drawn), (0.75 * 0.25 / len(drawn)) ** 0.5
     assert abs(share - 0.75) < 5 * deviation, f"{share:.3f} of the windows, three quarters expected"
     assert len(trainer.held_out) == 2, "both are watched"
-    assert train(load_recipe(path, ["train.evaluation_seconds=0.5"]), Silence())
+    assert train_recipe(load_recipe(path, ["train.evaluation_seconds=0.5"]), Silence())
     path.write_text(path.read_text().replace("weight = 3.0", "weight = 4.0"))
     with pytest.raises(ValueError, match=r"the datasets' weights were \[1.0, 3.0\], are \[1.0, 4.0\]"):
-        train(load_recipe(path, ["train.evaluation_seconds=0.5"]), Silence(), resume=True)
+        train_recipe(load_recipe(path, ["train.evaluation_seconds=0.5"]), Silence(), resume=True)
 
 
 def test_a_dataset_in_a_mixture_is_checked_like_one_alone(tmp_path: Path) -> None:

@@ -13,11 +13,10 @@ import torch
 
 from tests.conftest import tone
 from wavenet.data import (
-    Clip,
     PrepareConfig,
     PreparedDataset,
+    Recording,
     find_clips,
-    from_int16,
     load_clip,
     prepare_dataset,
     read_audio,
@@ -32,7 +31,7 @@ def test_prepared_samples_are_the_clip_to_the_bit(speech_folder: Path, prepare: 
     assert len(dataset.clips) == 12
     for clip in dataset.clips:
         waveform, _ = read_audio(clip.source)
-        assert torch.equal(from_int16(dataset.read(clip)), waveform)
+        assert torch.equal(clip.read(), waveform)
         assert clip.speaker == clip.name.partition("/")[0]
 
 
@@ -74,7 +73,7 @@ def test_resumed_preparation_equals_uninterrupted_one(
     prepare_dataset(clips, tmp_path / "whole", PrepareConfig())
     loaded: list[str] = []
 
-    def failing(clip: Clip, config: PrepareConfig) -> object:
+    def failing(clip: Recording, config: PrepareConfig) -> object:
         if len(loaded) == 8:
             raise KeyboardInterrupt
         loaded.append(clip.name)
@@ -132,7 +131,7 @@ def test_existing_dataset_is_replaced_only_by_force_and_never_another_folder(
 ) -> None:
     clips = find_clips(speech_folder, "folder", held_out=0.3)
     prepare_dataset(clips, tmp_path / "dataset", PrepareConfig())
-    with pytest.raises(FileExistsError, match="--force"):
+    with pytest.raises(FileExistsError, match="dataset exists; choose another path or replace it"):
         prepare_dataset(clips, tmp_path / "dataset", PrepareConfig())
     prepare_dataset(clips, tmp_path / "dataset", PrepareConfig(), force=True)
     with pytest.raises(ValueError, match="not a prepared dataset"):
@@ -165,7 +164,9 @@ def test_workers_do_not_outlive_a_preparation_that_is_ended(tmp_path: Path) -> N
         while process.poll() is None and not (index.exists() and index.stat().st_size):
             time.sleep(0.01)
         with pytest.raises(ValueError, match="another process is at work"):
-            prepare_dataset([Clip(name="x", path=tmp_path / "x", split="train")], tmp_path / "data", PrepareConfig())
+            prepare_dataset(
+                [Recording(name="x", path=tmp_path / "x", split="train")], tmp_path / "data", PrepareConfig()
+            )
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         process.terminate()
     assert len(children) >= 2

@@ -17,7 +17,7 @@ import torch
 
 from tests.conftest import small_config, tone
 from wavenet import WaveNet
-from wavenet.data import PreparedDataset, checksum
+from wavenet.data import PreparedDataset, checksum, to_int16
 from wavenet.network import ConditioningConfig, GaussianMixture, LogMelConfig
 from wavenet.reporting.plots import _BLUE, _FAINT, _ORANGE
 from wavenet.training import load_recipe
@@ -113,7 +113,7 @@ def test_players_play_and_pictures_render_without_a_word_on_the_console(browser,
     show(browser, page, 1200)
     durations = browser.execute_async_script(PLAY)
     assert isinstance(durations, list), durations
-    assert len(durations) == 2 * 3 + 2, "two clips in three ways, and two voices out of silence"
+    assert len(durations) == 2 * 3 + 2, "two clips in three ways, and two speakers from silence"
     assert all(0.25 < seconds < 1 for seconds in durations)
     widths, shown, labels = browser.execute_async_script(PICTURES)
     assert len(shown) == 8 + 2, "a picture for each sound, the curves and the cone"
@@ -208,7 +208,7 @@ def test_what_plays_as_the_original_is_the_clip(page: Path, dataset: Path) -> No
     for name, player in zip(headings, players, strict=False):
         samples, rate = soundfile.read(io.BytesIO(player), dtype="int16")
         assert rate == prepared.sample_rate
-        assert samples.tolist() == prepared.read(clips[html.unescape(name)]).tolist()
+        assert samples.tolist() == to_int16(clips[html.unescape(name)].read()).tolist()
 
 
 def heard(text: str, title: str) -> list[bytes]:
@@ -284,7 +284,7 @@ def test_refusals_are_one_line_and_write_nothing(wavenet, run: Path, tmp_path: P
     for broken in ("{", "[1]", '{"step": 1}', '{"step": 1, "seconds": 1, "held_out_bits": "x"}', nan, "\xff", ""):
         (run / "metrics.jsonl").write_bytes(metrics.encode() + broken.encode("latin-1") + b"\n")
         line = metrics.count("\n") + 1
-        wavenet("report", run, "-o", output).fails_with(f"metrics.jsonl, line {line}, is none of a run's metrics")
+        wavenet("report", run, "-o", output).fails_with(f"metrics.jsonl: line {line} is not a record of metrics")
     for option, value in (("--temperature", "nan"), ("--seed", 2**70), ("--seconds", 1e-9), ("--scored-seconds", -1)):
         wavenet("report", run, "-o", output, option, value).fails_with(option.removeprefix("--"))
     (run / "metrics.jsonl").write_text(metrics)
@@ -334,13 +334,13 @@ def test_a_run_is_shown_while_it_writes_its_metrics(wavenet, run: Path, tmp_path
     assert made.status == 0, made.err
 
 
-def test_several_datasets_and_voices_are_shown_as_they_were_trained_on(wavenet, dataset: Path, tmp_path: Path) -> None:
+def test_several_datasets_and_speakers_are_shown_as_trained_on(wavenet, dataset: Path, tmp_path: Path) -> None:
     other = shutil.copytree(dataset, tmp_path / "more")
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
         f'run = "{tmp_path / "run"}"\n[[dataset]]\npath = "{dataset}"\n[[dataset]]\npath = "{other}"\n[model]\n'
         "dilations = [1, 2]\nresidual_channels = 4\ngate_channels = 4\nskip_channels = 4\nhead_channels = 4\n"
-        '[train]\nsteps = 2\nwindow = 200\nevaluation_seconds = 0.2\nvoices = ["b&b"]\n'
+        '[train]\nsteps = 2\nwindow = 200\nevaluation_seconds = 0.2\nspeakers = ["b&b"]\n'
     )
     assert wavenet("train", recipe).status == 0
     output = tmp_path / "r.html"
@@ -372,7 +372,7 @@ def test_a_dataset_that_was_not_trained_on_does_not_stand_for_one_that_is_missin
     recipe.write_text(
         f'run = "{tmp_path / "run"}"\n[[dataset]]\npath = "{dataset}"\n[[dataset]]\npath = "{other}"\n[model]\n'
         "dilations = [1, 2]\nresidual_channels = 4\ngate_channels = 4\nskip_channels = 4\nhead_channels = 4\n"
-        '[train]\nsteps = 2\nwindow = 200\nevaluation_seconds = 0.2\nvoices = ["b&b"]\n'
+        '[train]\nsteps = 2\nwindow = 200\nevaluation_seconds = 0.2\nspeakers = ["b&b"]\n'
     )
     assert wavenet("train", recipe).status == 0
     shutil.rmtree(dataset)
@@ -404,15 +404,15 @@ def test_a_model_that_is_not_the_runs_is_not_taken_for_one(wavenet, run: Path, t
     assert "<dt>Steps</dt>" not in (tmp_path / "r.html").read_text("utf-8"), "who trained it is not known"
     WaveNet(small_config()).save_pretrained(run / "model.safetensors")
     for path in (run, run / "model.safetensors"):
-        wavenet("report", path, *arguments, "--force").fails_with("none of the run's models", "recipe.json")
+        wavenet("report", path, *arguments, "--force").fails_with("not one of the run's models", "recipe.json")
 
 
 def test_speakers_that_are_vectors_have_no_dataset(wavenet, dataset: Path, tmp_path: Path) -> None:
     WaveNet(small_config(speaker_channels=3)).save_pretrained(tmp_path / "m.safetensors")
     arguments = ("report", tmp_path / "m.safetensors", "-o", tmp_path / "r.html", "--seconds", 0.01)
-    wavenet(*arguments, "--dataset", dataset).fails_with("speakers are vectors", "leave --dataset out")
+    wavenet(*arguments, "--dataset", dataset).fails_with("takes speakers as vectors", "without a dataset")
     assert wavenet(*arguments).status == 0
-    assert "Its speakers are vectors from outside" in (tmp_path / "r.html").read_text("utf-8")
+    assert "The model takes speakers as vectors" in (tmp_path / "r.html").read_text("utf-8")
 
 
 def test_silence_and_the_shortest_of_clips_have_pictures(wavenet, tmp_path: Path) -> None:

@@ -10,10 +10,9 @@ import pytest
 import soundfile
 import torch
 
-from wavenet import LogisticMixture, WaveNet, generate
-from wavenet.data import PrepareConfig, PreparedDataset, find_clips, prepare_dataset
-from wavenet.network import multiply_adds
-from wavenet.training import Recipe, Silence, TrainConfig, Trainer
+from wavenet import LogisticMixture, TrainConfig, Trainer, WaveNet, generate, load_folder
+from wavenet.data import find_clips
+from wavenet.network import measure_reach, multiply_adds
 
 ROOT = Path(__file__).parent.parent
 SPEECH = ROOT / "samples" / "speech"
@@ -50,18 +49,18 @@ def test_schedules_cost_the_same_and_begin_with_the_same_weights() -> None:
         networks.append(WaveNet(schedule.network(dilations)))
     first = networks[0].state_dict()
     for network in networks:
+        assert len(schedule.lags(network.config.dilations)) == measure_reach(network.config.dilations, 2).sum()
         assert multiply_adds(network) == multiply_adds(networks[0])
         assert all(torch.equal(tensor, first[name]) for name, tensor in network.state_dict().items())
 
 
-def test_schedules_learn_from_the_same_windows(short_speech: Path, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    prepare_dataset(find_clips(short_speech, "folder", held_out=0.1, speakers=True), data, PrepareConfig())
+def test_schedules_learn_from_the_same_windows(short_speech: Path) -> None:
+    train, held_out = load_folder(short_speech)
     training, windows = TrainConfig(steps=1, window=500), []
     for dilations in schedule.SCHEDULES.values():
-        recipe = Recipe(dataset=data, run=tmp_path / "run", model=schedule.network(dilations), train=training)
-        windows.append(Trainer(recipe, Silence()).sampler.batch(3).samples[:, -training.window :])
-    assert len(PreparedDataset(data).split("test")) == 6
+        trainer = Trainer(WaveNet(schedule.network(dilations)), train, held_out, training)
+        windows.append(trainer.sampler.batch(3).samples[:, -training.window :])
+    assert len(held_out) == 6
     assert all(torch.equal(window, windows[0]) for window in windows)
 
 

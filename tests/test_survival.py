@@ -20,9 +20,9 @@ import torch
 from tests.conftest import small_config
 from tests.test_training import Watcher, assert_same_run
 from wavenet import WaveNet
-from wavenet.data import PreparedDataset
+from wavenet.data import PreparedClip, PreparedDataset
 from wavenet.machine import peak_memory
-from wavenet.training import Recipe, TrainConfig, load_checkpoint, train
+from wavenet.training import Recipe, TrainConfig, load_checkpoint, train_recipe
 
 Prepare = Callable[..., PreparedDataset]
 KILLS = 25
@@ -30,7 +30,7 @@ KILLS = 25
 
 def _train_alone(recipe: Recipe) -> None:
     torch.set_num_threads(1)
-    train(recipe, Watcher(), resume=True)
+    train_recipe(recipe, Watcher(), resume=True)
 
 
 def test_a_run_that_is_killed_at_25_moments_ends_like_one_that_is_not(
@@ -110,7 +110,7 @@ FAULTS = [
     Fault("the dataset is another", 0, ("has changed since the run began", "start a new run"), 6),
     Fault("the audio is edited", 0, ("audio.pcm was edited since it was prepared; prepare the dataset again",), 6),
     Fault("the index is edited", 0, ("index.jsonl was edited since it was prepared; prepare the dataset",), 6),
-    Fault("the recipe is another", 0, ("train.window was 200, is 150", "restore it, or begin another run"), 6,
+    Fault("the recipe is another", 0, ("train.window was 200, is 150", "restore them, or begin another run"), 6,
           ("train.window=150",)),
     Fault("the checkpoints are damaged", 0, ("checkpoint.pt cannot be read", "checkpoint.previous.pt"), None),
     Fault("the first model is missing", 0, ("no such",), None, ("train.init_from=/nowhere/model.safetensors",)),
@@ -141,10 +141,10 @@ def test_every_fault_is_one_line_and_leaves_the_last_good_checkpoint(
                 path.write_bytes(path.read_bytes()[:1000])
     step = 0
 
-    def counted(self: PreparedDataset, *arguments: object) -> torch.Tensor:
+    def counted(self: PreparedClip, *arguments: object) -> torch.Tensor:
         """Two windows make a step; the fault comes when the data of its step are read."""
         nonlocal step
-        step += len(arguments) > 1
+        step += arguments != (0, self.samples)
         if step == 2 * fault.step:
             if fault.name == "the dataset vanishes":
                 (data / "audio.pcm").rename(data / "elsewhere")
@@ -154,8 +154,8 @@ def test_every_fault_is_one_line_and_leaves_the_last_good_checkpoint(
                 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
         return read(self, *arguments)
 
-    read = PreparedDataset.read
-    monkeypatch.setattr(PreparedDataset, "read", counted)
+    read = PreparedClip.read
+    monkeypatch.setattr(PreparedClip, "read", counted)
     settings = [part for setting in fault.settings for part in ("--set", setting)]
     try:
         result = wavenet("train", recipe_file, "--resume", *settings)
@@ -289,5 +289,5 @@ def test_a_dataset_of_20_gib_trains_in_little_memory(tmp_path: Path) -> None:
 
 
 def _train_and_weigh(recipe: Recipe, answers: "multiprocessing.SimpleQueue[int]") -> None:
-    train(recipe, Watcher())
+    train_recipe(recipe, Watcher())
     answers.put(peak_memory())

@@ -15,13 +15,14 @@ TYPE_CHECKING = False  # importing `typing` would double the time until the comm
 if TYPE_CHECKING:
     from typing import Any
 
-    from wavenet.data import PreparedDataset
-    from wavenet.evaluation import score_symbols
+    from wavenet.data import Clip, PreparedDataset, TensorClip, load_folder, read_audio, tensor_clips, write_audio
+    from wavenet.evaluation import evaluate, score_symbols
     from wavenet.generation import FeatureStream, generate, stream
     from wavenet.network import (
         Categorical,
         CausalConv1d,
         ConditioningConfig,
+        Distribution,
         GaussianMixture,
         LogisticMixture,
         LogMel,
@@ -34,17 +35,19 @@ if TYPE_CHECKING:
         WaveNetConfig,
         decode_mu_law,
         encode_mu_law,
+        multiply_adds,
     )
-    from wavenet.training import TrainConfig, Trainer
+    from wavenet.training import TrainConfig, Trainer, train
 
 _ROOMS = {
-    "data": ("PreparedDataset",),
-    "evaluation": ("score_symbols",),
+    "data": ("Clip", "PreparedDataset", "TensorClip", "load_folder", "read_audio", "tensor_clips", "write_audio"),
+    "evaluation": ("evaluate", "score_symbols"),
     "generation": ("FeatureStream", "generate", "stream"),
     "network": (
         "Categorical",
         "CausalConv1d",
         "ConditioningConfig",
+        "Distribution",
         "GaussianMixture",
         "LogMel",
         "LogMelConfig",
@@ -57,8 +60,9 @@ _ROOMS = {
         "WaveNetConfig",
         "decode_mu_law",
         "encode_mu_law",
+        "multiply_adds",
     ),
-    "training": ("TrainConfig", "Trainer"),
+    "training": ("TrainConfig", "Trainer", "train"),
 }
 """Where the public names live. A name is imported when it is first used, so that the command starts without torch."""
 
@@ -67,7 +71,9 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = [
     "Categorical",
     "CausalConv1d",
+    "Clip",
     "ConditioningConfig",
+    "Distribution",
     "FeatureStream",
     "GaussianMixture",
     "LogMel",
@@ -78,15 +84,23 @@ __all__ = [
     "PreparedDataset",
     "ResidualBlock",
     "SamplingOptions",
+    "TensorClip",
     "TrainConfig",
     "Trainer",
     "WaveNet",
     "WaveNetConfig",
     "decode_mu_law",
     "encode_mu_law",
+    "evaluate",
     "generate",
+    "load_folder",
+    "multiply_adds",
+    "read_audio",
     "score_symbols",
     "stream",
+    "tensor_clips",
+    "train",
+    "write_audio",
 ]
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from wavenet import WaveNet, WaveNetConfig
-from wavenet.data import PreparedDataset, from_int16
-from wavenet.evaluation import interval, measure, spread
+from wavenet.data import PreparedDataset, pick_clips
+from wavenet.evaluation import interval, measure
 from wavenet.network import LogMel, LogMelConfig
 
 COEFFICIENTS = (0.0, 0.5, 0.7, 0.85, 0.95)
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=40)
     arguments = parser.parse_args()
     dataset = PreparedDataset(arguments.dataset)
-    clips = spread(dataset.split("test"), arguments.limit)
+    clips = pick_clips(dataset.split("test"), arguments.limit)
     log_mel = LogMel(LogMelConfig(), dataset.sample_rate)
     print(
         "coefficient   noise in dB of full scale, " + ", ".join(f"{low}-{high} Hz" for low, high in BANDS) + "   PESQ"
@@ -42,7 +42,7 @@ def main() -> None:
         noise: list[list[float]] = [[] for _ in BANDS]
         quality = []
         for clip in clips:
-            original = from_int16(dataset.read(clip))
+            original = clip.read()
             copy = model.decode(model.encode(original[None]))[0]
             for values, (low, high) in zip(noise, BANDS, strict=True):
                 values.append(decibels(copy - original, dataset.sample_rate, low, high))

@@ -2,8 +2,8 @@
 
     python recipes/research/distribution.py [--steps N] [--seed N] [--without-prediction]
 
-It is checked, trained beside the package's own at equal cost, sampled from, and saved. The networks have linear
-prediction inside, unless told not to: then a distribution is one of the error, else one of the sample.
+It is checked, trained beside the package's own at equal cost, sampled from, and saved. The networks contain linear
+prediction, so the distributions are of its error; with --without-prediction they are of the sample.
 """
 
 import argparse
@@ -19,28 +19,25 @@ from torch import Tensor
 
 from wavenet import (
     Categorical,
+    Distribution,
     GaussianMixture,
     LogisticMixture,
+    Mixture,
     PredictionConfig,
     SamplingOptions,
+    TrainConfig,
+    Trainer,
     WaveNet,
     WaveNetConfig,
-    generate,
-)
-from wavenet.cli.errors import errors_in_one_line
-from wavenet.data import PrepareConfig, find_clips, prepare_dataset
-from wavenet.evaluation import Score, evaluate
-from wavenet.machine import workers
-from wavenet.network import (
-    Distribution,
-    Mixture,
     decode_mu_law,
     encode_mu_law,
-    load_tensors,
+    evaluate,
+    generate,
+    load_folder,
     multiply_adds,
-    read_model_file,
 )
-from wavenet.training import Recipe, Silence, TrainConfig, Trainer
+from wavenet.cli.errors import errors_in_one_line
+from wavenet.machine import workers
 
 SPEECH = Path(__file__).parents[2] / "samples" / "speech"
 COMPONENTS = 4
@@ -65,7 +62,7 @@ class LaplaceMixture(Mixture):
 
 @dataclass(frozen=True)
 class CoarseLaplaceMixture(LaplaceMixture):
-    """The same mixture over the classes of `Categorical`: it is told no more of the past than that is, 8 bits."""
+    """The same mixture over the 256 classes of `Categorical`, so that it sees no more of the past than 8 bits."""
 
     kind: Literal["coarse_laplace_mixture"] = "coarse_laplace_mixture"
 
@@ -86,13 +83,13 @@ DISTRIBUTIONS: dict[str, Distribution] = {
 
 
 def check(distribution: Distribution, parameters: Tensor, samples: int = 2**16) -> tuple[float, float]:
-    """Hold a distribution to its own word, for each row of parameters `(B, parameters)` in float64.
+    """Check a distribution for each row of parameters `(B, parameters)`, float64.
 
-    How far from one the probabilities of all symbols sum up, at worst; and, of samples counted in 256 µ-law classes,
-    the largest distance of a count from its expectation, in standard deviations of a count.
+    Returns two errors, the largest of all rows: the distance from one of the sum of all symbols' probabilities; and
+    the distance of a count of samples, in 256 µ-law classes, from its expectation, in standard deviations.
     """
     symbols, generator = torch.arange(distribution.symbols), torch.Generator().manual_seed(0)
-    symbols = torch.unique(distribution.encode(distribution.decode(symbols)))  # those that occur
+    symbols = torch.unique(distribution.encode(distribution.decode(symbols)))  # the symbols that occur
     classes = encode_mu_law(distribution.decode(symbols))
     error = distance = 0.0
     for row in parameters[:, :, None]:
@@ -109,14 +106,14 @@ def check(distribution: Distribution, parameters: Tensor, samples: int = 2**16) 
 
 
 def random_parameters(rows: int = 4) -> Tensor:
-    """Of mixtures: weights of all sizes, means all over, scales from less than a step to the whole range."""
+    """Parameters of mixtures: weights of all sizes, means all over, scales from under a step to the whole range."""
     torch.manual_seed(0)
     weights, means = torch.randn(2, rows, COMPONENTS, dtype=torch.float64)
     return torch.cat([weights, means / 3, torch.rand(rows, COMPONENTS, dtype=torch.float64) * -12], dim=1)
 
 
 def network(distribution: Distribution, predicted: bool) -> WaveNetConfig:
-    """Fewer outputs leave more for the head: it is as wide as makes all distributions cost what `Categorical` does."""
+    """A network whose head is wide enough to make all distributions cost as much as `Categorical`."""
     skip = 64
     budget = skip * skip + skip * Categorical().outputs(predicted)
     return WaveNetConfig(
@@ -132,16 +129,15 @@ def network(distribution: Distribution, predicted: bool) -> WaveNetConfig:
 
 
 def check_model_file(model: WaveNet, path: Path) -> None:
-    """`from_pretrained` knows the package's distributions alone; a model of another is built first, then filled."""
+    """Save a model, read it back, and compare the audio."""
     model.save_pretrained(path)
-    copy = WaveNet(model.config)
-    load_tensors(copy, read_model_file(path)[0], path)
-    assert torch.equal(generate(copy.eval(), 100, seed=1), generate(model, 100, seed=1))
+    copy = WaveNet.from_pretrained(path, distributions=[LaplaceMixture, CoarseLaplaceMixture])
+    assert torch.equal(generate(copy, 100, seed=1), generate(model, 100, seed=1))
 
 
 @dataclass(frozen=True)
 class Result:
-    """Held-out bits per sample, of 256 µ-law classes and of the distribution's own symbols, and what they cost."""
+    """Held-out bits per sample, for 256 µ-law classes and for the distribution's own symbols, and the cost."""
 
     name: str
     mu_law_bits: float
@@ -150,15 +146,16 @@ class Result:
     seconds: float
 
 
-def train_and_score(name: str, data: Path, training: TrainConfig, predicted: bool) -> Result:
-    model = network(DISTRIBUTIONS[name], predicted)
-    trainer = Trainer(Recipe(dataset=data, run=data / "run", model=model, train=training), Silence())
-    for _ in range(training.steps):
-        trainer.step()
-    [source] = trainer.held_out
-    score = Score.pooled(evaluate(trainer.average, source.dataset, source.clips).values())
-    check_model_file(trainer.average.eval(), data / f"{name}.safetensors")
-    return Result(name, score.mu_law_bits, score.bits, multiply_adds(trainer.model), trainer.progress.seconds)
+def train_and_score(name: str, speech: Path, training: TrainConfig, predicted: bool) -> Result:
+    torch.manual_seed(training.seed)
+    model = WaveNet(network(DISTRIBUTIONS[name], predicted))
+    train, held_out = load_folder(speech)
+    trainer = Trainer(model, train, held_out, training)
+    trainer.run()
+    score = evaluate(trainer.average, trainer.held_out[0].clips)[None]  # the clips have no speakers
+    with TemporaryDirectory() as folder:
+        check_model_file(trainer.average, Path(folder) / "model.safetensors")
+    return Result(name, score.mu_law_bits, score.bits, multiply_adds(model), trainer.progress.seconds)
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Result]:
@@ -174,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
         window=1500,
         learning_rate=4e-3,
         muon_learning_rate=0.04,
-        precision="float32",  # on every machine, so that figures differ by rounding alone
+        precision="float32",  # on every machine, so that figures differ only by rounding
     )
     for distribution in (LaplaceMixture(COMPONENTS), CoarseLaplaceMixture(COMPONENTS)):
         error, distance = check(distribution, random_parameters())
@@ -183,11 +180,9 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
     results = []
     print(f"{training.steps} steps of {training.window} samples, seed {training.seed}")
     print(f"{'distribution':26}{'bits of 256 classes':>20}{'of its own':>12}{'multiply-adds':>15}{'seconds':>9}")
-    with TemporaryDirectory() as folder, workers(2) as pool:  # a core for each network
-        data = Path(folder) / "speech"
-        prepare_dataset(find_clips(SPEECH, "folder", held_out=0.1, speakers=True), data, PrepareConfig())
+    with workers(2) as pool:  # a core for each network
         predicted = not options.without_prediction
-        score = partial(train_and_score, data=data, training=training, predicted=predicted)
+        score = partial(train_and_score, speech=SPEECH, training=training, predicted=predicted)
         for one in pool.imap(score, DISTRIBUTIONS):
             results.append(one)
             cells = f"{one.mu_law_bits:20.3f}{one.bits:12.3f}{one.multiply_adds:15,}{one.seconds:9.1f}"

@@ -2,8 +2,8 @@
 
     python recipes/research/schedule.py [--steps N] [--seed N]
 
-All networks have the same layers, parameters and multiply-adds per sample, begin with the same weights and learn from
-the same windows in the same order. Only the dilations differ.
+All networks have the same layers, parameters and multiply-adds per sample. They start from the same weights and train
+on the same windows in the same order. Only the dilations differ.
 """
 
 import argparse
@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from wavenet import WaveNetConfig
+import torch
+
+from wavenet import TrainConfig, Trainer, WaveNet, WaveNetConfig, load_folder, multiply_adds
 from wavenet.cli.errors import errors_in_one_line
-from wavenet.data import PrepareConfig, find_clips, prepare_dataset
 from wavenet.machine import workers
-from wavenet.network import measure_reach, multiply_adds
-from wavenet.training import Recipe, Silence, TrainConfig, Trainer
 
 SPEECH = Path(__file__).parents[2] / "samples" / "speech"
 
@@ -35,7 +33,7 @@ SCHEDULES: dict[str, tuple[int, ...]] = {
 
 @dataclass(frozen=True)
 class Result:
-    """What a schedule sees, what a network with it costs, and how well it predicts after training."""
+    """How many samples a schedule sees, what its network costs, and how well it predicts after training."""
 
     name: str
     seen: int
@@ -52,19 +50,27 @@ def network(dilations: Sequence[int]) -> WaveNetConfig:
     )
 
 
-def train_and_score(schedule: tuple[str, Sequence[int]], data: Path, training: TrainConfig) -> Result:
+def lags(dilations: Sequence[int]) -> set[int]:
+    """How far before the newest input lie the samples that an output sees: each layer adds its dilation, or nothing."""
+    seen = {0}
+    for dilation in dilations:
+        seen |= {lag + dilation for lag in seen}
+    return seen
+
+
+def train_and_score(schedule: tuple[str, Sequence[int]], speech: Path, training: TrainConfig) -> Result:
     name, dilations = schedule
-    config = network(dilations)
-    trainer = Trainer(Recipe(dataset=data, run=data / "run", model=config, train=training), Silence())
-    for _ in range(training.steps):
-        trainer.step()
+    torch.manual_seed(training.seed)
+    model = WaveNet(network(dilations))
+    trainer = Trainer(model, *load_folder(speech), training)
+    bits = trainer.run()
     return Result(
         name=name,
-        seen=int(measure_reach(config.dilations, config.kernel_size).sum()),
-        receptive_field=config.receptive_field,
-        parameters=sum(parameter.numel() for parameter in trainer.model.parameters()),
-        multiply_adds=multiply_adds(trainer.model),
-        bits=trainer.evaluate(),
+        seen=len(lags(dilations)),
+        receptive_field=model.config.receptive_field,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        multiply_adds=multiply_adds(model),
+        bits=bits,
         seconds=trainer.progress.seconds,
     )
 
@@ -81,19 +87,17 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
         window=1500,
         learning_rate=4e-3,
         muon_learning_rate=0.04,
-        precision="float32",  # on every machine, so that figures differ by rounding alone
+        precision="float32",  # on every machine, so that figures differ only by rounding
     )
     results = []
     print(f"{'schedule':24}{'sees':>6} of{'field':>6}{'held-out bits':>15}{'seconds of training':>21}")
-    with TemporaryDirectory() as folder, workers(2) as pool:  # a core for each network
-        data = Path(folder) / "speech"
-        prepare_dataset(find_clips(SPEECH, "folder", held_out=0.1, speakers=True), data, PrepareConfig())
-        for one in pool.imap(partial(train_and_score, data=data, training=training), SCHEDULES.items()):
+    with workers(2) as pool:  # a core for each network
+        for one in pool.imap(partial(train_and_score, speech=SPEECH, training=training), SCHEDULES.items()):
             results.append(one)
             print(
                 f"{one.name:24}{one.seen:6,} of{one.receptive_field:6,}{one.bits:15.3f}{one.seconds:21.1f}", flush=True
             )
-    ((parameters, multiply_adds),) = {(one.parameters, one.multiply_adds) for one in results}  # or they do not compare
+    ((parameters, multiply_adds),) = {(one.parameters, one.multiply_adds) for one in results}  # all the same
     print(f"each: {parameters:,} parameters, {multiply_adds:,} multiply-adds a sample; ", end="")
     print(f"{training.steps} steps of {training.window} samples, seed {training.seed}")
     return results

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wavenet.data import Clip, PrepareConfig, PreparedDataset, Source, WindowSampler, prepare_dataset, write_audio
+from wavenet.data import PrepareConfig, PreparedDataset, Recording, Source, WindowSampler, prepare_dataset, write_audio
 from wavenet.machine import end_with_parent, keep_freed_memory, multiplies_bfloat16, peak_memory
 from wavenet.network import WaveNet, WaveNetConfig, multiply_adds
 
@@ -240,13 +240,13 @@ def reading_seconds(config: WaveNetConfig, batch: int, window: int, batches: int
         noise = Path(folder) / "noise.wav"
         write_audio(noise, torch.rand(60 * config.sample_rate) - 0.5, config.sample_rate)
         prepare_dataset(
-            [Clip(name="noise", path=noise, split="train")],
+            [Recording(name="noise", path=noise, split="train")],
             Path(folder) / "data",
             PrepareConfig(sample_rate=config.sample_rate),
         )
         dataset = PreparedDataset(Path(folder) / "data")
         sampler = WindowSampler(
-            sources=(Source(dataset, dataset.clips),),
+            sources=(Source(dataset.clips),),
             context=config.receptive_field,
             window=window,
             batch_size=batch,

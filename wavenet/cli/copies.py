@@ -7,7 +7,7 @@ from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import Any
 
-from wavenet.data import PreparedDataset, write_audio
+from wavenet.data import PreparedClip, PreparedDataset, write_audio
 from wavenet.evaluation import SYSTEMS, Copies, Quality, interval, measure
 from wavenet.network import WaveNet
 
@@ -15,7 +15,7 @@ __all__ = ["print_scores", "score_copies"]
 
 
 def score_copies(
-    network: WaveNet, prepared: PreparedDataset, made: Iterator[Copies], audio: Path | None
+    network: WaveNet, prepared: PreparedDataset, made: Iterator[Copies[PreparedClip]], audio: Path | None
 ) -> list[dict[str, Any]]:
     """A row for each speaker and system, then rows for all speakers together, whose speaker is `None`.
 
@@ -59,7 +59,7 @@ def _cell(mean: float | None, half_width: float | None) -> str:
     return ("-" if mean is None else f"{mean:.3f}{width}").rjust(20)
 
 
-def _write_copies(folder: Path, copies: Copies, rate: int) -> None:
+def _write_copies(folder: Path, copies: Copies[PreparedClip], rate: int) -> None:
     """Write FOLDER/SYSTEM/NAME.wav. NAME keeps the folders in the clip's name, so that no two clips share a file."""
     name = Path(copies.clip.name)
     if name.is_absolute() or ".." in name.parts:

@@ -55,7 +55,6 @@ def copy(
     with sample_progress(clips) as bar:
         copies = copy_clips(
             network,
-            prepared,
             clips,
             SamplingOptions(temperature=temperature),
             speaker=as_speaker,

@@ -44,8 +44,9 @@ def evaluate(
 
     network, prepared, clips = open_clips(model, dataset, split, speaker, limit, as_speaker)
     with sample_progress(clips) as bar:
-        scores = run_evaluation(network, prepared, clips, bar.update, speaker=as_speaker, weights=weights)
-    references = baselines(prepared, clips, CLASSES) if with_baselines else {}
+        scores = run_evaluation(network, clips, bar.update, speaker=as_speaker, weights=weights)
+    train = [clip for clip in prepared.clips if clip.split == "train"]
+    references = baselines(clips, CLASSES, train=train) if with_baselines else {}
     rows: list[dict[str, Any]] = []
     for name, score in sorted(scores.items(), key=lambda item: str(item[0])):
         rows.append({"speaker": name, **vars(score), **(references[name].known() if references else {})})

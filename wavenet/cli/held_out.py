@@ -6,8 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from wavenet.data import PreparedClip, PreparedDataset
-from wavenet.evaluation import spread
+from wavenet.data import PreparedClip, PreparedDataset, pick_clips
 from wavenet.network import WaveNet
 
 __all__ = ["open_clips", "sample_progress"]
@@ -20,7 +19,7 @@ def open_clips(
     network, prepared = WaveNet.from_pretrained(model), PreparedDataset(dataset)
     clips = prepared.split(split, speakers or [])
     if limit is not None:
-        clips = spread(clips, limit)
+        clips = pick_clips(clips, limit)
     _check_speakers(network.config.speakers, clips, as_speaker)
     return network, prepared, clips
 

@@ -15,8 +15,17 @@ from tqdm import tqdm
 from wavenet.data import write_audio
 from wavenet.machine import keep_freed_memory
 from wavenet.network import Conditioning, WaveNet
-from wavenet.training import Listener, Observer, Processes, Recipe, Silence, TensorBoardWriter, joined, load_recipe
-from wavenet.training import train as run_training
+from wavenet.training import (
+    Listener,
+    Observer,
+    Processes,
+    Recipe,
+    Silence,
+    TensorBoardWriter,
+    joined,
+    load_recipe,
+    train_recipe,
+)
 
 __all__ = ["TrainingConsole", "run"]
 
@@ -94,7 +103,9 @@ def _train(recipe: Recipe, console: TrainingConsole | None, resume: bool, proces
     observer: Observer = console or Silence()
     finished = False
     try:
-        finished = run_training(recipe, observer, resume=resume, stop=stopping.is_set, processes=processes)
+        finished = train_recipe(recipe, observer, resume=resume, stop=stopping.is_set, processes=processes)
+    except FileExistsError as error:
+        raise FileExistsError(f"{error} (--resume continues a run, --set run=FOLDER begins another)") from error
     finally:
         if console is not None:
             console.close(wait=finished)

@@ -1,9 +1,21 @@
-"""Audio files, corpora, prepared datasets, and random windows of them."""
+"""Audio files, corpora, clips, prepared datasets, and random windows for training."""
 
 from wavenet.data.audio import encode_audio, from_int16, read_audio, resample, to_int16, trim_silence, write_audio
-from wavenet.data.corpus import Clip, find_clips, stable_split
-from wavenet.data.dataset import Batch, PreparedClip, PreparedDataset, Source, WindowSampler, checksum
+from wavenet.data.clips import (
+    Clip,
+    TensorClip,
+    check_clips,
+    load_folder,
+    pick_clips,
+    pick_clips_lasting,
+    read_clip,
+    speaker_label,
+    tensor_clips,
+)
+from wavenet.data.corpus import Recording, find_clips, stable_split
+from wavenet.data.dataset import PreparedClip, PreparedDataset, checksum
 from wavenet.data.prepare import PrepareConfig, load_clip, prepare_dataset
+from wavenet.data.windows import Batch, Source, WindowSampler, as_sources
 
 __all__ = [
     "Batch",
@@ -11,17 +23,27 @@ __all__ = [
     "PrepareConfig",
     "PreparedClip",
     "PreparedDataset",
+    "Recording",
     "Source",
+    "TensorClip",
     "WindowSampler",
+    "as_sources",
+    "check_clips",
     "checksum",
     "encode_audio",
     "find_clips",
     "from_int16",
     "load_clip",
+    "load_folder",
+    "pick_clips",
+    "pick_clips_lasting",
     "prepare_dataset",
     "read_audio",
+    "read_clip",
     "resample",
+    "speaker_label",
     "stable_split",
+    "tensor_clips",
     "to_int16",
     "trim_silence",
     "write_audio",

@@ -29,16 +29,16 @@ __all__ = [
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3")
 
 _LARGEST_RATIO = 10_000_000
-"""The filter bank grows with the product of the two sides of the ratio: 441 x 160 for 44.1 to 16 kHz."""
+"""The size of the filter bank is the product of the two sides of the ratio: 441 x 160 for 44.1 to 16 kHz."""
 
 _STREAMED = 0x7FFF0000
-"""Programs that write WAV to a pipe put a length from here up into the header: it says nothing."""
+"""Programs that write WAV to a pipe put a length of this or more into the header, which then says nothing."""
 
 
 def read_audio(path: str | os.PathLike[str]) -> tuple[Tensor, int]:
     """Read an audio file, mixed down to one channel: `(T,)` float32 and its sample rate in Hz.
 
-    Raises `FileNotFoundError`, or `ValueError` saying what is wrong: not audio, truncated, empty, not finite.
+    Raises `FileNotFoundError`, or `ValueError` if the file is not audio, truncated, empty or not finite.
     """
     path = Path(path)
     if not path.exists():
@@ -65,13 +65,13 @@ def read_audio(path: str | os.PathLike[str]) -> tuple[Tensor, int]:
 
 
 def _beginning(file: BinaryIO) -> int:
-    """A descriptor for soundfile to read and close. (It reads a Python file by calling back, where Ctrl-C is lost.)"""
+    """A descriptor for soundfile to read and close. (It would read a Python file by callbacks, which lose Ctrl-C.)"""
     file.seek(0)
     return os.dup(file.fileno())
 
 
 def _refuse_truncated(path: Path, file: BinaryIO) -> None:
-    """A RIFF file whose data chunk promises more bytes than the file holds was cut off; libsndfile reads on."""
+    """Raise `ValueError` if a RIFF file is shorter than its header says, which libsndfile does not report."""
     log = str(soundfile.info(_beginning(file), verbose=True).extra_info)
     match = re.search(r"^\s*data\s*: (\d+) \(should be (\d+)\)", log, re.MULTILINE)
     if match and int(match[2]) < int(match[1]) < _STREAMED:
@@ -79,7 +79,7 @@ def _refuse_truncated(path: Path, file: BinaryIO) -> None:
 
 
 def write_audio(path: str | os.PathLike[str], waveform: Tensor, sample_rate: int) -> None:
-    """Write `(T,)` as 16-bit audio, format by the suffix (WAV, FLAC); values outside [-1, 1] are clipped."""
+    """Write `(T,)` as 16-bit audio in the format of the suffix (WAV, FLAC); values outside [-1, 1] are clipped."""
     container = Path(path).suffix[1:].upper()
     if container not in ("WAV", "FLAC"):
         raise ValueError(f"{path}: audio is written as .wav or .flac, not as {Path(path).suffix!r}")
@@ -87,7 +87,7 @@ def write_audio(path: str | os.PathLike[str], waveform: Tensor, sample_rate: int
 
 
 def encode_audio(waveform: Tensor, sample_rate: int, container: str) -> bytes:
-    """`(T,)` as a file of 16-bit audio in a container of libsndfile's ("WAV", "FLAC"); clipped to [-1, 1]."""
+    """The bytes of a file of 16-bit audio made from `(T,)`, clipped to [-1, 1]; `container` is "WAV" or "FLAC"."""
     encoded = io.BytesIO()
     soundfile.write(encoded, to_int16(waveform).numpy(), sample_rate, format=container, subtype="PCM_16")
     return encoded.getvalue()
@@ -106,7 +106,7 @@ def from_int16(samples: Tensor) -> Tensor:
 def resample(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
     """Band-limited resampling (windowed sinc), `(T,)` -> `(ceil(T * target / source),)`.
 
-    Raises `ValueError` for two rates in no small ratio, as 44101 to 16000.
+    Raises `ValueError` if the rates are not in a small ratio, such as 44101 to 16000.
     """
     if source_rate == target_rate:
         return waveform
@@ -121,10 +121,10 @@ def resample(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
 
 
 def trim_silence(waveform: Tensor, sample_rate: int, trim_db: float) -> Tensor:
-    """Cut leading and trailing audio that stays `trim_db` decibels below the clip's own peak; keep 50 ms around.
+    """Cut leading and trailing audio that stays `trim_db` decibels below the clip's own peak, but for 50 ms.
 
-    The threshold is relative, so a quiet recording keeps what a loud one keeps. Shape: `(T,)` -> `(T',)`; a clip
-    of zeros is returned whole.
+    The threshold is relative, so a quiet recording keeps the same samples as a loud one. A clip of zeros is returned
+    whole. Shape: `(T,)` -> `(T',)`.
     """
     loud = waveform.abs() >= waveform.abs().max() * 10 ** (-trim_db / 20)
     (positions,) = torch.nonzero(loud, as_tuple=True)

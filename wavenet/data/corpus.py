@@ -1,4 +1,4 @@
-"""Find the clips of a corpus: any folder of audio, or a known layout. Nothing is decoded here."""
+"""Find the recordings of a corpus: any folder of audio, or a known layout. Nothing is decoded here."""
 
 import csv
 import hashlib
@@ -12,12 +12,12 @@ from torchaudio import datasets
 
 from wavenet.data.audio import AUDIO_SUFFIXES
 
-__all__ = ["CORPORA", "Clip", "find_clips", "printable", "stable_split"]
+__all__ = ["CORPORA", "Recording", "find_clips", "printable", "stable_split"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip:
-    """One recording: where it is and what is known of it. `name` is unique in its corpus."""
+class Recording:
+    """A file of audio that was found: its path, and what is known of it. `name` is unique in its corpus."""
 
     name: str
     path: Path
@@ -27,32 +27,34 @@ class Clip:
 
 
 def stable_split(name: str, held_out: float) -> str:
-    """`test` for a share `held_out` of all names, else `train`: a hash of the name decides, so adding clips
-    to a corpus moves none from one side to the other."""
+    """`test` for a share `held_out` of all names, else `train`.
+
+    A hash of the name decides, so adding recordings to a corpus moves none from one split to the other.
+    """
     digest = hashlib.sha256(name.encode()).digest()
     return "test" if int.from_bytes(digest[:8], "big") < held_out * 2**64 else "train"
 
 
 def printable(name: str) -> str:
-    """A file name as text: bytes that are not UTF-8 are spelled out, `caf\\xe9`."""
+    """A file name as text; bytes that are not UTF-8 are spelled out, as in `caf\\xe9`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def find_clips(
     source: Path, corpus: str, *, held_out: float, speakers: bool = False, download: bool = False
-) -> list[Clip]:
-    """The clips below `source`, sorted by name. Raises `ValueError` where there are none.
+) -> list[Recording]:
+    """The recordings below `source`, sorted by name. Raises `ValueError` if there are none.
 
-    `corpus` is a key of `CORPORA`; `speakers` (for `folder`) takes the first folder level as the speaker;
-    `download` has torchaudio fetch, check and unpack a known corpus first.
+    `corpus` is a key of `CORPORA`. `speakers` (for `folder`) takes the first folder level as the speaker. With
+    `download` torchaudio fetches, checks and unpacks a known corpus first.
     """
     if corpus not in CORPORA:
         raise ValueError(f"corpus is {corpus!r}; expected one of {', '.join(CORPORA)}")
     if speakers and corpus != "folder":
-        raise ValueError(f"--speakers is for plain folders; {corpus} names its speakers itself")
+        raise ValueError(f"speakers is for plain folders; {corpus} names its speakers itself")
     if download:
         if corpus == "folder":
-            raise ValueError("a plain folder cannot be downloaded; name a known corpus with --corpus")
+            raise ValueError(f"a plain folder cannot be downloaded; corpus may be {', '.join(list(CORPORA)[1:])}")
         source.mkdir(parents=True, exist_ok=True)
     if not source.exists():
         raise FileNotFoundError(f"{source}: no such folder")
@@ -67,22 +69,22 @@ def find_clips(
             raise ValueError(f"{source} is not laid out as {corpus} ({error})") from error
     twice = [name for name, times in Counter(clip.name for clip in clips).items() if times > 1]
     if twice:
-        raise ValueError(f"{source} has two clips named {twice[0]!r}; rename one of the files")
+        raise ValueError(f"{source} has two recordings named {twice[0]!r}; rename one of the files")
     if not clips:
         raise ValueError(f"{source} has no audio files ({', '.join(AUDIO_SUFFIXES)})")
     return clips
 
 
-def _folder(source: Path, held_out: float, speakers: bool) -> Iterator[Clip]:
+def _folder(source: Path, held_out: float, speakers: bool) -> Iterator[Recording]:
     files = sorted(path for path in source.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
     stems = [printable(path.relative_to(source).with_suffix("").as_posix()) for path in files]
     counts = Counter(stems)
     for path, stem in zip(files, stems, strict=True):
         relative = path.relative_to(source)
         if speakers and len(relative.parts) < 2:
-            raise ValueError(f"{path} lies in no speaker's folder; expected {source}/SPEAKER/{path.name}")
+            raise ValueError(f"{path} is not in a speaker's folder; expected {source}/SPEAKER/{path.name}")
         transcript = path.with_suffix(".txt")
-        yield Clip(
+        yield Recording(
             name=printable(relative.as_posix()) if counts[stem] > 1 else stem,
             path=path,
             split=stable_split(stem, held_out),
@@ -91,7 +93,7 @@ def _folder(source: Path, held_out: float, speakers: bool) -> Iterator[Clip]:
         )
 
 
-def _ljspeech(source: Path, held_out: float, download: bool) -> Iterator[Clip]:
+def _ljspeech(source: Path, held_out: float, download: bool) -> Iterator[Recording]:
     datasets.LJSPEECH(source, download=download)
     root = source / "LJSpeech-1.1"
     with open(root / "metadata.csv", encoding="utf-8", newline="") as file:
@@ -102,20 +104,20 @@ def _ljspeech(source: Path, held_out: float, download: bool) -> Iterator[Clip]:
                 )
             name, _, text = row
             split = stable_split(name, held_out)
-            yield Clip(name=name, path=root / "wavs" / f"{name}.wav", split=split, speaker="LJ", text=text)
+            yield Recording(name=name, path=root / "wavs" / f"{name}.wav", split=split, speaker="LJ", text=text)
 
 
-def _vctk(source: Path, held_out: float, download: bool) -> Iterator[Clip]:
+def _vctk(source: Path, held_out: float, download: bool) -> Iterator[Recording]:
     datasets.VCTK_092(source, mic_id="mic2", download=download)
     root = source / "VCTK-Corpus-0.92"
     for path in sorted((root / "wav48_silence_trimmed").glob("*/*_mic2.flac")):
         name, speaker = path.stem.removesuffix("_mic2"), path.parent.name
         transcript = root / "txt" / speaker / f"{name}.txt"
         text = transcript.read_text("utf-8").strip() if transcript.is_file() else None
-        yield Clip(name=name, path=path, split=stable_split(name, held_out), speaker=speaker, text=text)
+        yield Recording(name=name, path=path, split=stable_split(name, held_out), speaker=speaker, text=text)
 
 
-def _libritts(source: Path, held_out: float, download: bool) -> Iterator[Clip]:
+def _libritts(source: Path, held_out: float, download: bool) -> Iterator[Recording]:
     root = source / "LibriTTS"
     if download:
         for part in ("train-clean-100", "dev-clean", "test-clean"):
@@ -125,14 +127,14 @@ def _libritts(source: Path, held_out: float, download: bool) -> Iterator[Clip]:
         split = {"train": "train", "dev": "validation", "test": "test"}[part.partition("-")[0]]
         transcript = path.with_suffix(".normalized.txt")
         text = transcript.read_text("utf-8").strip() if transcript.is_file() else None
-        yield Clip(name=path.stem, path=path, split=split, speaker=path.parent.parent.name, text=text)
+        yield Recording(name=path.stem, path=path, split=split, speaker=path.parent.parent.name, text=text)
 
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-def _sc09(source: Path, held_out: float, download: bool) -> Iterator[Clip]:
-    """Speech Commands digits with the official split (Warden 2018); `held_out` does not apply."""
+def _sc09(source: Path, held_out: float, download: bool) -> Iterator[Recording]:
+    """Speech Commands digits with the official split (Warden 2018), so `held_out` has no effect."""
     for subset, split in (("training", "train"), ("validation", "validation"), ("testing", "test")):
         corpus = datasets.SPEECHCOMMANDS(source, subset=subset, download=download)
         for index in range(len(corpus)):
@@ -140,10 +142,10 @@ def _sc09(source: Path, held_out: float, download: bool) -> Iterator[Clip]:
             if label in _DIGITS:
                 path = source / "SpeechCommands" / relative
                 name = f"{label}/{path.stem}"
-                yield Clip(name=name, path=path, split=split, speaker=speaker, text=label)
+                yield Recording(name=name, path=path, split=split, speaker=speaker, text=label)
 
 
-CORPORA: dict[str, Callable[[Path, float, bool], Iterator[Clip]]] = {
+CORPORA: dict[str, Callable[[Path, float, bool], Iterator[Recording]]] = {
     "folder": lambda source, held_out, download: _folder(source, held_out, speakers=False),
     "ljspeech": _ljspeech,
     "vctk": _vctk,

@@ -1,7 +1,7 @@
-"""Turn clips into a prepared dataset: one file of int16 samples, an index of clips and a manifest.
+"""Turn recordings into a prepared dataset: one file of int16 samples, an index of clips and a manifest.
 
-The work goes on in `DATASET.partial/`, clip by clip in order, and becomes `DATASET/` by a rename at the end;
-an interrupted run goes on from the last whole clip.
+The files grow in `DATASET.partial/`, clip by clip in order, which is renamed to `DATASET/` at the end. An interrupted
+preparation goes on from the last whole clip.
 """
 
 import errno
@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from wavenet.atomic import write_atomically
 from wavenet.data.audio import read_audio, resample, to_int16, trim_silence
-from wavenet.data.corpus import Clip, printable
-from wavenet.data.dataset import checksum
+from wavenet.data.corpus import Recording, printable
+from wavenet.data.dataset import IndexEntry, checksum
 from wavenet.machine import alone_in, begin_worker, starting_workers
 
 __all__ = ["PrepareConfig", "Skipped", "load_clip", "prepare_dataset"]
@@ -36,7 +36,7 @@ _DATA_FILES = ("audio.pcm", "index.jsonl", "skipped.jsonl")
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
-    """`trim_db`: what stays this far below a clip's own peak at its ends is cut; `None` keeps everything."""
+    """Settings of preparation. The ends of a clip that stay `trim_db` below its peak are cut; `None` keeps them."""
 
     sample_rate: int = 16000
     trim_db: float | None = 40.0
@@ -52,14 +52,14 @@ class PrepareConfig:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A clip that is not in the dataset, and why."""
+    """A clip that was left out of the dataset, and the reason."""
 
     name: str
     reason: str
 
 
-def load_clip(clip: Clip, config: PrepareConfig) -> NDArray[np.int16] | Skipped:
-    """Decode, resample, trim and round one clip. A broken file is an answer, not an exception."""
+def load_clip(clip: Recording, config: PrepareConfig) -> NDArray[np.int16] | Skipped:
+    """Decode, resample and trim a recording and round it to int16, `(T,)`. For a broken file, returns the reason."""
     try:
         waveform, rate = read_audio(clip.path)
         try:
@@ -76,7 +76,7 @@ def load_clip(clip: Clip, config: PrepareConfig) -> NDArray[np.int16] | Skipped:
 
 
 def prepare_dataset(
-    clips: Sequence[Clip],
+    clips: Sequence[Recording],
     destination: Path,
     config: PrepareConfig,
     *,
@@ -86,21 +86,19 @@ def prepare_dataset(
 ) -> list[Skipped]:
     """Write the dataset and return the clips that had to be left out.
 
-    Raises `FileExistsError` where `destination` exists and `force` is off, `ValueError` where no clip could be
-    read. `progress` is called with the number of clips just done.
+    `force` replaces a dataset that stands at `destination`. `progress` is called with the number of clips just done.
+    Raises `FileExistsError` if `destination` exists without `force`, `ValueError` if no clip could be read.
     """
     if destination.exists() and not force:
-        raise FileExistsError(f"{destination} exists; choose another path or pass --force to replace it")
+        raise FileExistsError(f"{destination} exists; choose another path or replace it (force=True)")
     if destination.exists() and not (destination / "manifest.json").is_file():
-        raise ValueError(f"{destination} is not a prepared dataset; it is not replaced, even with --force")
+        raise ValueError(f"{destination} is not a prepared dataset, so it is not replaced; choose another path")
     replaced = destination.with_name(destination.name + ".replaced")
     if replaced.exists() and not (replaced / "manifest.json").is_file():
-        raise ValueError(f"{replaced} is in the way: it is no replaced dataset; move it or choose another DATASET")
+        raise ValueError(f"{replaced} is in the way: it is not a replaced dataset; move it or choose another path")
     partial_folder = destination.with_name(destination.name + ".partial")
     if partial_folder.exists() and not partial_folder.is_dir():
-        raise ValueError(
-            f"{partial_folder} is in the way: it is no half-made dataset; move it or choose another DATASET"
-        )
+        raise ValueError(f"{partial_folder} is in the way: it is not a half-made dataset; move it")
     partial_folder.mkdir(parents=True, exist_ok=True)
     with alone_in(partial_folder):
         work = _write(clips, partial_folder, config, jobs, progress)
@@ -112,9 +110,9 @@ def prepare_dataset(
 
 
 def _write(
-    clips: Sequence[Clip], folder: Path, config: PrepareConfig, jobs: int, progress: Callable[[int], None]
+    clips: Sequence[Recording], folder: Path, config: PrepareConfig, jobs: int, progress: Callable[[int], None]
 ) -> "_Work":
-    """All of a dataset's files, in `folder`, where they may be half made."""
+    """Write all files of a dataset in `folder`, which may hold a half-made one with the same settings."""
     work = _Work.resume(folder, _settings(clips, config))
     progress(len(work.done))
     remaining = [clip for clip in clips if clip.name not in work.done]
@@ -132,13 +130,13 @@ def _write(
     return work
 
 
-def _settings(clips: Sequence[Clip], config: PrepareConfig) -> dict[str, Any]:
+def _settings(clips: Sequence[Recording], config: PrepareConfig) -> dict[str, Any]:
     listing = json.dumps([{**asdict(clip), "path": str(clip.path.absolute())} for clip in clips])
     return {"format": FORMAT, **asdict(config), "clips": hashlib.sha256(listing.encode()).hexdigest()}
 
 
 class _Work:
-    """The half-made dataset in `folder`: samples are appended first, then the index line that counts them."""
+    """The half-made dataset in `folder`. Samples are appended first, then the index line that counts them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -149,7 +147,7 @@ class _Work:
 
     @classmethod
     def resume(cls, folder: Path, settings: dict[str, Any]) -> "_Work":
-        """Go on in `folder` if it was begun with the same clips and settings; else begin anew."""
+        """Go on in `folder` if it was begun with the same recordings and settings; otherwise begin anew."""
         work = cls(folder)
         settings_file = folder / "settings.json"
         if settings_file.is_file() and settings_file.read_text("utf-8") == json.dumps(settings):
@@ -159,7 +157,7 @@ class _Work:
             except (ValueError, LookupError, TypeError, OSError):
                 work = cls(folder)  # damaged: begin anew
         if {path.name for path in folder.iterdir()} - {"settings.json", "manifest.json", *_DATA_FILES}:
-            raise ValueError(f"{folder} is in the way: it is no half-made dataset; move it or choose another DATASET")
+            raise ValueError(f"{folder} is in the way: it is not a half-made dataset; move it or choose another path")
         for path in folder.iterdir():
             path.unlink()
         for name in _DATA_FILES:
@@ -195,7 +193,7 @@ class _Work:
         for file in (self._audio, self._index, self._skips):
             file.close()
 
-    def add(self, clip: Clip, loaded: NDArray[np.int16] | Skipped) -> None:
+    def add(self, clip: Recording, loaded: NDArray[np.int16] | Skipped) -> None:
         if isinstance(loaded, Skipped):
             self.skipped.append(loaded)
             self._skips.write(json.dumps(asdict(loaded)) + "\n")
@@ -203,16 +201,16 @@ class _Work:
             return
         self._audio.write(loaded.astype("<i2").tobytes())
         self._audio.flush()
-        entry = {
-            "name": clip.name,
-            "split": clip.split,
-            "speaker": clip.speaker,
-            "text": clip.text,
-            "source": printable(str(clip.path)),
-            "offset": self.samples,
-            "samples": len(loaded),
-        }
-        self._index.write(json.dumps(entry) + "\n")
+        entry = IndexEntry(
+            name=clip.name,
+            split=clip.split,
+            speaker=clip.speaker,
+            text=clip.text,
+            source=printable(str(clip.path)),
+            offset=self.samples,
+            samples=len(loaded),
+        )
+        self._index.write(json.dumps(asdict(entry)) + "\n")
         self._index.flush()
         self.samples += len(loaded)
         self.clips += 1
@@ -220,15 +218,15 @@ class _Work:
 
 @contextmanager
 def _mapper(jobs: int, clips: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """`map` over processes where that pays: starting one costs seconds, as each imports torch."""
+    """A `map` that uses processes if there are enough clips: each takes seconds to start, because it imports torch."""
     workers = min(jobs, clips // 100)
     if workers <= 1:
         yield map
         return
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=begin_worker)
 
-    def map_ahead(work: Callable[[Clip], Any], clips: Sequence[Clip]) -> Iterator[Any]:
-        """In order, and only so far ahead that results do not pile up behind a long clip."""
+    def map_ahead(work: Callable[[Recording], Any], clips: Sequence[Recording]) -> Iterator[Any]:
+        """Results in order. The workers run only so far ahead that results do not pile up behind a long clip."""
         pending: deque[Future[Any]] = deque()
         for clip in clips:
             pending.append(pool.submit(work, clip))
@@ -240,11 +238,11 @@ def _mapper(jobs: int, clips: int) -> Iterator[Callable[..., Iterator[Any]]]:
     try:
         with starting_workers():
             for _ in range(workers):
-                pool.submit(int)  # each starts one, as none is idle yet
+                pool.submit(int)  # starts one worker each time, because none is idle yet
         yield map_ahead
     except BrokenExecutor as error:
         raise OSError(
-            errno.ECHILD, "a worker was killed, for lack of memory perhaps (fewer --jobs need less)"
+            errno.ECHILD, "a worker process was killed, perhaps for lack of memory (fewer jobs need less)"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,16 +1,13 @@
-"""How good a model is: likelihood of held-out audio, baselines, the quality of a vocoder's copies."""
+"""How good a model is: likelihood of held-out audio, baselines, and the quality of a vocoder's copies."""
 
 from wavenet.evaluation.baselines import baselines, linear_prediction_bits
 from wavenet.evaluation.likelihood import (
     CLASSES,
     Score,
-    about,
-    check_rate,
     condition_on,
     evaluate,
     score_symbols,
     speaker_of,
-    spread,
 )
 from wavenet.evaluation.vocoder import (
     SYSTEMS,
@@ -29,10 +26,8 @@ __all__ = [
     "Copies",
     "Quality",
     "Score",
-    "about",
     "baselines",
     "check_installed",
-    "check_rate",
     "condition_on",
     "copy_clips",
     "evaluate",
@@ -42,5 +37,4 @@ __all__ = [
     "measure",
     "score_symbols",
     "speaker_of",
-    "spread",
 ]

@@ -1,9 +1,9 @@
-"""What a model must beat: bits per sample of predictors that need no training, on the same classes.
+"""What a model must beat: bits per sample of simple predictors, on the same classes.
 
 - uniform: log2(classes);
-- unigram: the frequencies of the training classes, with one count added to each;
-- linear prediction: an order-32 predictor fitted to the past of each block (backward-adaptive, as in G.728), its
-  error taken to be logistic with a scale that follows the recent errors.
+- unigram: the frequencies of the classes in the training clips, with one count added to each;
+- linear prediction: an order-32 predictor fitted to the past of each block (backward-adaptive, as in G.728). Its error
+  is modelled as logistic, with a scale that follows the recent errors.
 """
 
 import math
@@ -15,60 +15,63 @@ import torch
 from torch import Tensor
 from torchaudio import functional
 
-from wavenet.data import PreparedClip, PreparedDataset, from_int16
+from wavenet.data import Clip, read_clip, speaker_label
 from wavenet.network import Conditioning, PastPredictor, PredictionConfig, decode_mu_law, encode_mu_law, expand
 
 __all__ = ["Baseline", "baselines", "linear_prediction_bits"]
 
 _PREDICTION = PredictionConfig(source="past", order=32, block=40, window=480, noise_floor=1e-4)
 _MEMORY = 32
-"""Samples over which the scale of the error forgets. These are the best of eight settings tried on 16 kHz speech."""
+"""The memory of the error's scale, in samples. Of eight settings tried on 16 kHz speech these were the best."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Bits per sample of each baseline; unigram is `None` where there is no training split to count in."""
+    """Bits per sample of each baseline; unigram is `None` without training clips to count in."""
 
     uniform: float
     unigram: float | None
     linear_prediction: float
 
     def known(self) -> dict[str, float]:
-        """By name, without what is `None`."""
+        """The baselines that are not `None`, by name."""
         return {name: bits for name, bits in vars(self).items() if bits is not None}
 
 
 def baselines(
-    dataset: PreparedDataset,
-    clips: Sequence[PreparedClip],
+    clips: Sequence[Clip],
     classes: int,
+    *,
+    train: Sequence[Clip] = (),
     progress: Callable[[int], None] = lambda samples: None,
 ) -> Mapping[str | None, Baseline]:
-    """Bits per sample by speaker (`None` where the corpus names none), each sample scored once."""
-    counted = any(clip.split == "train" for clip in dataset.clips)
-    code_lengths = -_unigram(dataset, classes).log2() if counted else torch.zeros(classes, dtype=torch.float64)
+    """Bits per sample for each speaker label (`None` for clips without one), each sample scored once.
+
+    The unigram counts the classes of `train`.
+    """
+    code_lengths = -_unigram(train, classes).log2()
     sums: defaultdict[str | None, Tensor] = defaultdict(lambda: torch.zeros(3, dtype=torch.float64))
     for clip in clips:
-        symbols = encode_mu_law(from_int16(dataset.read(clip)), classes)
-        predicted = linear_prediction_bits(symbols, classes).sum()
-        sums[clip.speaker] += torch.stack([torch.tensor(float(len(symbols))), code_lengths[symbols].sum(), predicted])
+        symbols = encode_mu_law(read_clip(clip), classes)
+        samples, predicted = torch.tensor(float(len(symbols))), linear_prediction_bits(symbols, classes)
+        sums[speaker_label(clip)] += torch.stack([samples, code_lengths[symbols].sum(), predicted.sum()])
         progress(clip.samples)
     return {
-        speaker: Baseline(math.log2(classes), float(unigram / samples) if counted else None, float(predicted / samples))
+        speaker: Baseline(math.log2(classes), float(unigram / samples) if train else None, float(predicted / samples))
         for speaker, (samples, unigram, predicted) in sums.items()
     }
 
 
-def _unigram(dataset: PreparedDataset, classes: int) -> Tensor:
-    """Class probabilities `(classes,)`, float64, of the training split."""
+def _unigram(clips: Sequence[Clip], classes: int) -> Tensor:
+    """The probabilities of the classes in these clips: `(classes,)` float64."""
     counts = torch.ones(classes, dtype=torch.float64)
-    for clip in dataset.split("train"):
-        counts += torch.bincount(encode_mu_law(from_int16(dataset.read(clip)), classes), minlength=classes)
+    for clip in clips:
+        counts += torch.bincount(encode_mu_law(read_clip(clip), classes), minlength=classes)
     return counts / counts.sum()
 
 
 def linear_prediction_bits(symbols: Tensor, classes: int) -> Tensor:
-    """Code length of each class given the ones before it, in bits: `(T,)` int64 -> `(T,)` float64."""
+    """Code length in bits of each class given the ones before it: `(T,)` int64 -> `(T,)` float64."""
     signal = decode_mu_law(symbols, classes).double()
     predictor = PastPredictor(_PREDICTION)
     past = signal.new_zeros(predictor.context)
@@ -85,7 +88,7 @@ def linear_prediction_bits(symbols: Tensor, classes: int) -> Tensor:
     boundaries[0], boundaries[-1] = -torch.inf, torch.inf
     below = (boundaries[symbols] - predictions) / scale
     above = (boundaries[symbols + 1] - predictions) / scale
-    flip = below > 0  # the far tail is computed on the side where it is not 1 - 1
+    flip = below > 0  # compute the far tail on the side where it is not a difference of two numbers near 1
     below, above = torch.where(flip, -above, below), torch.where(flip, -below, above)
     probability = torch.sigmoid(above) - torch.sigmoid(below)
     floor = 1e-6 / classes

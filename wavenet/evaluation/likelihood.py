@@ -1,4 +1,4 @@
-"""How well a model predicts held-out audio: bits per sample and accuracy, every sample scored once."""
+"""How well a model predicts audio: bits per sample and accuracy, each sample scored once."""
 
 import math
 from collections import defaultdict
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wavenet.data import PreparedClip, PreparedDataset, from_int16
+from wavenet.data import Clip, check_clips, read_clip, speaker_label
 from wavenet.engines import NativeEngine, WeightType, chunk_samples
 from wavenet.network import Conditioning, WaveNet, check_symbols
 
@@ -16,24 +16,21 @@ __all__ = [
     "CLASSES",
     "Score",
     "SymbolScores",
-    "about",
-    "check_rate",
     "condition_on",
     "evaluate",
     "score_symbols",
     "speaker_of",
-    "spread",
 ]
 
 CLASSES = 256
-"""The µ-law classes in which models of different resolutions compare."""
+"""Models of different resolutions are compared in this many µ-law classes."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """`bits` is the mean of -log2 probability per sample; `accuracy` the share where the mode was right.
+    """`bits` is the mean of -log2 probability per sample, `accuracy` the share of samples that were the mode.
 
-    `mu_law_bits` is `bits` of the 256 µ-law classes, whatever the model's own resolution.
+    `mu_law_bits` is the same as `bits` for the 256 µ-law classes, whatever the model's own resolution.
     """
 
     samples: int
@@ -55,7 +52,7 @@ class Score:
 
 @dataclass(frozen=True)
 class SymbolScores:
-    """Of each symbol, `(B, T)`: log-probability (nats), that of its µ-law class of 256, whether it was the mode."""
+    """For each symbol, `(B, T)`: log-probability in nats, that of its µ-law class of 256, and if it was the mode."""
 
     log_probs: Tensor
     class_log_probs: Tensor
@@ -70,10 +67,10 @@ def score_symbols(
     chunk: int | None = None,
     weights: WeightType | None = None,
 ) -> SymbolScores:
-    """Score each symbol given all before it: `(B, T)`, what `model.encode` makes of a waveform `(B, T)` at its rate.
+    """Score each symbol given all before it. `symbols` `(B, T)` come from `model.encode` of a waveform `(B, T)`.
 
-    The clip starts from silence; the state carries the context from chunk to chunk, so the result does not
-    depend on `chunk`. With `weights` the native engine gives the scores, its weights stored so.
+    The clip starts from silence. The state carries the context from chunk to chunk, so the result does not depend on
+    `chunk`. With `weights` the native engine computes the scores, and stores its weights as that type.
     """
     check_symbols(symbols)
     chunk = chunk or chunk_samples(model, len(symbols))
@@ -91,7 +88,7 @@ def score_symbols(
 
 
 def _in_parallel(model: WaveNet, batch: int, conditioning: Conditioning | None) -> Callable[[Tensor], Tensor]:
-    """A function that takes in one chunk after another, each at once: symbols `(B, T)` -> `(B, parameters, T)`."""
+    """A function that takes in chunk after chunk, all samples in parallel: `(B, T)` -> `(B, parameters, T)`."""
     state = model.initial_state(batch, conditioning)
     latest = torch.full((batch, 1), model.distribution.silence, device=model.device)
 
@@ -104,22 +101,25 @@ def _in_parallel(model: WaveNet, batch: int, conditioning: Conditioning | None) 
     return follow
 
 
-def speaker_of(model: WaveNet, clip: PreparedClip, speaker: str | None = None) -> str | None:
-    """Who the model is told speaks in a clip: `speaker` if given, else the clip's own; `None` if it knows none."""
+def speaker_of(model: WaveNet, clip: Clip, speaker: str | None = None) -> str | None:
+    """The speaker that a model is given for a clip: `speaker`, or else the clip's label; `None` if it knows none.
+
+    Raises `ValueError` if the model does not know that speaker.
+    """
     names = model.config.speakers
     if not names:
         if speaker is not None:
-            raise ValueError("the model knows no speakers; leave --speaker out")
+            raise ValueError(f"speaker is {speaker!r}, and the model knows no speakers; leave it out")
         return None
-    told = clip.speaker if speaker is None else speaker
-    if told not in names:
-        whose = f"speaker {told!r}" if speaker is not None else f"{clip.name}: its speaker {told!r}"
-        raise ValueError(f"{whose} is unknown to the model; choose one with --speaker: {', '.join(names)}")
-    return told
+    given = speaker_label(clip) if speaker is None else speaker
+    if given not in names:
+        whose = f"{clip.name}: its speaker" if speaker is None else "speaker"
+        raise ValueError(f"{whose} {given!r} is unknown to the model; expected one of {', '.join(names)}")
+    return given
 
 
 def condition_on(model: WaveNet, waveform: Tensor, speaker: str | None) -> Conditioning:
-    """The conditioning of a clip `(T,)` on its own features and its speaker, as far as the model asks for them."""
+    """The conditioning of a waveform `(T,)`: its own features and its speaker, as far as the model takes them."""
     return model.condition(
         speaker=speaker,
         features=None if model.log_mel is None else model.log_mel(waveform[None]),
@@ -128,53 +128,31 @@ def condition_on(model: WaveNet, waveform: Tensor, speaker: str | None) -> Condi
 
 def evaluate(
     model: WaveNet,
-    dataset: PreparedDataset,
-    clips: Sequence[PreparedClip],
+    clips: Sequence[Clip],
     progress: Callable[[int], None] = lambda samples: None,
     *,
     speaker: str | None = None,
     weights: WeightType | None = None,
 ) -> Mapping[str | None, Score]:
-    """Score clips whole; the result is by speaker (`None` where the corpus names none).
+    """Score whole clips. Returns a score for each speaker label (`None` for clips without one).
 
-    `speaker` has a multi-speaker model take all clips for that speaker's; `weights` has the native engine do it.
-    Raises `ValueError` where the dataset's sample rate is not the model's, or a clip's speaker is none of its own.
+    With `speaker` a multi-speaker model scores all clips as this speaker's; with `weights` the native engine scores.
+    Raises `ValueError` if a clip's sample rate is not the model's, or the model does not know its speaker.
     """
-    check_rate(model, dataset)
+    check_clips(clips, model.config.sample_rate)
     by_speaker: defaultdict[str | None, list[Score]] = defaultdict(list)
     for clip in clips:
-        waveform = from_int16(dataset.read(clip)).to(model.device)
+        waveform = read_clip(clip).to(model.device)
         conditioning = condition_on(model, waveform, speaker_of(model, clip, speaker))
         scores = score_symbols(model, model.encode(waveform[None]), conditioning, weights=weights)
         bits, mu_law_bits = (
             -float(values.double().mean()) / math.log(2) for values in (scores.log_probs, scores.class_log_probs)
         )
         if not math.isfinite(bits):
-            raise ValueError(f"the model gives {clip.name} no finite likelihood; its weights are damaged or diverged")
+            raise ValueError(
+                f"{clip.name}: its likelihood is not finite; the model's weights are damaged or have diverged"
+            )
         accuracy = float(scores.right.double().mean())
-        by_speaker[clip.speaker].append(Score(clip.samples, bits, mu_law_bits, accuracy))
+        by_speaker[speaker_label(clip)].append(Score(clip.samples, bits, mu_law_bits, accuracy))
         progress(clip.samples)
     return {speaker: Score.pooled(scores) for speaker, scores in by_speaker.items()}
-
-
-def check_rate(model: WaveNet, dataset: PreparedDataset) -> None:
-    """Raise `ValueError` where the dataset's sample rate is not the model's."""
-    if dataset.sample_rate != model.config.sample_rate:
-        raise ValueError(
-            f"{dataset.path} has {dataset.sample_rate} Hz, the model {model.config.sample_rate} Hz; "
-            f"prepare the dataset with --sample-rate {model.config.sample_rate}"
-        )
-
-
-def spread(clips: Sequence[PreparedClip], count: int) -> tuple[PreparedClip, ...]:
-    """A fixed choice of at most `count` clips, spread evenly over the list."""
-    if count < 1:
-        raise ValueError(f"--limit is {count} clips; expected at least 1")
-    count = min(count, len(clips))
-    return tuple(clips[index * len(clips) // count] for index in range(count))
-
-
-def about(clips: Sequence[PreparedClip], samples: int) -> tuple[PreparedClip, ...]:
-    """A fixed choice of clips, spread evenly over the list, of about `samples` in all and at least one."""
-    total = sum(clip.samples for clip in clips)
-    return spread(clips, max(1, round(len(clips) * min(1.0, samples / total))))

@@ -1,7 +1,7 @@
-"""How well a model turns features back into speech: copy-synthesis of held-out clips, scored beside two references.
+"""How well a model turns features back into speech: copy-synthesis of clips, scored beside two references.
 
-- Griffin-Lim from the same features (Griffin & Lim 1984, with momentum: Perraudin et al. 2013): what needs no training;
-- the µ-law round trip of the original, 256 classes: what 8 bits can give at best.
+- Griffin-Lim from the same features (Griffin & Lim 1984, with momentum: Perraudin et al. 2013), without training;
+- the µ-law round trip of the original, 256 classes, which is the best that 8 bits can give.
 
 Scores: wide-band PESQ (ITU-T P.862.2, 1 to 4.64), STOI (Taal et al. 2011, 0 to 1) and the log-mel distance in dB.
 """
@@ -13,14 +13,15 @@ import statistics
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torchaudio import transforms
 
-from wavenet.data import PreparedClip, PreparedDataset, from_int16, resample
+from wavenet.data import Clip, check_clips, read_clip, resample
 from wavenet.engines import EngineOptions
-from wavenet.evaluation.likelihood import CLASSES, check_rate, speaker_of
+from wavenet.evaluation.likelihood import CLASSES, speaker_of
 from wavenet.generation import generate_scored
 from wavenet.network import LogMel, LogMelConfig, SamplingOptions, WaveNet, decode_mu_law, encode_mu_law
 
@@ -40,12 +41,14 @@ SYSTEMS = ("model", "griffin_lim", "mu_law")
 _SCORED_RATE = 16000
 _ITERATIONS = 100
 _SHORTEST_STOI = 0.4
-"""Seconds: STOI correlates envelopes over stretches of 384 ms."""
+"""In seconds. STOI correlates envelopes over stretches of 384 ms."""
+
+AnyClip = TypeVar("AnyClip", bound=Clip)
 
 
 @dataclass(frozen=True)
 class Quality:
-    """One copy against its original. PESQ and STOI are NaN where there is too little speech."""
+    """The scores of a copy against its original. PESQ and STOI are NaN if there is too little speech."""
 
     pesq: float
     stoi: float
@@ -53,17 +56,17 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Copies:
-    """A clip, its original and what each system made of its features, `(T,)` each."""
+class Copies(Generic[AnyClip]):
+    """A clip, its waveform, and the copy that each system made of it, `(T,)` each."""
 
-    clip: PreparedClip
+    clip: AnyClip
     original: Tensor
     audio: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over clips and the half-width of its 95% confidence interval (Student's t); `None` where there is none."""
+    """A mean over clips and the half-width of its 95% confidence interval (Student's t); `None` if too few."""
 
     mean: float | None
     half_width: float | None
@@ -72,8 +75,7 @@ class Interval:
 
 def copy_clips(
     model: WaveNet,
-    dataset: PreparedDataset,
-    clips: Sequence[PreparedClip],
+    clips: Sequence[AnyClip],
     options: SamplingOptions,
     *,
     speaker: str | None = None,
@@ -81,24 +83,24 @@ def copy_clips(
     seed: int = 0,
     engine: str | EngineOptions = "auto",
     progress: Callable[[int], None] = lambda samples: None,
-) -> Iterator[Copies]:
-    """Generate each clip from its own features, and make the references; shortest clips first, in batches.
+) -> Iterator[Copies[AnyClip]]:
+    """Generate each clip from its own features in batches, shortest clips first, and make the references.
 
-    Clip i in the order given draws from seed + i, whatever the batch. `speaker` has a multi-speaker model take all
-    clips for that speaker's. Raises `ValueError` for a model without features, or a speaker unknown to it.
+    The clip at index i draws from seed + i, whatever the batch. With `speaker` a multi-speaker model generates all
+    clips as this speaker. Raises `ValueError` if the model takes no features or does not know a speaker.
     """
     log_mel = model.log_mel
     if log_mel is None:
-        raise ValueError("the model is not conditioned on features: it is no vocoder")
-    check_rate(model, dataset)
+        raise ValueError("the model is not conditioned on features, so it cannot copy clips; expected a vocoder")
+    check_clips(clips, model.config.sample_rate)
     for clip in clips:
         speaker_of(model, clip, speaker)
 
-    def copies() -> Iterator[Copies]:
+    def copies() -> Iterator[Copies[AnyClip]]:
         numbered = sorted(enumerate(clips), key=lambda item: item[1].samples)
         for begin in range(0, len(numbered), batch):
             rows = numbered[begin : begin + batch]
-            originals = [from_int16(dataset.read(clip)) for _, clip in rows]
+            originals = [read_clip(clip) for _, clip in rows]
             features = [log_mel(original[None].to(model.device))[0] for original in originals]
             speakers = [speaker_of(model, clip, speaker) or "" for _, clip in rows] if model.config.speakers else None
             generated = generate_scored(
@@ -114,7 +116,7 @@ def copy_clips(
                 original = originals[row]
                 audio = {
                     "model": generated[row, : len(original)],
-                    "griffin_lim": griffin_lim(features[row].cpu(), log_mel.config, dataset.sample_rate, len(original)),
+                    "griffin_lim": griffin_lim(features[row].cpu(), log_mel.config, clip.sample_rate, len(original)),
                     "mu_law": decode_mu_law(encode_mu_law(original, CLASSES), CLASSES),
                 }
                 progress(len(original))
@@ -124,31 +126,31 @@ def copy_clips(
 
 
 def griffin_lim(features: Tensor, config: LogMelConfig, sample_rate: int, samples: int, seed: int = 0) -> Tensor:
-    """A waveform `(samples,)` whose spectrum has these log-mel features `(bins, F)`; its first phases are random."""
+    """A waveform `(samples,)` whose spectrum has these log-mel features `(bins, F)`; it starts from random phases."""
     points = config.fft // 2 + 1
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about empty bands
+        warnings.simplefilter("ignore", UserWarning)  # empty mel bands
         to_spectrum = transforms.InverseMelScale(
             points, config.bins, sample_rate, config.low_hertz, config.high_hertz, driver="gelsd"
         )
     to_waveform = transforms.GriffinLim(config.fft, _ITERATIONS, config.window, config.hop, power=2.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        frames = max(features.shape[1], config.fft // config.hop + 2)  # it pads by reflection: a frame is too short
+        frames = max(features.shape[1], config.fft // config.hop + 2)  # fewer are too short to pad by reflection
         features = nn.functional.pad(features, (0, frames - features.shape[1]), value=config.silence)
         waveform: Tensor = to_waveform(to_spectrum(features.exp()))
     return nn.functional.pad(waveform, (0, max(0, samples - len(waveform))))[:samples].clamp(-1, 1)
 
 
 def check_installed() -> None:
-    """Raise `ValueError` unless what measures speech is there."""
+    """Raise `ValueError` unless the packages that measure speech are installed."""
     for name in ("pesq", "pystoi", "scipy"):
         if importlib.util.find_spec(name) is None:
             raise ValueError(f"{name} is not installed; pip install 'wavenet-toolkit[scores]'")
 
 
 def measure(original: Tensor, copy: Tensor, log_mel: LogMel, sample_rate: int) -> Quality:
-    """Score a copy against its original, `(T,)` both. `ValueError` where the `scores` extra is not installed."""
+    """Score a copy against its original, both `(T,)`. `ValueError` if the `scores` extra is not installed."""
     check_installed()
     from pesq import PesqError, pesq
     from pystoi import stoi
@@ -156,13 +158,13 @@ def measure(original: Tensor, copy: Tensor, log_mel: LogMel, sample_rate: int) -
     reference, degraded = (resample(x, sample_rate, _SCORED_RATE).numpy() for x in (original, copy))
     try:
         quality = float(pesq(_SCORED_RATE, reference, degraded, "wb"))
-    except (PesqError, ValueError):  # no speech in one of them, or less than a quarter of a second
+    except (PesqError, ValueError):  # no speech in one of the two, or less than a quarter of a second
         quality = math.nan
     intelligibility = math.nan
     if len(reference) >= _SHORTEST_STOI * _SCORED_RATE:
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)
-            with contextlib.suppress(RuntimeWarning):  # too little of it is speech
+            with contextlib.suppress(RuntimeWarning):  # too little speech
                 intelligibility = float(stoi(reference, degraded, _SCORED_RATE))
     difference = (log_mel(original[None]) - log_mel(copy[None]))[0] * (10 / math.log(10))
     distance = float(difference.square().mean(dim=0).sqrt().mean())
@@ -170,7 +172,7 @@ def measure(original: Tensor, copy: Tensor, log_mel: LogMel, sample_rate: int) -
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """Mean and 95% confidence interval of what is not NaN."""
+    """Mean and 95% confidence interval of the values that are not NaN."""
     from scipy import stats
 
     values = [value for value in values if not math.isnan(value)]

@@ -126,7 +126,6 @@ class Predictor(nn.Module, ABC):
         `samples` `(B, T)` are the known samples from time `start` on.
         """
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # the steps of the recursion would fill the graph
     def forward(self, samples: Tensor, start: int, conditioning: Conditioning) -> Prediction:
         """Predict samples `start` to `start + T`; the last one is still to come.
 

@@ -1,4 +1,4 @@
-"""A page about a model or a run, with its pictures and sounds."""
+"""A page about a run or a model, with pictures and sounds."""
 
 from wavenet.reporting.plots import (
     draw_cone,

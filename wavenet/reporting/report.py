@@ -1,6 +1,6 @@
-"""A page about a run or a model: what it was trained on, how it went, what it sounds like, what it sees.
+"""A page about a run or a model: its training, its held-out bits, its sound, its receptive field.
 
-The page stands alone: pictures and sound are inside of it, and it asks nothing of a network.
+The page stands alone: it contains its pictures and sounds, and needs no network connection.
 """
 
 import base64
@@ -19,27 +19,27 @@ import torch
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from wavenet.data import Source, encode_audio
-from wavenet.evaluation import CLASSES, Score, about, baselines, check_rate, evaluate
+from wavenet.data import check_clips, encode_audio, pick_clips_lasting
+from wavenet.evaluation import CLASSES, Score, baselines, evaluate
 from wavenet.network import SamplingOptions, WaveNet, WaveNetConfig, describe_sight, layer_table, seen_lags
 from wavenet.reporting.examples import Sound, examples
 from wavenet.reporting.plots import draw_cone, draw_curves, draw_sound, to_svg
 from wavenet.reporting.subject import Subject
+from wavenet.training import Selection
 
 __all__ = ["ReportOptions", "build_report"]
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, marks of direction that reach beyond their text, bytes that were no UTF-8."""
+"""Control characters, marks of direction that reach beyond their text, and bytes that were not UTF-8."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """What is made for the page: sound of `clips` held-out clips of each dataset.
+    """What is made for the page: the sound of `clips` held-out clips of each dataset.
 
-    What the model chooses the length of is `seconds` long.
-
-    `scored_seconds` bounds the held-out audio that is scored; 0 scores none.
+    Generated audio lasts `seconds`, unless it copies a clip. `scored_seconds` bounds the held-out audio that is scored;
+    0 scores none. Clip i draws from `seed` + i.
     """
 
     clips: int = 2
@@ -50,20 +50,21 @@ class ReportOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.clips <= 100:
-            raise ValueError(f"--clips is {self.clips}; expected 0 to 100")
+            raise ValueError(f"clips is {self.clips}; expected 0 to 100")
         if not 0.001 <= self.seconds <= 60:
-            raise ValueError(f"--seconds is {self.seconds:g}; expected 0.001 to 60")
+            raise ValueError(f"seconds is {self.seconds:g}; expected 0.001 to 60")
         if not 0 <= self.scored_seconds <= 86400:
-            raise ValueError(f"--scored-seconds is {self.scored_seconds:g}; expected 0 (for none) to 86400")
+            raise ValueError(f"scored_seconds is {self.scored_seconds:g}; expected 0 (for none) to 86400")
         if not 0 <= self.seed < 2**62:
-            raise ValueError(f"--seed is {self.seed}; expected 0 or more, below 2^62")
+            raise ValueError(f"seed is {self.seed}; expected 0 or more, below 2^62")
         SamplingOptions(temperature=self.temperature)
 
 
 def build_report(subject: Subject, options: ReportOptions, command: str) -> str:
-    """The page, as HTML. Where the subject has no held-out clips it has only what the model makes out of silence.
+    """The page, as HTML. Without held-out clips in the subject its only sound is generated from silence.
 
-    `command` is what made it, for the reader. Raises `ValueError` where the clips do not suit the model.
+    `command` is the command line that makes the page, for the reader. Raises `ValueError` if the clips do not suit the
+    model.
     """
     model, config = subject.model, subject.model.config
     held_out = _known(model, subject.held_out)
@@ -100,47 +101,49 @@ def build_report(subject: Subject, options: ReportOptions, command: str) -> str:
 
 
 def _visible(value: Any) -> Any:
-    """Text of names and clips: what a page cannot hold, or what turns its words around, is spelled out."""
+    """Spell out the characters of names and texts that a page cannot hold, or that reorder its words."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return _INVISIBLE.sub(lambda found: found[0].encode("unicode_escape").decode(), value)
 
 
 def _commands(
-    subject: Subject, held_out: Sequence[Source], scored: Sequence[Source], options: ReportOptions, command: str
+    subject: Subject, held_out: Sequence[Selection], scored: Sequence[Selection], options: ReportOptions, command: str
 ) -> list[str]:
-    """What makes the model, the page's figures, sound like the page's, its picture, and the page."""
+    """The commands that make the model, the page's figures, similar audio, the picture, and the page."""
     config, model = subject.model.config, str(subject.path)
     lines: list[list[str]] = []
     if subject.recipe:
         run = subject.path.parent
         lines.append(["wavenet", "train", str(run / "recipe.toml"), "--set", f"run={run}-again"])
     for source, part in zip(held_out, scored, strict=False):
-        dataset, names = source.dataset, sorted({clip.speaker or "" for clip in source.clips})
+        dataset, speakers = source.dataset, sorted({clip.speaker or "" for clip in source.clips})
         line = ["wavenet", "evaluate", model, str(dataset.path), "--split", dataset.held_out_split]
         if len(source.clips) < len(dataset.split(dataset.held_out_split)):
-            line += [word for name in names for word in ("--speaker", name)]
+            line += [word for speaker in speakers for word in ("--speaker", speaker)]
         lines.append([*line, "--limit", str(len(part.clips)), "--baselines"])
-    speaker = ["--speaker", config.speakers[0]] if config.speakers else []
+    told = ["--speaker", config.speakers[0]] if config.speakers else []
     chosen = ["--temperature", f"{options.temperature:g}", "--seed", str(options.seed)]
     length = ["--features-from", "YOURS.wav"] if config.features else ["--seconds", f"{options.seconds:g}"]
     if config.speaker_channels is None or config.speakers:
-        lines.append(["wavenet", "generate", model, "-o", "out.wav", *speaker, *length, *chosen])
+        lines.append(["wavenet", "generate", model, "-o", "out.wav", *told, *length, *chosen])
     lines.append(["wavenet", "inspect", model])
     return [*(shlex.join(line) for line in lines), command]
 
 
-def _known(model: WaveNet, held_out: Sequence[Source]) -> Sequence[Source]:
+def _known(model: WaveNet, held_out: Sequence[Selection]) -> Sequence[Selection]:
     """The clips whose speaker the model knows, if it knows any by name."""
     names, known = model.config.speakers, []
     if held_out and model.config.speaker_channels is not None and not names:
-        raise ValueError("the model's speakers are vectors, which no dataset has; leave --dataset out")
+        raise ValueError("the model takes speakers as vectors, which no dataset has; report on it without a dataset")
     for source in held_out:
-        check_rate(model, source.dataset)
+        check_clips(source.clips, model.config.sample_rate, str(source.dataset.path))
         clips = tuple(clip for clip in source.clips if not names or clip.speaker in names)
         known += [replace(source, clips=clips)] if clips else []
     if held_out and not known:
-        raise ValueError(f"no held-out clip is by one of the speakers ({', '.join(names)}); choose another --dataset")
+        raise ValueError(
+            f"no held-out clip is by one of the model's speakers ({', '.join(names)}); choose another dataset"
+        )
     return known
 
 
@@ -157,21 +160,22 @@ def _curves(subject: Subject) -> Markup | None:
     return Markup(to_svg(draw_curves(subject.metrics, subject.samples_per_step), label, "curves"))
 
 
-def _scored(held_out: Sequence[Source], seconds: float) -> list[Source]:
-    """About `seconds` of the held-out clips, each dataset giving its part; none for 0."""
+def _scored(held_out: Sequence[Selection], seconds: float) -> list[Selection]:
+    """About `seconds` of the held-out clips, the datasets giving equal parts; none for 0."""
     if not seconds:
         return []
     parts = [round(seconds / len(held_out) * source.dataset.sample_rate) for source in held_out]
-    return [replace(s, clips=about(s.clips, samples)) for s, samples in zip(held_out, parts, strict=True)]
+    return [replace(s, clips=pick_clips_lasting(s.clips, samples)) for s, samples in zip(held_out, parts, strict=True)]
 
 
-def _scores(model: WaveNet, scored: Sequence[Source]) -> list[dict[str, Any]]:
-    """Bits per sample for each speaker of each dataset, and for all together last, beside what to beat."""
+def _scores(model: WaveNet, scored: Sequence[Selection]) -> list[dict[str, Any]]:
+    """Bits per sample and baselines for each speaker of each dataset; the last row is for all together."""
     rows: list[dict[str, Any]] = []
     every: list[Score] = []
     for source in scored:
         dataset = source.dataset
-        scores, references = evaluate(model, dataset, source.clips), baselines(dataset, source.clips, CLASSES)
+        train = [clip for clip in dataset.clips if clip.split == "train"]
+        scores, references = evaluate(model, source.clips), baselines(source.clips, CLASSES, train=train)
         for name in sorted(scores, key=str):
             told = [dataset.path.name] * (len(scored) > 1) + ([name] if name else [])
             rows.append({"speaker": ", ".join(told) or "all", **vars(scores[name]), **references[name].known()})
@@ -185,7 +189,7 @@ def _scores(model: WaveNet, scored: Sequence[Source]) -> list[dict[str, Any]]:
 
 
 def _shown(sound: Sound, rate: int, name: str) -> dict[str, Any]:
-    """A sound for the page: its audio, and its picture under a name of its own."""
+    """A sound for the page: its audio, and its picture under this name."""
     encoded = base64.b64encode(encode_audio(sound.waveform, rate, "WAV")).decode()
     seconds = len(sound.waveform) / rate
     label = f"Waveform and spectrogram of {seconds:.1f} s, peak {float(sound.waveform.abs().max()):.2f}"

@@ -1,78 +1,61 @@
-"""A training checkpoint: everything a run needs to go on as if it had never stopped. Reading it runs no code."""
+"""A training checkpoint: all that a run needs to go on as if it had never stopped. Reading it runs no code."""
 
 import io
+import json
 import math
 import os
 import pickle
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 import torch
-from pydantic import Field, TypeAdapter, ValidationError
-from torch import Tensor
 
 from wavenet.atomic import write_atomically
+from wavenet.network import WaveNetConfig
+from wavenet.training.config import TrainConfig
 
-__all__ = ["CHECKPOINTS", "Progress", "load_checkpoint", "save_checkpoint"]
-
-_Count = Annotated[int, Field(strict=True, ge=0)]
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
+__all__ = ["CHECKPOINTS", "MAY_CHANGE", "Progress", "load_checkpoint", "refuse_changes", "save_checkpoint"]
 
 
 @dataclass
 class Progress:
-    """Where a run stands. `bits_sum` over `bits_count` is the training loss since the last log line, `norm_sum` over
-    it the gradient's norm, before clipping.
+    """Where a run stands.
 
-    `best_bits` is the lowest held-out figure so far.
+    `bits_sum` over `bits_count` is the training loss since the last log line; `norm_sum` over `bits_count` is the norm
+    of the gradient before clipping. `best_bits` is the lowest held-out figure so far.
     """
 
-    step: _Count = 0
-    bits_sum: _Finite = 0.0
-    norm_sum: _Finite = 0.0
-    bits_count: _Count = 0
-    seconds: _Finite = 0.0
-    metrics_bytes: _Count = 0
+    step: int = 0
+    bits_sum: float = 0.0
+    norm_sum: float = 0.0
+    bits_count: int = 0
+    seconds: float = 0.0
+    metrics_bytes: int = 0
     best_bits: float = math.inf
 
     def take_averages(self) -> dict[str, float]:
-        """The loss and the gradient's norm, averaged over the steps since they were last taken."""
+        """Return the loss and the gradient's norm, averaged since the last call, and begin new averages."""
         averages = {"train_bits": self.bits_sum, "gradient_norm": self.norm_sum}
         count, self.bits_sum, self.norm_sum, self.bits_count = self.bits_count, 0.0, 0.0, 0
         return {name: total / count for name, total in averages.items()}
 
 
-@dataclass
-class _RecipeRecord:
-    """What `Recipe.to_dict` gives, as far as a resumed run looks at it."""
-
-    dataset: str | list[dict[str, Any]]
-    model: dict[str, Any]
-    train: dict[str, Any]
-
-
-@dataclass
-class _State:
-    """What `Trainer.state` gives; that the tensors fit is seen where they are loaded."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"arbitrary_types_allowed": True}
-
-    recipe: _RecipeRecord
-    dataset_sha256: str
-    model: dict[str, Tensor]
-    average: dict[str, Tensor]
-    optimizers: list[dict[str, Any]]
-    progress: Progress
-
-
-_DAMAGE = (RuntimeError, LookupError, ValueError, TypeError, AttributeError, OSError, EOFError, pickle.UnpicklingError)
-"""What `torch.load` was seen to raise on files cut short, overwritten or flipped."""
+_DAMAGE = (
+    *(RuntimeError, LookupError, ValueError, TypeError, AttributeError, OSError, EOFError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error),
+)
+"""Exceptions seen when `zipfile` and `torch.load` read files that were cut, overwritten or had bits flipped."""
 
 CHECKPOINTS = ("checkpoint.new.pt", "checkpoint.pt", "checkpoint.previous.pt")
-"""The files of a run that it can go on from, the newest first."""
+"""The files that a run can go on from, the newest first."""
+
+MAY_CHANGE = ("audio", "audio_seconds", "checkpoint_every", "keep_models", "log_every", "tensorboard")
+"""Keys of `TrainConfig` that may change when a run is resumed: they do not affect the model."""
 
 _FORMAT = "wavenet-toolkit checkpoint, version 1"
 
@@ -80,7 +63,7 @@ _FORMAT = "wavenet-toolkit checkpoint, version 1"
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """Write `checkpoint.pt`, and keep the one before it as `checkpoint.previous.pt`.
 
-    The new one is whole on disk before the old one is touched.
+    The new file is whole on disk before the old ones are touched.
     """
     current, previous, new = (
         folder / name for name in ("checkpoint.pt", "checkpoint.previous.pt", "checkpoint.new.pt")
@@ -94,9 +77,9 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(folder: Path, note: Callable[[str], None] = lambda message: None) -> dict[str, Any] | None:
-    """The newest whole checkpoint of a run, or `None` where there is none; `note` is told what is passed over.
+    """The newest whole checkpoint in a run folder, or `None` if there is none; `note` is told of damaged ones.
 
-    Raises `ValueError` where files are there and none of them is whole.
+    Raises `ValueError` if there are checkpoints and all are damaged.
     """
     failures = []
     for name in CHECKPOINTS:
@@ -112,23 +95,62 @@ def load_checkpoint(folder: Path, note: Callable[[str], None] = lambda message: 
             note(f"{'; '.join(failures)}; going on from {path.name}, of step {state['progress']['step']}")
         return state
     if failures:
-        raise ValueError(f"{'; '.join(failures)}; begin another run with --set run=FOLDER")
+        raise ValueError(f"{'; '.join(failures)}; begin another run in another folder")
     return None
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        with warnings.catch_warnings(action="ignore"):  # of a strange pickle: what it says is an error or nothing
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load ignores the checksums
+        if damaged is not None:
+            raise ValueError(f"the checksum of its {damaged} is wrong")
+        with warnings.catch_warnings(action="ignore"):  # strange pickles cause warnings before errors
             state = torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path} cannot be read ({reason})") from error
     if not isinstance(state, dict) or state.get("format") != _FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this toolkit")
-    try:
-        TypeAdapter(_State).validate_python(state)
-    except ValidationError as error:
-        details = error.errors()[0]
-        key = ".".join(str(part) for part in details["loc"])
-        raise ValueError(f"{path} is damaged ({key}: {details['msg']})") from error
     return state
+
+
+def refuse_changes(state: Mapping[str, Any], now: Mapping[str, Any], checksum: str) -> None:
+    """Raise `ValueError` that names what has changed since a checkpoint's `state`, if a run's record or audio has.
+
+    A record has the settings of `model` and `train`, and the `dataset`: a path, or the sources with their weights.
+    (The paths may change, if the checksum of the audio is the same.)
+    """
+    before, changed = state["recipe"], []
+    for section, config in (("model", WaveNetConfig), ("train", TrainConfig)):
+        defaults = {field.name: field.default for field in fields(config)}  # for keys that are newer than the run
+        was, is_now = (_plain({**defaults, **record[section]}) for record in (before, now))
+        if "voices" in was:  # the name of `speakers` in earlier versions
+            was["speakers"] = was.pop("voices")
+        changed += [
+            f"{section}.{key} was {was.get(key)!r}, is {is_now.get(key)!r}"
+            for key in sorted(was.keys() | is_now.keys())
+            if was.get(key) != is_now.get(key) and key not in MAY_CHANGE
+        ]
+    if _weights(before) != _weights(now):
+        changed.append(f"the datasets' weights were {_weights(before)}, are {_weights(now)}")
+    if changed:
+        raise ValueError(
+            f"the settings have changed since the run began ({'; '.join(changed)}); restore them, or begin another run "
+            "in another folder, if need be from this one's model (init_from)"
+        )
+    if state["dataset_sha256"] != checksum:
+        datasets = now["dataset"] if isinstance(now["dataset"], list) else [{"path": now["dataset"]}]
+        paths = ", ".join(share["path"] for share in datasets if "path" in share) or "the audio"
+        raise ValueError(f"{paths} has changed since the run began; start a new run in another folder")
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with lists in place of tuples, as JSON has them."""
+    plain: dict[str, Any] = json.loads(json.dumps(settings, default=repr))
+    return plain
+
+
+def _weights(record: Mapping[str, Any]) -> list[float]:
+    datasets = record["dataset"]
+    return [share["weight"] for share in datasets] if isinstance(datasets, list) else [1.0]

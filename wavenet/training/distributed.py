@@ -1,4 +1,4 @@
-"""Training on several processes, as `torchrun` starts them: who this one is, and what they tell each other."""
+"""Training on several processes that `torchrun` starts: the rank of this one, and collectives."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """`count` processes, of which this is `rank` (from 0) and, on its machine, `local_rank`."""
+    """This process's `rank` among `count` processes, from 0, and its `local_rank` on its machine."""
 
     rank: int
     count: int
@@ -24,18 +24,18 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes."""
+        """Whether this is rank 0, which writes the files."""
         return self.rank == 0
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum over all processes."""
+        """The sum over all ranks (an all-reduce). All ranks must call this."""
         if self.count > 1:
             values = values.clone()
             distributed.all_reduce(values)
         return values
 
     def gather(self, values: list[T]) -> list[T]:
-        """The lists of all processes, one after the other."""
+        """The lists of all ranks, concatenated. All ranks must call this."""
         if self.count == 1:
             return values
         gathered: list[list[T]] = [[] for _ in range(self.count)]
@@ -43,9 +43,9 @@ class Processes:
         return [value for part in gathered for value in part]
 
     def together(self, work: Callable[[], T]) -> T:
-        """What `work` returns, once it has returned in all processes: none may wait for one that has failed.
+        """Run `work` and wait until all ranks have, so that none waits later for one that failed.
 
-        Where it raises, that; where it raises only elsewhere, `ValueError`.
+        All ranks must call this. Re-raises this rank's error; raises `ValueError` if only another rank failed.
         """
         try:
             result = work()
@@ -54,7 +54,7 @@ class Processes:
             raise
         done = self.gather([True])
         if not all(done):
-            raise ValueError(f"process {done.index(False)} failed, and says why; so process {self.rank} ends too")
+            raise ValueError(f"rank {done.index(False)} failed, and prints the reason; so rank {self.rank} ends too")
         return result
 
 
@@ -63,9 +63,9 @@ ALONE = Processes(0, 1)
 
 @contextmanager
 def joined() -> Iterator[Processes]:
-    """The processes that torchrun started with this one (NCCL where there is a GPU, else gloo), or this one alone.
+    """The processes that torchrun started with this one (NCCL if there is a GPU, else gloo), or this one alone.
 
-    `ConnectionError` where the others are not reached, or one is gone while this one waits for it.
+    Raises `ConnectionError` if this rank cannot reach the others, or waits for one that has ended.
     """
     processes = _started()
     if processes.count == 1:
@@ -75,7 +75,7 @@ def joined() -> Iterator[Processes]:
         distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     except RuntimeError as error:
         raise ConnectionError(
-            f"process {processes.rank} of {processes.count} does not reach the others ({str(error).splitlines()[0]})"
+            f"rank {processes.rank} of {processes.count} cannot reach the others ({str(error).splitlines()[0]})"
         ) from error
     try:
         yield processes
@@ -83,31 +83,31 @@ def joined() -> Iterator[Processes]:
         if not isinstance(error, distributed.DistError) and not any(word in str(error) for word in _LOST):
             raise
         raise ConnectionError(
-            f"process {processes.rank} has lost another one, which says why if it could; --resume goes on from the "
-            "last checkpoint"
+            f"rank {processes.rank} has lost the connection to another, which prints the reason if it could; resume "
+            "the run from its last checkpoint"
         ) from error
     finally:
         distributed.destroy_process_group()
 
 
 def _started() -> Processes:
-    """This process as the environment describes it, on the GPU that is its own."""
+    """This process as the environment describes it. Selects its GPU."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return ALONE
     if "RANK" not in os.environ:
-        raise ValueError(f"WORLD_SIZE is {count} and RANK is missing in the environment; start with torchrun")
+        raise ValueError(f"WORLD_SIZE is {count} and RANK is not set; start the processes with torchrun")
     processes = Processes(int(os.environ["RANK"]), count, int(os.environ.get("LOCAL_RANK", "0")))
     if torch.cuda.is_available():
         present = torch.cuda.device_count()
         if processes.local_rank >= present:
             raise ValueError(
-                f"process {processes.rank} has no GPU: it is number {processes.local_rank + 1} on a machine with "
-                f"{present}; expected at most as many, --nproc-per-node {present}"
+                f"rank {processes.rank} has no GPU: it is process {processes.local_rank + 1} on a machine with "
+                f"{present}; start at most {present} processes there"
             )
         torch.cuda.set_device(processes.local_rank)
     return processes
 
 
 _LOST = ("gloo", "NCCL", "Connection", "Socket", "TCPStore")
-"""Words in what torch.distributed raises when a peer is gone, where it is a plain RuntimeError, as gloo's mostly is."""
+"""Words in the plain RuntimeErrors that torch.distributed, mostly gloo, raises when a peer is gone."""

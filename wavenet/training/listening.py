@@ -1,4 +1,4 @@
-"""What a model sounds like while it is trained: a little audio at each evaluation, made beside the training."""
+"""Generates a little audio at each evaluation, in a thread beside the training."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -15,9 +15,9 @@ __all__ = ["Listener"]
 
 
 class Listener:
-    """Generates `seconds` of a model's audio in a thread of its own and hands it, with the step, to the `hearers`.
+    """Generates `seconds` of audio in a thread, and calls the `hearers` with the step, the audio and its sample rate.
 
-    Training never waits for it: an evaluation that comes before the last one's audio is done is passed over.
+    Training never waits: an evaluation is skipped if the audio of the last one is not done.
     """
 
     def __init__(self, seconds: float, hearers: Sequence[Callable[[int, Tensor, int], None]]) -> None:
@@ -26,14 +26,14 @@ class Listener:
         self._last: Future[None] | None = None
 
     def evaluated(self, step: int, model: WaveNet, example: Conditioning) -> None:
-        """`ValueError` or `OSError` where the last audio could not be made or written."""
+        """Begin to generate. Raises the error of the last audio if it could not be made or written."""
         if self._last is not None and self._last.done():
             self._last.result()
         if self._last is None or self._last.done():
             self._last = self._thread.submit(self._work, step, copy.deepcopy(model), example)
 
     def _work(self, step: int, model: WaveNet, example: Conditioning) -> None:
-        """Audio under the example's conditioning, always from the same uniforms."""
+        """Generate with the example's conditioning, from the same uniforms each time."""
         samples = max(1024, int(self._seconds * model.config.sample_rate))
         if example.features is not None and model.config.features is not None:
             samples = min(samples, example.features.shape[2] * model.config.features.hop)
@@ -46,7 +46,7 @@ class Listener:
             hear(step, torch.cat(chunks), model.config.sample_rate)
 
     def close(self, *, wait: bool) -> None:
-        """Wait for the last audio, or do without it."""
+        """End the thread: wait for the last audio, or cancel it."""
         if not wait:
             self._cancelled.set()
         self._thread.shutdown()

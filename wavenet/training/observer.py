@@ -1,30 +1,30 @@
-"""Who watches a run of training."""
+"""What accompanies a run: an observer watches it, a keeper stores what it makes."""
 
 from typing import Protocol
 
 from wavenet.network import Conditioning, WaveNet
 
-__all__ = ["Observer", "Silence"]
+__all__ = ["Keeper", "Observer", "Silence"]
 
 
 class Observer(Protocol):
-    """Who watches a run. All of it is optional reading; nothing here changes the run."""
+    """Watches a run. Nothing that it does changes the run."""
 
     def note(self, message: str) -> None:
-        """Something worth one line, said once."""
+        """Called with a message of one line."""
 
     def stepped(self, step: int, bits: float) -> None:
-        """A step is done: its number, from 1, and its training loss in bits per sample."""
+        """Called after a step with its number, from 1, and its training loss in bits per sample."""
 
     def logged(self, record: dict[str, float]) -> None:
-        """A line went to `metrics.jsonl`."""
+        """Called with each record of metrics; a run folder has them in `metrics.jsonl`."""
 
     def evaluated(self, step: int, bits: float, model: WaveNet, example: Conditioning) -> None:
-        """Held-out bits per sample of the averaged model at this step; `example` is a held-out clip's conditioning."""
+        """Called with the averaged model and its held-out bits per sample; `example` conditions on a held-out clip."""
 
 
 class Silence:
-    """An observer that says nothing."""
+    """An observer that does nothing."""
 
     def note(self, message: str) -> None:
         pass
@@ -37,3 +37,16 @@ class Silence:
 
     def evaluated(self, step: int, bits: float, model: WaveNet, example: Conditioning) -> None:
         pass
+
+
+class Keeper:
+    """Stores what a run makes. This one stores nothing; `train` uses one that keeps a run folder."""
+
+    def log(self, record: dict[str, float]) -> None:
+        """Store a record of metrics."""
+
+    def evaluated(self, bits: float) -> None:
+        """Store the averaged model, whose held-out bits per sample these are, if it is worth keeping."""
+
+    def save(self) -> None:
+        """Store all that the run needs to go on from here."""

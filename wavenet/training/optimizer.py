@@ -1,21 +1,20 @@
-"""Which optimizer takes which weights, at what rate; and Muon, momentum made orthogonal (Jordan et al. 2024).
+"""The optimizers of training, their learning rates, and Muon: orthogonalised momentum (Jordan et al. 2024).
 
-torch has `torch.optim.Muon`, and a test holds this one to it. It orthogonalises each matrix by itself in bfloat16,
-which took 0.9 seconds a step of the prompts model on two CPU cores without bfloat16 units, and this 0.03: here
-matrices of one shape go through together, in their own precision.
+torch has `torch.optim.Muon`, and a test compares this one with it. torch's orthogonalises each matrix by itself in
+bfloat16, which took 0.9 seconds a step for the prompts model on two CPU cores without bfloat16 units. This one took
+0.03: it orthogonalises matrices of one shape together, in their own precision.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from wavenet.network import WaveNet
-from wavenet.training.recipe import TrainConfig
+from wavenet.training.config import TrainConfig
 
-__all__ = ["Muon", "optimizers_for", "orthogonalise", "rate_share", "restore_optimizer"]
+__all__ = ["Muon", "optimizers_for", "orthogonalise", "rate_share"]
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
@@ -37,10 +36,10 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon with Nesterov momentum and decoupled weight decay, without which steps of constant size let matrices grow.
+    """Muon with Nesterov momentum and decoupled weight decay, which keeps steps of constant size from growing matrices.
 
-    The step of a matrix is scaled by `max(1, rows / columns) ** 0.5`.
-    Parameters must be matrices; those without a gradient are passed over.
+    The step of a matrix is scaled by `max(1, rows / columns) ** 0.5`. Parameters must be matrices; those without a
+    gradient are skipped.
     """
 
     def __init__(
@@ -77,9 +76,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def optimizers_for(model: WaveNet, config: TrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon on the matrices between embedding and output, Adam on the rest; or Adam on all."""
-    tables = {model.embedding.weight, model.output.weight}
-    tables |= {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+    """Muon for the matrices between embedding and output and Adam for the rest; or Adam for all."""
+    tables = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+    tables |= {model.embedding.weight, model.output.weight}
     matrices = [p for p in model.parameters() if p.dim() == 2 and p not in tables and config.optimizer == "muon"]
     rest = [p for p in model.parameters() if not any(p is matrix for matrix in matrices)]
     optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, lr=config.learning_rate, betas=(0.9, 0.95))]
@@ -91,28 +90,8 @@ def optimizers_for(model: WaveNet, config: TrainConfig) -> list[torch.optim.Opti
     return optimizers
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], *, begun: bool) -> None:
-    """Load a state dict's moments. The settings are the recipe's, whatever the state dict says of them.
-
-    Raises `ValueError` where moments are not those of the optimizer's parameters, or, once training has `begun`, lack.
-    """
-    settings = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-    optimizer.load_state_dict(state)
-    for group, own in zip(optimizer.param_groups, settings, strict=True):
-        group.update(own)
-        for parameter in group["params"]:
-            moments = optimizer.state.get(parameter, {})
-            expected = {"momentum"} if isinstance(optimizer, Muon) else {"step", "exp_avg", "exp_avg_sq"}
-            if moments.keys() != (expected if begun else set()):
-                raise ValueError(f"an optimizer's moments are {', '.join(map(str, moments)) or 'none'}")
-            for name, moment in moments.items():
-                shape = torch.Size() if name == "step" else parameter.shape
-                if not isinstance(moment, Tensor) or moment.shape != shape or not bool(moment.isfinite().all()):
-                    raise ValueError(f"an optimizer's {name} is not of its parameter")
-
-
 def rate_share(config: TrainConfig, step: int) -> float:
-    """The share of the full learning rate at a step counted from 0: warm-up, plateau, linear decay to zero."""
+    """The share of the full learning rate at a step, counted from 0: warm-up, plateau, linear decay to zero."""
     rising = (step + 1) / max(1, config.warmup_steps)
     falling = (config.steps - step) / max(1.0, config.decay_share * config.steps)
     return min(1.0, rising, falling)

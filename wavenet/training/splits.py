@@ -1,64 +1,64 @@
-"""Which clips of its datasets a recipe trains on, and which it is watched on."""
+"""The clips of its datasets that a recipe trains on, and those that are held out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from wavenet.data import PreparedClip, PreparedDataset, Source
-from wavenet.evaluation import about
 from wavenet.network import WaveNetConfig
 from wavenet.training.recipe import Recipe
 
-__all__ = ["held_out_sources", "training_sources", "watched_sources", "with_speakers"]
+__all__ = ["Selection", "held_out_clips", "training_clips", "with_speakers"]
 
 
-def training_sources(recipe: Recipe, datasets: Sequence[PreparedDataset]) -> tuple[Source, ...]:
-    """The clips of each dataset that the recipe trains on, with the datasets' weights."""
-    return _sources(recipe, datasets, lambda dataset: "train")
+@dataclass(frozen=True)
+class Selection:
+    """Some `clips` of a prepared dataset, and the dataset's weight in a recipe."""
+
+    dataset: PreparedDataset
+    clips: tuple[PreparedClip, ...]
+    weight: float = 1.0
+
+    @property
+    def source(self) -> Source:
+        return Source(self.clips, self.weight, self.dataset.manifest.sha256)
 
 
-def held_out_sources(recipe: Recipe, datasets: Sequence[PreparedDataset]) -> tuple[Source, ...]:
-    """The clips of each dataset that are held out, by the voices that the recipe trains on if it names any."""
-    return _sources(recipe, datasets, lambda dataset: dataset.held_out_split)
+def training_clips(recipe: Recipe, datasets: Sequence[PreparedDataset]) -> tuple[Selection, ...]:
+    """The clips of each dataset that the recipe trains on."""
+    return _selections(recipe, datasets, lambda dataset: "train")
 
 
-def _sources(
+def held_out_clips(recipe: Recipe, datasets: Sequence[PreparedDataset]) -> tuple[Selection, ...]:
+    """The clips of each dataset that are held out, of the speakers that the recipe trains on if it names any."""
+    return _selections(recipe, datasets, lambda dataset: dataset.held_out_split)
+
+
+def _selections(
     recipe: Recipe, datasets: Sequence[PreparedDataset], split: Callable[[PreparedDataset], str]
-) -> tuple[Source, ...]:
-    sources = []
+) -> tuple[Selection, ...]:
+    wanted = recipe.train.speakers
+    found = {clip.speaker for dataset in datasets for clip in dataset.clips}
+    for speaker in wanted:
+        if len(datasets) > 1 and speaker not in found:
+            raise ValueError(f"train.speakers names {speaker!r}, and none of the datasets has that speaker")
+    selections = []
     for dataset, share in zip(datasets, recipe.datasets, strict=True):
         present = {clip.speaker for clip in dataset.clips}
-        voices = [voice for voice in recipe.train.voices if len(datasets) == 1 or voice in present]
-        if voices or not recipe.train.voices:
-            sources.append(Source(dataset, dataset.split(split(dataset), voices), share.weight))
-    found = {clip.speaker for source in sources for clip in source.dataset.clips}
-    for voice in recipe.train.voices:
-        if voice not in found:
-            raise ValueError(f"train.voices names {voice!r}, and none of the datasets has that speaker")
-    return tuple(sources)
-
-
-def watched_sources(recipe: Recipe, datasets: Sequence[PreparedDataset]) -> tuple[Source, ...]:
-    """About `evaluation_seconds` of the held-out clips, each dataset giving its part."""
-    chosen = []
-    sources = held_out_sources(recipe, datasets)
-    for source in sources:
-        clips = source.clips
-        if recipe.model.speakers:
-            clips = tuple(clip for clip in clips if clip.speaker in recipe.model.speakers)
-            if not clips:
-                raise ValueError(f"{source.dataset.path}: no held-out clip is by a speaker that is trained on")
-        seconds = recipe.train.evaluation_seconds / len(sources)
-        chosen.append(replace(source, clips=about(clips, int(seconds * source.dataset.sample_rate))))
-    return tuple(chosen)
+        speakers = [speaker for speaker in wanted if len(datasets) == 1 or speaker in present]
+        if speakers or not wanted:
+            selections.append(Selection(dataset, dataset.split(split(dataset), speakers), share.weight))
+    return tuple(selections)
 
 
 def with_speakers(model: WaveNetConfig, clips: Sequence[PreparedClip]) -> WaveNetConfig:
-    """A model with `speaker_channels` and no names takes the names from the clips it is trained on."""
+    """The configuration of a model; one with `speaker_channels` but no names gets the names of the clips' speakers."""
     if model.speaker_channels is None:
         return model
     found = {clip.speaker for clip in clips}
     if None in found:
-        raise ValueError("model.speaker_channels is set, and the dataset names no speakers; prepare it with --speakers")
+        raise ValueError(
+            "model.speaker_channels is set, and the dataset names no speakers; prepare it with its speakers"
+        )
     names = tuple(sorted(name for name in found if name is not None))
     if model.speakers and set(names) - set(model.speakers):
         raise ValueError(f"model.speakers lacks {sorted(set(names) - set(model.speakers))[0]!r} of the dataset")

@@ -1,4 +1,4 @@
-"""Write a run's curves, audio and spectrograms for TensorBoard (the `plots` extra)."""
+"""Writes a run's curves, audio and spectrograms for TensorBoard (the `plots` extra)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,22 +15,22 @@ __all__ = ["TensorBoardWriter"]
 
 
 class TensorBoardWriter:
-    """Watches a run and writes below `folder`; `ValueError` where TensorBoard is not installed."""
+    """Writes below `folder`. Raises `ValueError` if TensorBoard is not installed."""
 
     def __init__(self, folder: Path) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ValueError(
-                "train.tensorboard is true, and TensorBoard is not installed; pip install 'wavenet-toolkit[plots]'"
+                "tensorboard is set, and TensorBoard is not installed; pip install 'wavenet-toolkit[plots]'"
             ) from error
         self._open: Callable[[int], SummaryWriter] = lambda step: SummaryWriter(str(folder), purge_step=step)
         self._writer: SummaryWriter | None = None
 
     def _at(self, step: int) -> "SummaryWriter":
-        """Opened when there is something to write: a run that is refused leaves no folder.
+        """The writer, opened when it is first needed, so that a refused run leaves no folder.
 
-        What a killed run wrote of this step and later ones is not shown.
+        It hides what a killed run wrote for this step and later ones.
         """
         if self._writer is None:
             self._writer = self._open(step)
@@ -42,7 +42,7 @@ class TensorBoardWriter:
             self._at(step).add_scalar(name, record[name], step)
 
     def heard(self, step: int, audio: Tensor, sample_rate: int) -> None:
-        """Audio `(T,)` that the model made at a step, and its spectrogram."""
+        """Write audio `(T,)` that the model generated at a step, and its spectrogram."""
         power = transforms.Spectrogram(n_fft=512, hop_length=128)(audio)
         decibels = transforms.AmplitudeToDB(top_db=80)(power).flip(0)
         image = (decibels - decibels.min()) / (decibels.max() - decibels.min()).clamp(min=1e-9)
@@ -50,6 +50,6 @@ class TensorBoardWriter:
         self._at(step).add_image("spectrogram", image[None].to(torch.float32), step)
 
     def close(self) -> None:
-        """Write what is not yet on disk."""
+        """Write the rest to disk."""
         if self._writer is not None:
             self._writer.close()

@@ -1,4 +1,4 @@
-"""One run of training: its model, average, optimizers and progress; a step, and all of its state."""
+"""Trains a model on clips: its average, optimizers and progress; a step, an evaluation, and the state of a run."""
 
 import copy
 import json
@@ -6,111 +6,116 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from wavenet.data import Batch, PreparedDataset, WindowSampler, from_int16
+from wavenet.data import (
+    Batch,
+    Clip,
+    Source,
+    WindowSampler,
+    as_sources,
+    pick_clips_lasting,
+    read_clip,
+    speaker_label,
+)
 from wavenet.evaluation import Score, condition_on, evaluate, speaker_of
 from wavenet.machine import multiplies_bfloat16
 from wavenet.network import Conditioning, WaveNet
-from wavenet.training.checkpoint import Progress
+from wavenet.training.checkpoint import Progress, refuse_changes
+from wavenet.training.config import TrainConfig
 from wavenet.training.distributed import ALONE, Processes
-from wavenet.training.observer import Observer
-from wavenet.training.optimizer import optimizers_for, rate_share, restore_optimizer
-from wavenet.training.recipe import Recipe, TrainConfig, refuse_changes
-from wavenet.training.splits import training_sources, watched_sources, with_speakers
+from wavenet.training.objective import Objective, compile_objective
+from wavenet.training.observer import Keeper, Observer, Silence
+from wavenet.training.optimizer import optimizers_for, rate_share
+from wavenet.training.warm_start import copy_fitting_weights
 
-__all__ = ["Objective", "Trainer"]
-
-
-class Objective(nn.Module):
-    """What training makes small: the bits of a batch's samples, for a `WaveNet` and windows of a `WindowSampler`."""
-
-    def __init__(self, model: WaveNet, margin: int, autocast: bool) -> None:
-        super().__init__()
-        self.model, self.margin, self.autocast = model, margin, autocast
-
-    def forward(
-        self, samples: Tensor, scored: Tensor, times: Tensor, lengths: Tensor, speakers: Tensor | None
-    ) -> Tensor:
-        """Samples `(B, margin + context + window + margin)` int16, scored `(B, window)`, the rest `(B,)` -> `()`.
-
-        The sum over the scored samples.
-        """
-        model, margin, waveform = self.model, self.margin, from_int16(samples)
-        conditioning = Conditioning(speaker=speakers)
-        if model.log_mel is not None:
-            with torch.no_grad():
-                features, first = model.log_mel.around(waveform, margin, times, lengths)
-            conditioning = Conditioning(speakers, features, model.log_mel.config.silence, first)
-        symbols = model.encode(waveform)[:, margin : samples.shape[1] - margin]
-        with torch.autocast(samples.device.type, torch.bfloat16, enabled=self.autocast):
-            parameters = model(symbols[:, :-1], conditioning)[:, :, -scored.shape[1] :]
-        log_probs = model.distribution.log_prob(parameters, symbols[:, -scored.shape[1] :])
-        return -(log_probs * scored).sum() / math.log(2)
+__all__ = ["Trainer"]
 
 
 class Trainer:
-    """Model, average, optimizers and progress of one run; `step` does one step, `state` is all of it.
+    """Trains `model` in place. `average`, a moving average of its weights, is the model to evaluate, save and use.
 
-    Of several processes each takes its rows of every batch; they all hold the same model.
+    >>> from wavenet import TrainConfig, Trainer, WaveNet, WaveNetConfig, tensor_clips
+    >>> clips = tensor_clips([torch.rand(2000) - 0.5 for _ in range(3)], sample_rate=16000)
+    >>> model = WaveNet(WaveNetConfig(dilations=[1, 2, 4], residual_channels=8))
+    >>> trainer = Trainer(model, clips[1:], clips[:1], TrainConfig(steps=2, window=500, compile="off"))
+    >>> held_out_bits = trainer.run()
+    >>> trainer.progress.step
+    2
     """
 
-    def __init__(self, recipe: Recipe, observer: Observer, processes: Processes = ALONE) -> None:
-        self.config, self.observer, self.processes = recipe.train, observer, processes
-        self.datasets = [PreparedDataset(share.path) for share in recipe.datasets]
-        sources = training_sources(recipe, self.datasets)
-        clips = [clip for source in sources for clip in source.clips]
-        self.recipe = recipe = replace(recipe, model=with_speakers(recipe.model, clips))
-        for dataset in self.datasets:
-            if dataset.sample_rate != recipe.model.sample_rate:
-                raise ValueError(
-                    f"{dataset.path} has {dataset.sample_rate} Hz, the recipe's model.sample_rate is "
-                    f"{recipe.model.sample_rate}; prepare the dataset with --sample-rate {recipe.model.sample_rate}"
-                )
-        share, left = divmod(self.config.batch_size, processes.count * self.config.accumulate)
-        if left:
+    def __init__(
+        self,
+        model: WaveNet,
+        train: Sequence[Clip] | Sequence[Source],
+        held_out: Sequence[Clip] | Sequence[Source],
+        config: TrainConfig,
+        *,
+        observer: Observer | None = None,
+        processes: Processes = ALONE,
+    ) -> None:
+        """Move `model` to the device of this rank. Among several ranks each trains on its rows of every batch.
+
+        `train` and `held_out` are clips, or sources of clips with weights; of `held_out` about
+        `config.evaluation_seconds` are scored, the sources giving equal parts.
+        The model is in training mode while it steps; the average is in evaluation mode. The run depends on the model's
+        weights, the clips and `config` alone, unless the model itself draws random numbers in training (dropout).
+        Raises `ValueError` if the clips do not suit the model.
+        """
+        self.config, self.processes = config, processes
+        self.observer: Observer = observer or Silence()
+        if config.init_from is not None or config.speakers:
             raise ValueError(
-                f"train.batch_size is {self.config.batch_size}; expected a multiple of "
-                f"{processes.count * self.config.accumulate}, {processes.count} processes times train.accumulate"
+                "config sets init_from or speakers, which only recipes use; call begin_with(model), or choose the clips"
             )
-        begin = processes.rank * share * self.config.accumulate
-        self.parts = [slice(begin + turn * share, begin + (turn + 1) * share) for turn in range(self.config.accumulate)]
+        names, sample_rate = model.config.speakers, model.config.sample_rate
+        if model.config.speaker_channels is not None and not names:
+            raise ValueError("the model takes speakers as vectors, which clips do not have; name them in its config")
+        sources = as_sources(train, sample_rate, names, "train")
+        watched = as_sources(held_out, sample_rate, names, "held_out")
+        scored_samples = int(config.evaluation_seconds / len(watched) * sample_rate)
+        self.held_out = [replace(source, clips=pick_clips_lasting(source.clips, scored_samples)) for source in watched]
+        self.rows = _rows(config, processes)
         self.device = torch.device("cuda", processes.local_rank) if torch.cuda.is_available() else torch.device("cpu")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
-            self.model = WaveNet(recipe.model)
-        self.model.recompute = self.config.checkpoint_activations
-        self.model.to(self.device)
-        self.average = copy.deepcopy(self.model)
-        self.optimizers = optimizers_for(self.model, self.config)
+        self.model = model.to(self.device)
+        self.model.recompute = config.checkpoint_activations
+        self.average = copy.deepcopy(self.model).eval()
+        self.optimizers = optimizers_for(self.model, config)
         self.sampler = WindowSampler(
             sources=sources,
-            context=self.model.alignment.whole(self.model.context),
-            window=self.config.window,
-            batch_size=self.config.batch_size,
-            seed=self.config.seed,
-            margin=self.model.alignment.margin,
-            grid=self.model.alignment.grid,
+            context=model.alignment.whole(model.context),
+            window=config.window,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            margin=model.alignment.margin,
+            grid=model.alignment.grid,
         )
-        self.held_out = watched_sources(recipe, self.datasets)
         self.progress = Progress()
-        self.autocast = _wants_bfloat16(self.config, self.device)
-        self._refuse_too_large(share)
+        self.autocast = _wants_bfloat16(config, self.device)
+        self._refuse_too_large()
+        self.record: dict[str, Any] = {
+            "dataset": [{"weight": source.weight} for source in sources],
+            "model": model.config.to_dict(),
+            "train": config.to_dict(),
+        }
+        """The settings that a checkpoint records, and that must be the same to resume."""
+        self.checksum = " ".join(source.fingerprint for source in sources)
+        """The checksum of the audio to train on, which must be the same to resume."""
 
-    def _refuse_too_large(self, rows: int) -> None:
-        """`ValueError` where not even the gates of a turn's rows fit in memory: the system would kill the process.
+    def _refuse_too_large(self) -> None:
+        """Raise `ValueError` if not even the gates of a micro-batch fit in memory: the system would kill the process.
 
-        At two bytes each: what is refused is too large in any precision.
+        Two bytes are counted for each number, so what is refused is too large in any precision.
         """
+        rows = self.rows[0].stop - self.rows[0].start
         layers = 1 if self.model.recompute else len(self.model.blocks)
         numbers = rows * (self.sampler.context + self.config.window) * self.model.config.gate_channels * layers
         cpu = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -118,48 +123,39 @@ class Trainer:
         if 2 * numbers > memory:
             raise ValueError(
                 f"{rows} windows of {self.config.window:,} samples at a time do not fit: their gates alone take "
-                f"{2 * numbers / 2**30:,.0f} GiB of {memory / 2**30:,.0f}; lower train.batch_size or train.window, "
-                "or raise train.accumulate"
+                f"{2 * numbers / 2**30:,.0f} GiB of {memory / 2**30:,.0f}; lower batch_size or window, or raise "
+                "accumulate"
             )
 
     @cached_property
     def objective(self) -> nn.Module:
-        """Of several processes all must be here: they compare what they hold, and take over the first one's."""
+        """The loss as a module. All ranks must call this: it checks that they agree and broadcasts rank 0's weights."""
         objective = Objective(self.model, self.sampler.margin, self.autocast)
         return DistributedDataParallel(objective) if self.processes.count > 1 else objective
 
     @cached_property
     def loss(self) -> Callable[..., Tensor]:
-        """The objective, compiled where asked to; where that fails, eager, which is said."""
+        """The objective, compiled if the configuration says so."""
         if self.config.compile == "off" or (self.config.compile == "auto" and not self.autocast):
             return self.objective
-        compiled = torch.compile(self.objective, dynamic=False)
-
-        def first_call(*batch: Any) -> Tensor:
-            try:  # the backward pass is compiled when it is first asked for; `grad` asks without a word to others
-                torch.autograd.grad(compiled(*batch), list(self.model.parameters()), allow_unused=True)
-                loss: Tensor = compiled(*batch)
-                self.loss = compiled
-            except RuntimeError as error:
-                self.observer.note(f"torch.compile does not work here ({str(error).splitlines()[0]}); training eagerly")
-                self.loss = self.objective
-                loss = self.objective(*batch)
-            return loss
-
-        return first_call
+        return compile_objective(self.objective, self.model, self.observer.note)
 
     def batch_loss(self, batch: Batch) -> Tensor:
-        """This part's share of the batch's mean bits per scored sample, on the training device."""
-        names = self.recipe.model.speakers
-        speakers = torch.tensor([names.index(clip.speaker or "") for clip in batch.clips]) if names else None
+        """What these rows add to the batch's mean bits per scored sample: `()`, on the training device."""
+        names = self.model.config.speakers
+        speakers = torch.tensor([names.index(speaker_label(clip) or "") for clip in batch.clips]) if names else None
         lengths = torch.tensor([clip.samples for clip in batch.clips])
         tensors = (batch.samples, batch.scored, batch.times, lengths, speakers)
         bits = self.loss(*(None if tensor is None else tensor.to(self.device) for tensor in tensors))
         return bits / batch.scored_in_all
 
     def step(self) -> float:
-        """One step of gradient descent; its loss in bits per sample. `FloatingPointError` if that is not finite."""
+        """Take one step; returns its loss in bits per sample. `FloatingPointError` if that is not finite.
+
+        All ranks must call this.
+        """
         begun = time.perf_counter()
+        self.model.train()
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         bits = self._accumulate_gradient()
@@ -170,7 +166,7 @@ class Trainer:
             raise FloatingPointError(
                 f"step {step + 1}: the loss is {bits:.4g} and its gradient {norm:.4g}, on windows of {clips}; "
                 "training stopped, the last checkpoint (if there is one) is kept; try lower learning rates in a new "
-                "run (--set run=FOLDER), if need be from this one's best.safetensors (--set train.init_from=FILE)"
+                "run, if need be from this one's best model (init_from)"
             )
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -185,123 +181,143 @@ class Trainer:
         return bits
 
     def _accumulate_gradient(self) -> float:
-        """The gradient of a whole batch, part by part; its bits per sample, over all processes."""
-        bits = torch.zeros((), device=self.device)
-        for turn, rows in enumerate(self.parts):
+        """Compute the gradient of a whole batch, micro-batch by micro-batch; returns its bits per sample."""
+        bits, objective = torch.zeros((), device=self.device), self.objective
+        for number, rows in enumerate(self.rows, 1):
             batch = self.sampler.batch(self.progress.step, rows)
-            waits = isinstance(self.objective, DistributedDataParallel) and turn + 1 < len(self.parts)
-            with self.objective.no_sync() if waits else nullcontext():  # type: ignore[operator]
+            waits = isinstance(objective, DistributedDataParallel) and number < len(self.rows)
+            with objective.no_sync() if waits else nullcontext():  # type: ignore[operator]
                 loss = self.batch_loss(batch)
-                (loss * self.processes.count).backward()  # type: ignore[no-untyped-call]  # they are averaged
+                # DistributedDataParallel averages the gradients of the ranks; their sum is wanted
+                (loss * self.processes.count).backward()  # type: ignore[no-untyped-call]
             bits += loss.detach()
         return float(self.processes.total(bits))
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        """Exponential moving average of the weights, with a shorter memory while the run is young."""
+        """Exponential moving average of the weights, with a shorter memory in the first steps; buffers are copied."""
         decay = min(self.config.ema_decay, (1 + self.progress.step) / (10 + self.progress.step))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
+        for averaged, buffer in zip(self.average.buffers(), self.model.buffers(), strict=True):
+            averaged.copy_(buffer)
 
     def evaluate(self) -> float:
-        """Bits per sample of the averaged model on the held-out clips, of which each process takes some."""
+        """Bits per sample of the average on the held-out clips. All ranks must call this: each scores some clips."""
         scores: list[Score] = []
         for source in self.held_out:
-            mine = source.clips[self.processes.rank :: self.processes.count]
-            scores += evaluate(self.average, source.dataset, mine).values()
+            if mine := source.clips[self.processes.rank :: self.processes.count]:
+                scores += evaluate(self.average, mine).values()
         return Score.pooled(self.processes.gather(scores)).bits
 
     def example(self) -> Conditioning:
         """The conditioning of the first held-out clip."""
-        source = self.held_out[0]
-        clip = source.clips[0]
-        waveform = from_int16(source.dataset.read(clip)).to(self.device)
-        return condition_on(self.average, waveform, speaker_of(self.average, clip))
+        clip = self.held_out[0].clips[0]
+        return condition_on(self.average, read_clip(clip).to(self.device), speaker_of(self.average, clip))
+
+    def run(self) -> float:
+        """Take all steps that are left, and return the held-out bits per sample after the last one.
+
+        Nothing is written; `train` does the same and keeps a run folder. All ranks must call this.
+        """
+        bits = self.proceed()
+        return self.evaluate() if bits is None else bits
+
+    def proceed(self, keeper: Keeper | None = None, stop: Callable[[], bool] = lambda: False) -> float | None:
+        """Step to `config.steps`, or until `stop()` is true on a rank; rank 0 tells the observer and the keeper.
+
+        Returns the last evaluation's bits per sample, or `None` if there was none. All ranks must call this.
+        """
+        config, progress, keeper, bits = self.config, self.progress, keeper or Keeper(), None
+        while progress.step < config.steps:
+            if self.processes.total(torch.tensor(float(stop()), device=self.device)):
+                break
+            loss = self.step()
+            self.observer.stepped(progress.step, loss)
+            last = progress.step == config.steps
+            if progress.step % config.log_every == 0 or last:
+                speed = progress.step * config.batch_size * config.window / progress.seconds
+                rate = rate_share(config, progress.step - 1)
+                self._log(keeper, **progress.take_averages(), rate=rate, samples_per_second=speed)
+            if progress.step % config.evaluate_every == 0 or last:
+                bits = self.watch(keeper)
+            if progress.step % config.checkpoint_every == 0 and not last and self.processes.first:
+                keeper.save()
+        return bits
+
+    def watch(self, keeper: Keeper) -> float:
+        """Evaluate; rank 0 tells the observer and the keeper. All ranks must call this."""
+        bits = self.evaluate()
+        self._log(keeper, held_out_bits=bits)
+        if self.processes.first:
+            keeper.evaluated(bits)
+            self.observer.evaluated(self.progress.step, bits, self.average, self.example())
+        return bits
+
+    def _log(self, keeper: Keeper, **values: float) -> None:
+        if self.processes.first:
+            record = {"step": self.progress.step, **values, "seconds": round(self.progress.seconds, 3)}
+            keeper.log(record)
+            self.observer.logged(record)
 
     @property
     def fingerprint(self) -> str:
-        """Where the run stands and, in short, what it is: processes that differ in it cannot go on together."""
+        """The step, and checksums of weights, settings and audio: ranks can train together if theirs are the same."""
         weights = b"".join(parameter.detach().cpu().numpy().tobytes() for parameter in self.model.parameters())
-        recipe = self.recipe.to_dict()
-        given = [recipe["model"], recipe["train"], [share.weight for share in self.recipe.datasets], self._checksums]
+        weighted = [source.weight for source in self.sampler.sources]
+        given = [self.record["model"], self.record["train"], weighted, self.checksum]
         checks = [f"{zlib.crc32(data):08x}" for data in (weights, json.dumps(given).encode())]
-        return f"step {self.progress.step}, weights {checks[0]}, recipe and dataset {checks[1]}"
+        return f"step {self.progress.step}, weights {checks[0]}, settings and audio {checks[1]}"
 
     def state(self) -> dict[str, Any]:
+        """All that a run needs to go on, as `save_checkpoint` writes it and `restore` takes it."""
         return {
-            "recipe": self.recipe.to_dict(),
-            "dataset_sha256": self._checksums,
+            "recipe": self.record,
+            "dataset_sha256": self.checksum,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "progress": vars(self.progress).copy(),
         }
 
-    @property
-    def _checksums(self) -> str:
-        return " ".join(dataset.manifest.sha256 for dataset in self.datasets)
-
-    @torch.no_grad()
-    def begin_with(self, path: Path) -> None:
-        """Start from a model file's weights, as far as they fit by name and shape, and speakers by their names."""
-        other = WaveNet.from_pretrained(path)
-        own, theirs = self.model.state_dict(), other.state_dict()
-        fitting = {name: tensor for name, tensor in theirs.items() if name in own and tensor.shape == own[name].shape}
-        fresh = own.keys() - fitting.keys()
-        unused = theirs.keys() - fitting.keys()
-        names, known = self.model.config.speakers, other.config.speakers
-        if names != known and _SPEAKERS in own and _SPEAKERS in theirs:
-            fresh |= {f"speaker {name}" for name in names if name not in known}
-            fresh, unused = fresh - {_SPEAKERS}, unused - {_SPEAKERS}
-            fitting[_SPEAKERS] = own[_SPEAKERS].clone()
-            for name in set(names) & set(known):
-                fitting[_SPEAKERS][names.index(name)] = theirs[_SPEAKERS][known.index(name)]
-        if not fitting:
-            raise ValueError(f"train.init_from is {path}, of which no weight fits this model; expected a similar one")
-        self.model.load_state_dict({**own, **fitting})
-        self.average.load_state_dict({**own, **fitting})
-        named = {
-            "of another shape there, and fresh": fresh & unused,
-            "not in it, and fresh": fresh - unused,
-            "in it, and left out": unused - fresh,
-        }
-        told = [f"; {what}: {', '.join(sorted(names))}" for what, names in named.items() if names]
-        self.observer.note(f"started from {path}{''.join(told)}")
-        for name in (
-            "sample_rate",
-            "kernel_size",
-            "dilations",
-            "distribution",
-            "features",
-            "prediction",
-            "pre_emphasis",
-        ):
-            before, now = getattr(other.config, name), getattr(self.model.config, name)
-            if before != now:
-                self.observer.note(f"it was trained with model.{name} {before}; here it is {now}")
-
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `load_checkpoint` read. `ValueError` where it belongs to another recipe or dataset."""
-        refuse_changes(state["recipe"], self.recipe.to_dict())
-        if state["dataset_sha256"] != self._checksums:
-            changed = ", ".join(str(dataset.path) for dataset in self.datasets)
-            raise ValueError(f"{changed} has changed since the run began; start a new run, with another `run`")
+        """Go on from a `state`. Raises `ValueError` if it belongs to other settings, audio or another model."""
+        refuse_changes(state, self.record, self.checksum)
         try:
             self.model.load_state_dict(state["model"])
             self.average.load_state_dict(state["average"])
-            self.progress = Progress(**state["progress"])
             for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
-                restore_optimizer(optimizer, optimizer_state, begun=self.progress.step > 0)
-            if self.progress.step > self.config.steps:
-                raise ValueError(f"its step is {self.progress.step} of {self.config.steps}")
-            if not all(bool(p.isfinite().all()) for p in (*self.model.parameters(), *self.average.parameters())):
-                raise ValueError("it has weights that are not finite")
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise ValueError(f"the checkpoint in {self.recipe.run} does not fit its recipe ({error})") from error
+                optimizer.load_state_dict(copy.deepcopy(optimizer_state))  # which would share its tensors
+            self.progress = Progress(**state["progress"])
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"the state does not fit the model ({' '.join(str(error).split())})") from error
+
+    def begin_with(self, other: WaveNet, name: str = "another model") -> None:
+        """Start from the weights of `other`, as far as they fit by name and shape, and from its speakers by name.
+
+        The observer is told what does not fit; `name` stands for `other` there. Raises `ValueError` if nothing fits.
+        """
+        try:
+            misfits, *notes = copy_fitting_weights(self.model, other)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        self.average.load_state_dict(self.model.state_dict())
+        self.observer.note(f"started from {name}" + (f"; {misfits}" if misfits else ""))
+        for note in notes:
+            self.observer.note(note)
 
 
-_SPEAKERS = "conditioner.table.weight"
+def _rows(config: TrainConfig, processes: Processes) -> list[slice]:
+    """The rows of a batch that each micro-batch of this rank takes."""
+    count, left = divmod(config.batch_size, processes.count * config.accumulate)
+    if left:
+        raise ValueError(
+            f"batch_size is {config.batch_size}; expected a multiple of {processes.count * config.accumulate}, "
+            f"{processes.count} processes times accumulate"
+        )
+    first = processes.rank * config.accumulate
+    return [slice((first + turn) * count, (first + turn + 1) * count) for turn in range(config.accumulate)]
 
 
 def _wants_bfloat16(config: TrainConfig, device: torch.device) -> bool:
-    """`auto` takes bfloat16 where the hardware multiplies it: emulated, it is forty times slower than float32."""
+    """`auto` takes bfloat16 only on hardware that multiplies it: emulated, it is forty times slower than float32."""
     return multiplies_bfloat16(device) if config.precision == "auto" else config.precision == "bfloat16"

@@ -1,0 +1,180 @@
+"""Clips: pieces of audio that read themselves, wherever their samples lie. Whatever takes audio takes clips."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from wavenet.data.audio import from_int16
+from wavenet.data.corpus import find_clips
+from wavenet.data.prepare import PrepareConfig, Skipped, load_clip
+
+__all__ = [
+    "Clip",
+    "TensorClip",
+    "check_clips",
+    "load_folder",
+    "pick_clips",
+    "pick_clips_lasting",
+    "read_clip",
+    "speaker_label",
+    "tensor_clips",
+]
+
+
+@runtime_checkable
+class Clip(Protocol):
+    """One recording, mono: what is known of it, and its samples. Any object with these five members is a clip.
+
+    `name` appears in error messages. `sample_rate` is in Hz, `samples` is the length. `labels` says what is known of
+    the clip by kind; the package reads the kind "speaker".
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def sample_rate(self) -> int: ...
+
+    @property
+    def samples(self) -> int: ...
+
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+
+    def read(self, start: int = 0, stop: int | None = None) -> Tensor:
+        """Samples `start` to `stop` (the end, if not given): `(stop - start,)`, float32 in [-1, 1]."""
+        ...
+
+
+AnyClip = TypeVar("AnyClip", bound=Clip)
+
+
+@dataclass(frozen=True, eq=False)
+class TensorClip:
+    """A clip in memory: `waveform` `(T,)` is floating point in [-1, 1].
+
+    Raises `ValueError` if it is something else, empty, not finite or out of range.
+    """
+
+    waveform: Tensor
+    sample_rate: int
+    name: str = "clip"
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_waveform(self.waveform, self.name)
+        object.__setattr__(self, "waveform", self.waveform.detach().to("cpu", torch.float32))
+
+    @property
+    def samples(self) -> int:
+        return len(self.waveform)
+
+    def read(self, start: int = 0, stop: int | None = None) -> Tensor:
+        return self.waveform[start:stop]
+
+
+def _check_waveform(waveform: object, name: str) -> None:
+    if not isinstance(waveform, Tensor):
+        raise ValueError(f"{name} is a {type(waveform).__name__}; expected a waveform, a tensor (T,)")
+    found = f"{name} is {waveform.dtype} of shape {tuple(waveform.shape)}"
+    if not waveform.is_floating_point():
+        raise ValueError(f"{found}; expected floating point in [-1, 1]: divide 16-bit integers by 32768")
+    if waveform.dim() != 1:
+        raise ValueError(f"{found}; expected one channel, (T,): take one, or the mean of several")
+    if not len(waveform):
+        raise ValueError(f"{found}; expected at least one sample: leave empty waveforms out")
+    if not bool(waveform.isfinite().all()):
+        raise ValueError(f"{name} has samples that are not finite (NaN or infinity); leave it out or mend it")
+    peak = float(waveform.detach().abs().max())
+    if peak > 1:
+        raise ValueError(f"{name} has a peak of {peak:.4g}; expected samples in [-1, 1]: scale it down")
+
+
+def tensor_clips(
+    waveforms: Sequence[Tensor], sample_rate: int, *, speakers: Sequence[str] | None = None
+) -> tuple[TensorClip, ...]:
+    """Clips in memory from waveforms `(T,)`, floating point in [-1, 1]; `speakers` names who speaks in each.
+
+    Raises `ValueError` that names the entry which is no such waveform.
+
+    >>> clips = tensor_clips([torch.zeros(100), torch.rand(50)], sample_rate=16000, speakers=["ann", "bob"])
+    >>> clips[1].name, clips[1].samples, clips[1].labels
+    ('waveforms[1]', 50, {'speaker': 'bob'})
+    """
+    if speakers is not None and len(speakers) != len(waveforms):
+        raise ValueError(f"speakers has {len(speakers)} entries; expected one for each of {len(waveforms)} waveforms")
+    labels = [{}] * len(waveforms) if speakers is None else [{"speaker": speaker} for speaker in speakers]
+    return tuple(
+        TensorClip(waveform, sample_rate, f"waveforms[{index}]", labels[index])
+        for index, waveform in enumerate(waveforms)
+    )
+
+
+def load_folder(
+    folder: str | Path, config: PrepareConfig | None = None, *, held_out: float = 0.1, speakers: bool = False
+) -> tuple[tuple[TensorClip, ...], tuple[TensorClip, ...]]:
+    """Load a folder of audio into memory: the clips to train on, and those held out, the share `held_out` of them.
+
+    The clips are those that `prepare_dataset` would write with this `config`, sample for sample. With `speakers` the
+    first folder level names the speaker. Raises `ValueError` that names a file which cannot be used.
+    """
+    config = config or PrepareConfig()
+    splits: dict[str, list[TensorClip]] = {"train": [], "test": []}
+    for recording in find_clips(Path(folder), "folder", held_out=held_out, speakers=speakers):
+        loaded = load_clip(recording, config)
+        if isinstance(loaded, Skipped):
+            raise ValueError(f"{loaded.reason}; remove the file")
+        labels = {} if recording.speaker is None else {"speaker": recording.speaker}
+        clip = TensorClip(from_int16(torch.from_numpy(loaded)), config.sample_rate, recording.name, labels)
+        splits[recording.split].append(clip)
+    return tuple(splits["train"]), tuple(splits["test"])
+
+
+def speaker_label(clip: Clip) -> str | None:
+    """Who speaks in a clip, if its labels say so."""
+    return clip.labels.get("speaker")
+
+
+def check_clips(clips: Sequence[Clip], sample_rate: int, name: str = "clips") -> None:
+    """Raise `ValueError` unless `clips`, the argument called `name`, holds clips of one sample rate, at least one."""
+    if not clips:
+        raise ValueError(f"{name} is empty; expected at least one clip")
+    for index, clip in enumerate(clips):
+        if not isinstance(clip, Clip):
+            raise ValueError(
+                f"{name}[{index}] is a {type(clip).__name__}; expected a Clip, as tensor_clips makes from tensors"
+            )
+        if clip.sample_rate != sample_rate:
+            raise ValueError(
+                f"{name}: {clip.name} has {clip.sample_rate} Hz, the model {sample_rate} Hz; resample the audio"
+            )
+
+
+def read_clip(clip: Clip, start: int = 0, stop: int | None = None) -> Tensor:
+    """Samples `start` to `stop` of a clip; `ValueError` if it does not read what a `Clip` promises."""
+    stop = clip.samples if stop is None else stop
+    waveform: object = clip.read(start, stop)
+    if not isinstance(waveform, Tensor) or waveform.shape != (stop - start,) or waveform.dtype != torch.float32:
+        what = f"{waveform.dtype} {tuple(waveform.shape)}" if isinstance(waveform, Tensor) else type(waveform).__name__
+        raise ValueError(f"{clip.name}: read({start}, {stop}) gave {what}; expected torch.float32 {(stop - start,)}")
+    if not bool((waveform.abs() <= 1).all()):
+        raise ValueError(f"{clip.name}: read({start}, {stop}) gave samples that are not in [-1, 1]; scale them down")
+    return waveform
+
+
+def pick_clips(clips: Sequence[AnyClip], count: int) -> tuple[AnyClip, ...]:
+    """At most `count` clips, evenly spaced in the sequence; always the same ones."""
+    if count < 1:
+        raise ValueError(f"count is {count}; expected at least 1 clip")
+    count = min(count, len(clips))
+    return tuple(clips[index * len(clips) // count] for index in range(count))
+
+
+def pick_clips_lasting(clips: Sequence[AnyClip], samples: int) -> tuple[AnyClip, ...]:
+    """Clips of about `samples` in all, at least one, evenly spaced in the sequence; always the same ones."""
+    total = sum(clip.samples for clip in clips)
+    return pick_clips(clips, max(1, round(len(clips) * min(1.0, samples / total))))

@@ -1,0 +1,153 @@
+"""Random windows of clips, for training."""
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wavenet.data.clips import Clip, check_clips, read_clip, speaker_label
+
+__all__ = ["Batch", "Source", "WindowSampler", "as_sources"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Clips to draw windows from. Of several sources each gives a share of the windows, in proportion to `weight`.
+
+    `checksum` tells a resumed run whether its audio has changed; without one, names and lengths have to do.
+    """
+
+    clips: Sequence[Clip]
+    weight: float = 1.0
+    checksum: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < 1e38:
+            raise ValueError(f"weight is {self.weight}; expected a positive number")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The checksum, or else one of the clips' names and lengths."""
+        listing = json.dumps([(clip.name, clip.samples) for clip in self.clips])
+        return self.checksum or f"{zlib.crc32(listing.encode()):08x}"
+
+
+def as_sources(
+    clips: Sequence[Clip] | Sequence[Source], sample_rate: int, speakers: Sequence[str] = (), name: str = "clips"
+) -> tuple[Source, ...]:
+    """Sources as they are, clips as one source.
+
+    Raises `ValueError` if the argument called `name` mixes the two or has no clips, or if a clip has another sample
+    rate, or none of the `speakers`, if any are given.
+    """
+    sources = tuple(item for item in clips if isinstance(item, Source))
+    if len(sources) not in (0, len(clips)):
+        raise ValueError(f"{name} mixes Sources and Clips; expected either, such as Source(clips, weight=1.0)")
+    sources = sources or (Source(tuple(item for item in clips if not isinstance(item, Source))),)
+    for source in sources:
+        check_clips(source.clips, sample_rate, name)
+        for clip in source.clips:
+            if speakers and speaker_label(clip) not in speakers:
+                raise ValueError(
+                    f"{name}: the speaker of {clip.name} is {speaker_label(clip)!r}; expected one that the model "
+                    f"knows: {', '.join(speakers)}"
+                )
+    return sources
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of `clips`, with the audio around them.
+
+    `samples` float32 `(B, margin + context + window + margin)`, zeros beyond a clip's ends; `scored` `(B, window)`,
+    false beyond them; `times` `(B,)`, the time in its clip at which each row's context begins (negative before the
+    clip). `scored_in_all` counts the scored samples of the whole batch, of which this may be a part.
+    """
+
+    samples: Tensor
+    scored: Tensor
+    times: Tensor
+    clips: tuple[Clip, ...]
+    scored_in_all: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowSampler:
+    """Random windows, each with the `context` samples that come before it in its clip.
+
+    All windows that hold a sample of a clip are equally likely, so each sample is scored equally often, the first and
+    the last of a clip too (the first follow silence, as generation does). Beyond a clip's ends lie zeros, which are
+    not scored.
+    `margin` more samples at both ends serve the features. Windows begin at multiples of `grid`; context and margin are
+    multiples of it too. So the frames of all rows lie at the same places.
+    A batch depends on `seed` and the step alone: a resumed run sees what it would have seen, and each of several
+    processes can read its own rows.
+    """
+
+    sources: tuple[Source, ...]
+    context: int
+    window: int
+    batch_size: int
+    seed: int
+    margin: int = 0
+    grid: int = 1
+
+    def __post_init__(self) -> None:
+        assert self.context % self.grid == self.margin % self.grid == 0
+        if self.window < self.grid:
+            raise ValueError(
+                f"window is {self.window} samples; expected at least {self.grid}, the grid of the model's frames and "
+                "blocks of linear prediction"
+            )
+
+    @cached_property
+    def _ends(self) -> list[NDArray[np.int64]]:
+        """For each source, the running number of windows after each clip."""
+        return [
+            np.cumsum([(clip.samples - 1) // self.grid + 1 - self._first for clip in source.clips])
+            for source in self.sources
+        ]
+
+    @property
+    def _first(self) -> int:
+        """Where a clip's first window begins, in steps of the grid: it holds only the clip's first sample."""
+        return -((self.window - 1) // self.grid)
+
+    def batch(self, step: int, rows: slice = slice(None)) -> Batch:
+        """The batch of a step, or some rows of it."""
+        drawn = self._draw(step)
+        scored_in_all = sum(min(clip.samples, start + self.window) - max(0, start) for clip, start in drawn)
+        drawn = drawn[rows]
+        length = self.context + self.window + 2 * self.margin
+        samples = torch.zeros(len(drawn), length)
+        scored = torch.zeros(len(drawn), self.window, dtype=torch.bool)
+        for row, (clip, start) in enumerate(drawn):
+            begin = start - self.context - self.margin
+            first, stop = max(0, begin), min(begin + length, clip.samples)
+            samples[row, first - begin : stop - begin] = read_clip(clip, first, stop)
+            scored[row, max(0, -start) : clip.samples - start] = True
+        times = torch.tensor([start - self.context for _, start in drawn])
+        return Batch(samples, scored, times, tuple(clip for clip, _ in drawn), scored_in_all)
+
+    def _draw(self, step: int) -> list[tuple[Clip, int]]:
+        """For each row the clip, and the time in it at which the window begins."""
+        random = np.random.default_rng([self.seed, step])
+        if len(self.sources) == 1:
+            numbers = [(0, number) for number in random.integers(self._ends[0][-1], size=self.batch_size)]
+        else:
+            weights = np.array([source.weight for source in self.sources])
+            chosen = random.choice(len(weights), self.batch_size, p=weights / weights.sum())
+            numbers = [(index, random.integers(self._ends[index][-1])) for index in chosen]
+        drawn = []
+        for index, number in numbers:
+            source, ends = self.sources[index], self._ends[index]
+            place = int(np.searchsorted(ends, number, side="right"))
+            number_in_clip = int(number) - (int(ends[place - 1]) if place else 0)
+            drawn.append((source.clips[place], (number_in_clip + self._first) * self.grid))
+        return drawn

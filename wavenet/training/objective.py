@@ -1,0 +1,73 @@
+"""What training minimises: the bits of the scored samples of a batch, computed eagerly or compiled."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wavenet.network import Conditioning, WaveNet
+
+__all__ = ["Objective", "compile_objective"]
+
+
+class Objective(nn.Module):
+    """The loss of a `WaveNet` on windows of a `WindowSampler`, which give the same `margin`."""
+
+    def __init__(self, model: WaveNet, margin: int, autocast: bool) -> None:
+        super().__init__()
+        self.model, self.margin, self.autocast = model, margin, autocast
+
+    def forward(
+        self, samples: Tensor, scored: Tensor, times: Tensor, lengths: Tensor, speakers: Tensor | None
+    ) -> Tensor:
+        """The sum of the bits of the scored samples, `()`.
+
+        Samples `(B, margin + context + window + margin)`, scored `(B, window)`, and `(B,)` each: the times at which the
+        contexts begin, the lengths of the clips, and the indices of their speakers.
+        """
+        model, margin = self.model, self.margin
+        conditioning = Conditioning(speaker=speakers)
+        if model.log_mel is not None:
+            with torch.no_grad():
+                features, first = model.log_mel.around(samples, margin, times, lengths)
+            conditioning = Conditioning(speakers, features, model.log_mel.config.silence, first)
+        symbols = model.encode(samples)[:, margin : samples.shape[1] - margin]
+        with torch.autocast(samples.device.type, torch.bfloat16, enabled=self.autocast):
+            parameters = model(symbols[:, :-1], conditioning)[:, :, -scored.shape[1] :]
+        log_probs = model.distribution.log_prob(parameters, symbols[:, -scored.shape[1] :])
+        return -(log_probs * scored).sum() / math.log(2)
+
+
+def compile_objective(objective: nn.Module, model: WaveNet, note: Callable[[str], None]) -> Callable[..., Tensor]:
+    """An `objective` of this model, compiled at the first call; if that fails, eager, and `note` is told."""
+    if model.predictor is not None:
+        _run_eagerly(type(model.predictor))
+    compiled: Callable[..., Tensor] = torch.compile(objective, dynamic=False)
+    chosen: Callable[..., Tensor] | None = None
+
+    def loss(*batch: Any) -> Tensor:
+        nonlocal chosen
+        if chosen is None:
+            chosen = compiled
+            try:  # the first backward pass compiles too; `grad` does it without talking to other ranks
+                parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+                torch.autograd.grad(compiled(*batch), parameters, allow_unused=True)
+            except RuntimeError as error:
+                note(f"torch.compile does not work here ({str(error).splitlines()[0]}); training eagerly")
+                chosen = objective
+        return chosen(*batch)
+
+    return loss
+
+
+@functools.cache
+def _run_eagerly(kind: type[nn.Module]) -> None:
+    """Keep modules of this class out of compiled graphs, which the steps of linear prediction's recursion would fill.
+
+    (This is not done where the class is defined, because it imports torch's compiler, which takes a second.)
+    """
+    disable: Callable[[Any], Any] = torch.compiler.disable
+    kind.forward = disable(kind.forward)

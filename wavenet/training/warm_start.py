@@ -1,0 +1,43 @@
+"""Start a model from the weights of another, as far as they fit."""
+
+import torch
+
+from wavenet.network import WaveNet
+
+__all__ = ["copy_fitting_weights"]
+
+_SPEAKERS = "conditioner.table.weight"
+_COMPARED = ("sample_rate", "kernel_size", "dilations", "distribution", "features", "prediction", "pre_emphasis")
+
+
+@torch.no_grad()
+def copy_fitting_weights(model: WaveNet, other: WaveNet) -> list[str]:
+    """Copy the weights of `other` that fit by name and shape into `model`; speakers' vectors by the speakers' names.
+
+    Returns notes: first which weights did not fit, in one line that is empty if all did, then a line for each setting
+    in which the models differ. Raises `ValueError` if no weight fits.
+    """
+    own, theirs = model.state_dict(), other.state_dict()
+    fitting = {name: tensor for name, tensor in theirs.items() if name in own and tensor.shape == own[name].shape}
+    fresh, unused = own.keys() - fitting.keys(), theirs.keys() - fitting.keys()
+    names, known = model.config.speakers, other.config.speakers
+    if names != known and _SPEAKERS in own and _SPEAKERS in theirs:
+        fresh |= {f"speaker {name}" for name in names if name not in known}
+        fresh, unused = fresh - {_SPEAKERS}, unused - {_SPEAKERS}
+        fitting[_SPEAKERS] = own[_SPEAKERS].clone()
+        for name in set(names) & set(known):
+            fitting[_SPEAKERS][names.index(name)] = theirs[_SPEAKERS][known.index(name)]
+    if not fitting:
+        raise ValueError("none of its weights fits this model; expected a similar model")
+    model.load_state_dict({**own, **fitting})
+    misfits = {
+        "of another shape there, and fresh": fresh & unused,
+        "not in it, and fresh": fresh - unused,
+        "in it, and left out": unused - fresh,
+    }
+    notes = ["; ".join(f"{what}: {', '.join(sorted(weights))}" for what, weights in misfits.items() if weights)]
+    for name in _COMPARED:
+        before, now = getattr(other.config, name), getattr(model.config, name)
+        if before != now:
+            notes.append(f"it was trained with model.{name} {before}; here it is {now}")
+    return notes
