@@ -356,7 +356,7 @@ def test_several_datasets_and_speakers_are_shown_as_trained_on(wavenet, dataset:
     short = ("-o", output, "--force", "--seconds", 0.1, "--clips", 0, "--scored-seconds", 0)
     made = wavenet("report", tmp_path / "run", *short)
     assert made.status == 0
-    assert f"note: {other} not there" in made.err
+    assert f"note: {other}: no such dataset" in made.err
     missing = f"Not at hand when this page was made, and so not counted: {other}."
     assert missing in output.read_text("utf-8")
     assert wavenet("report", tmp_path / "run", *short, "--dataset", dataset).status == 0

@@ -29,7 +29,7 @@ def bench(
     threads: Annotated[
         list[int] | None,
         typer.Option(
-            min=1, max=1024, metavar="N", help="Threads of the native engine; repeatable; 1 and 2 if not given."
+            callback=between(1, 1024), metavar="N", help="Threads of the engine; repeatable; 1 and 2 if not given."
         ),
     ] = None,
     seconds: Annotated[

@@ -22,8 +22,6 @@ def export(
     from wavenet.export import export_onnx
     from wavenet.network import WaveNet
 
-    if output.is_dir() and not force:
-        raise ValueError(f"{output} exists; choose another folder or pass --force to replace its files")
     exported = export_onnx(WaveNet.from_pretrained(model), output, force=force)
     size = sum((output / name).stat().st_size for name in exported.files)
     print(f"wrote {output}: {', '.join(exported.files)} ({size / 1e6:.1f} MB)")
