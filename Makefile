@@ -59,6 +59,7 @@ docs: $(READY)
 
 # The research programs, none of which may take longer than three minutes.
 research: $(READY)
+	timeout 180 $(BIN)/python recipes/research/layer.py
 	timeout 180 $(BIN)/python recipes/research/schedule.py
 	timeout 180 $(BIN)/python recipes/research/distribution.py
 	timeout 180 $(BIN)/python recipes/research/likelihood.py

@@ -19,7 +19,9 @@ SPEECH = ROOT / "samples" / "speech"
 
 
 sys.path.append(str(ROOT / "recipes" / "research"))  # where the programs' own processes find them again
-schedule, distribution, likelihood = map(importlib.import_module, ("schedule", "distribution", "likelihood"))
+layer, schedule, distribution, likelihood = map(
+    importlib.import_module, ("layer", "schedule", "distribution", "likelihood")
+)
 
 
 @pytest.fixture
@@ -153,3 +155,14 @@ def test_the_shortest_of_recordings_has_a_picture_too(tmp_path: Path) -> None:
     waveform = torch.tensor([0.5])
     likelihood.draw(waveform, likelihood.surprise(model, waveform), 16000, tmp_path / "surprise.svg")
     assert "bits per sample" in (tmp_path / "surprise.svg").read_text()
+
+
+def test_a_block_of_ones_own_is_trained_beside_the_package_s_and_heard(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bits = layer.main(["--steps", "2", "--audio", str(tmp_path / "heard")])
+    assert list(bits) == ["the package's", "normalised"]
+    assert len(set(bits.values())) == 2, "the same figure twice: the block was not taken"
+    printed = capsys.readouterr().out
+    assert printed.count("91,136 multiply-adds") == 2, "they do not cost the same"
+    assert {path.name for path in (tmp_path / "heard").iterdir()} == {"package's.wav", "normalised.wav"}

@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             )
             if options.audio is not None:
                 options.audio.mkdir(exist_ok=True)
-                audio = generate(model, 16000, seed=options.seed)[0]
+                audio = generate(model, 16000, seed=options.seed, engine="stepwise")[0]
                 write_audio(options.audio / f"{name.split()[-1]}.wav", audio, 16000)
     return bits
 
