@@ -13,24 +13,12 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
-from wavenet import (
-    ResidualBlock,
-    TrainConfig,
-    Trainer,
-    WaveNet,
-    WaveNetConfig,
-    generate,
-    read_audio,
-    tensor_clips,
-    write_audio,
-)
+from wavenet import ResidualBlock, TrainConfig, Trainer, WaveNet, WaveNetConfig, generate, multiply_adds
 from wavenet.cli.errors import errors_in_one_line
-from wavenet.network import multiply_adds
+from wavenet.data import read_audio, tensor_clips, write_audio
 
 SPEECH = Path(__file__).parents[2] / "samples" / "speech" / "en"
-SHAPE = WaveNetConfig(
-    cycles=1, layers_per_cycle=10, residual_channels=32, gate_channels=64, skip_channels=64, head_channels=64
-)
+CHANNELS = {"residual_channels": 32, "gate_channels": 64, "skip_channels": 64, "head_channels": 64}
 
 
 class NormedBlock(nn.Module):
@@ -43,8 +31,9 @@ class NormedBlock(nn.Module):
         self.context = self.inner.context
 
     def forward(self, x: Tensor, biases: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        added, gated = self.inner(self.norm(x), biases)
-        return x[:, self.context :] + added, gated
+        normed = self.norm(x)
+        after, gated = self.inner(normed, biases)
+        return (x - normed)[:, self.context :] + after, gated
 
 
 BLOCKS = {"the package's": ResidualBlock, "normalised": NormedBlock}
@@ -64,17 +53,18 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
         path = Path(folder) / "model.safetensors"
         for name, block in BLOCKS.items():
             torch.manual_seed(options.seed)
-            trainer = Trainer(WaveNet(SHAPE, block=block), clips[4:], clips[:4], training)
+            model = WaveNet(WaveNetConfig(cycles=1, layers_per_cycle=10, **CHANNELS), block=block)
+            trainer = Trainer(model, clips[4:], clips[:4], training)
             bits[name] = trainer.run()
             trainer.average.save_pretrained(path)
-            model = WaveNet.from_pretrained(path, block=block)
+            loaded = WaveNet.from_pretrained(path, block=block)
             print(
-                f"{name:16}{bits[name]:8.3f} held-out bits per sample, {multiply_adds(model):,} multiply-adds",
+                f"{name:16}{bits[name]:.3f} held-out bits per sample, {multiply_adds(loaded):,} multiply-adds",
                 flush=True,
             )
             if options.audio is not None:
                 options.audio.mkdir(exist_ok=True)
-                audio = generate(model, 16000, seed=options.seed, engine="stepwise")[0]
+                audio = generate(loaded, 16000, seed=options.seed, engine="stepwise")[0]
                 write_audio(options.audio / f"{name.split()[-1]}.wav", audio, 16000)
     return bits
 
