@@ -194,6 +194,9 @@ def test_what_the_engine_cannot_run_is_refused() -> None:
         EngineOptions(weights="int4")
     with pytest.raises(ValueError, match="threads is 0"):
         EngineOptions(threads=0)
+    for wrong in ({"weights": "int4"}, {"threads": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            NativeEngine(model, 1, **wrong)
     with pytest.raises(ValueError, match="weights is 'int8'; only the native engine has a choice"):
         EngineOptions("incremental", weights="int8")
 

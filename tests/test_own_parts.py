@@ -9,9 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from tests.conftest import conditioning_of, small_config
-from wavenet import CausalConv1d, Mixture, WaveNet, WaveNetConfig, generate
+from wavenet import (
+    CausalConv1d,
+    Mixture,
+    ResidualBlock,
+    TrainConfig,
+    Trainer,
+    WaveNet,
+    WaveNetConfig,
+    generate,
+    tensor_clips,
+)
 from wavenet.engines import NaiveEngine, StepwiseEngine
-from wavenet.network import Alignment, Conditioning, ConditioningConfig, LogMelConfig, SamplingOptions
+from wavenet.network import Alignment, BlockFactory, Conditioning, ConditioningConfig, LogMelConfig, SamplingOptions
+from wavenet.training import train
 
 
 class TwoDilations(nn.Module):
@@ -126,9 +137,9 @@ def test_a_model_file_gives_parts_of_ones_own_back(name: str, tmp_path: Path) ->
 def test_a_missing_part_is_named(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     built("block, conditioner, distribution").save_pretrained(path)
-    with pytest.raises(ValueError, match="has a block of its own, TwoDilations; pass block=TwoDilations to from_pr"):
+    with pytest.raises(ValueError, match="has a custom block, TwoDilations; pass block=TwoDilations to from_pr"):
         WaveNet.from_pretrained(path)
-    with pytest.raises(ValueError, match="has a conditioner of its own, Pulses; pass conditioner=Pulses"):
+    with pytest.raises(ValueError, match="has a custom conditioner, Pulses; pass conditioner=Pulses"):
         WaveNet.from_pretrained(path, block=TwoDilations)
     with pytest.raises(ValueError, match=r"distribution: .*'laplaces'.*from_pretrained\(path, distributions="):
         WaveNet.from_pretrained(path, block=TwoDilations, conditioner=Pulses)
@@ -155,7 +166,81 @@ def test_a_subclass_with_a_forward_of_its_own_is_run_whole() -> None:
 
     torch.manual_seed(0)
     model = Halved(small_config()).double().eval()
-    with pytest.raises(ValueError, match="Halved has a forward of its own and no advance"):
+    with pytest.raises(ValueError, match="Halved overrides forward and not advance"):
         StepwiseEngine(model, 1)
     with pytest.warns(UserWarning, match="naive engine"):
         assert torch.equal(generate(model, 20, seed=1), generate(model, 20, seed=1, engine="naive"))
+
+
+def test_a_custom_block_among_the_package_s_is_not_forgotten(tmp_path: Path) -> None:
+    class Halved(ResidualBlock):
+        def forward(self, x: Tensor, biases: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            x, gated = super().forward(x, biases)
+            return x, gated / 2
+
+    def alternating(config: WaveNetConfig, dilation: int, *, last: bool) -> nn.Module:
+        return (Halved if dilation == 2 else ResidualBlock)(config, dilation, last=last)
+
+    model = WaveNet(small_config(), block=alternating).eval()
+    model.save_pretrained(tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="has a custom block, Halved"):
+        WaveNet.from_pretrained(tmp_path / "model.safetensors")
+    loaded = WaveNet.from_pretrained(tmp_path / "model.safetensors", block=alternating)
+    symbols = torch.randint(256, (1, 20))
+    assert torch.equal(loaded(symbols), model(symbols))
+
+
+def test_buffers_that_are_not_in_the_file_are_made_again(tmp_path: Path) -> None:
+    class Scaled(ResidualBlock):
+        scale: Tensor
+
+        def __init__(self, config: WaveNetConfig, dilation: int, *, last: bool) -> None:
+            super().__init__(config, dilation, last=last)
+            self.register_buffer("scale", torch.full((), 0.5), persistent=False)
+
+        def forward(self, x: Tensor, biases: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            x, gated = super().forward(x, biases)
+            return x, gated * self.scale
+
+    model = WaveNet(small_config(), block=Scaled).eval()
+    model.save_pretrained(tmp_path / "model.safetensors")
+    loaded = WaveNet.from_pretrained(tmp_path / "model.safetensors", block=Scaled)
+    symbols = torch.randint(256, (1, 20))
+    assert torch.equal(loaded(symbols), model(symbols))
+
+
+def test_a_conditioner_of_another_hop_than_the_features_is_refused() -> None:
+    class Slower(Pulses):
+        def __init__(self, config: WaveNetConfig) -> None:
+            super().__init__(config)
+            self.alignment = Alignment(hop=24, reach=0)
+
+    with pytest.raises(ValueError, match="has a hop of 24 samples; expected that of the features, 12"):
+        WaveNet(small_config(**FEATURES), conditioner=Slower)
+
+
+def test_a_subclass_that_overrides_the_whole_and_not_the_step_is_run_whole() -> None:
+    class Damped(WaveNet):
+        def respond(self, x: Tensor, biases: Tensor | None = None) -> Tensor:
+            return super().respond(x, biases) / 2
+
+    torch.manual_seed(0)
+    model = Damped(small_config()).double().eval()
+    with pytest.raises(ValueError, match="Damped overrides respond and not respond_after"):
+        StepwiseEngine(model, 1)
+
+
+def test_a_run_does_not_go_on_with_another_block(tmp_path: Path) -> None:
+    class Other(ResidualBlock):
+        pass
+
+    clips = tensor_clips([torch.rand(500) - 0.5 for _ in range(2)], sample_rate=16000)
+    settings = TrainConfig(steps=4, window=100, compile="off")
+
+    def trainer(block: BlockFactory) -> Trainer:
+        return Trainer(WaveNet(small_config(), block=block), clips[1:], clips[:1], settings)
+
+    assert not train(trainer(Other), tmp_path / "run", stop=lambda: True)
+    with pytest.raises(ValueError, match=r"model\.own_parts was \{'block': 'Other'\}, is None"):
+        train(trainer(ResidualBlock), tmp_path / "run", resume=True)
+    assert train(trainer(Other), tmp_path / "run", resume=True)

@@ -13,7 +13,7 @@ from wavenet import SamplingOptions, WaveNet, generate, stream
 from wavenet.generation import FeatureStream, Stream, StreamState
 from wavenet.network import Categorical, GaussianMixture
 
-ENGINES = [pytest.param("native", marks=needs_native), "incremental"]
+ENGINES = [pytest.param("native", marks=needs_native), "incremental", "stepwise"]
 KIND = (GaussianMixture(levels=4096), True, True, "features", "transposed")
 
 
@@ -107,6 +107,7 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing() -> None:
         replace(state, engine=replace(engine, network=replace(engine.network, queues=engine.network.queues[1:]))),
         replace(state, previous=torch.zeros(3)),
         replace(state, randomness=()),
+        replace(state, randomness=(torch.zeros(3),)),
     ]
     for broken in damaged:
         with pytest.raises(ValueError, match="the state does not fit"):

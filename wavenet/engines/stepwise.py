@@ -27,8 +27,9 @@ class StepwiseEngine(ResumableEngine):
     def refusal(model: WaveNet) -> str | None:
         """Why the engine cannot run a model; `None` if it can."""
         kind = type(model)
-        if kind.forward is not WaveNet.forward and kind.advance is WaveNet.advance:
-            return f"{kind.__name__} has a forward of its own and no advance that goes with it"
+        for whole, step in (("forward", "advance"), ("respond", "respond_after")):
+            if getattr(kind, whole) is not getattr(WaveNet, whole) and getattr(kind, step) is getattr(WaveNet, step):
+                return f"{kind.__name__} overrides {whole} and not {step}, which must compute the same"
         return None
 
     @property

@@ -63,8 +63,8 @@ class _Step(ExportNetwork):
             ahead = {"biases": (len(config.dilations) * config.gate_channels,)}
         if model.predictor is not None:
             ahead |= {"coefficients": (model.predictor.order,), "scale": ()}
-        contexts = [(config.kernel_size - 1) * dilation for dilation in config.dilations]
-        queues = {f"queue_{layer:02}": (context, config.residual_channels) for layer, context in enumerate(contexts)}
+        shapes = [(context, config.residual_channels) for context in model.contexts]
+        queues = {f"queue_{layer:02}": shape for layer, shape in enumerate(shapes)}
         state = {} if model.predictor is None else {"samples": (model.history,), "predicted": (), "expected": ()}
         super().__init__(model, {"symbols": (), **ahead, **state, **queues})
         self.queues = list(queues)

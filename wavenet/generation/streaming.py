@@ -142,10 +142,14 @@ class Stream:
         self._load(state, engine)
 
     def _load(self, state: StreamState, engine: ResumableEngine) -> None:
-        engine.load(state.engine)
-        self.previous = state.previous.clone()
-        for generator, randomness in zip(self.generators, state.randomness, strict=True):
-            generator.set_state(randomness)
+        generators = [_generator(randomness) for randomness in state.randomness]
+        device, network = self.model.device, state.engine.network
+        queues = [queue.to(device) for queue in network.queues]
+        engine.load(
+            EngineState(state.engine.latest.to(device), State(network.time, network.samples.to(device), queues))
+        )
+        self.previous = state.previous.to(device, copy=True)
+        self.generators = generators
 
 
 class FeatureStream:
@@ -291,6 +295,15 @@ def _on_and_on(going_on: Stream, num_samples: int | None) -> Iterator[Tensor]:
         length = _CHUNK if num_samples is None else min(_CHUNK, num_samples - made)
         yield going_on.take(length).audio[0].clamp(-1, 1)
         made += length
+
+
+def _generator(state: Tensor) -> torch.Generator:
+    generator = torch.Generator()
+    try:
+        generator.set_state(state)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"the state does not fit: it has no state of a generator ({error})") from error
+    return generator
 
 
 def _resumable(engine: object) -> ResumableEngine:

@@ -11,6 +11,7 @@ import torchaudio
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.parametrize import type_before_parametrizations
 from torch.utils.checkpoint import checkpoint
 
 from wavenet.network.alignment import Alignment
@@ -52,7 +53,7 @@ class State:
 
 
 class WaveNet(nn.Module):
-    """Maps past samples to the distribution of the next one: the output at time t is about the sample at t + 1.
+    """Maps past samples to the distribution of the next one: the output at time t predicts the sample at t + 1.
 
     `model(symbols)` gives the outputs whose whole context lies in `symbols`, as training needs them.
     `model.advance(symbols, state)` goes on from `state` by a chunk of any length, down to one sample. Both run the same
@@ -60,7 +61,7 @@ class WaveNet(nn.Module):
     the state after it. With `recompute` training stores no activations inside blocks and computes them again.
 
     `block` makes the block of each layer (see `BlockFactory`). `conditioner` makes the module in the place of
-    `Conditioner`, from the configuration. A distribution of one's own stands in the configuration.
+    `Conditioner`, from the configuration. A custom distribution stands in the configuration.
     """
 
     def __init__(
@@ -95,6 +96,11 @@ class WaveNet(nn.Module):
         config, frames = self.config, Alignment()
         if self.conditioner is not None:
             frames = _attribute(self.conditioner, "alignment", Alignment)
+        if config.features is not None and frames.hop != config.features.hop:
+            raise ValueError(
+                f"the conditioner's alignment has a hop of {frames.hop} samples; expected that of the features, "
+                f"{config.features.hop}"
+            )
         half_window = 0 if not config.pre_emphasis else 1
         if config.features is not None:
             half_window = config.features.fft // 2
@@ -126,6 +132,17 @@ class WaveNet(nn.Module):
     def context(self) -> int:
         """Samples that one output depends on: the receptive field and the history before its oldest input."""
         return self.receptive_field + self.history
+
+    @property
+    def own_parts(self) -> dict[str, str]:
+        """The classes of a custom `block` and `conditioner`, if the model has any."""
+        conditioners = [] if self.conditioner is None else [self.conditioner]
+        custom: dict[str, str] = {}
+        for name, parts in (("block", list(self.blocks)), ("conditioner", conditioners)):
+            for part in parts:
+                if type_before_parametrizations(part) not in (ResidualBlock, Conditioner):
+                    custom[name] = type(part).__name__
+        return custom
 
     def condition(
         self,
@@ -300,9 +317,7 @@ class WaveNet(nn.Module):
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
         """Write a model file (safetensors) that `from_pretrained` reads; an existing file is replaced."""
-        parts = {"block": self.blocks[0], "conditioner": self.conditioner}
-        own = {name: type(part).__name__ for name, part in parts.items() if type(part) not in _KNOWN_PARTS}
-        named = {"own_parts": own} if own else {}
+        named = {"own_parts": self.own_parts} if self.own_parts else {}
         write_model_file(path, self.state_dict(), {"config": self.config.to_dict(), **named})
 
     @classmethod
@@ -316,23 +331,21 @@ class WaveNet(nn.Module):
     ) -> Self:
         """Read a model file, in evaluation mode on the CPU.
 
-        A model with parts of its own is read with them: the `block` and `conditioner` that it was built with, and the
-        class of its distribution among `distributions`. Raises `ValueError` if the file is no whole model, or if it
-        needs a part that was not given.
+        A model with custom parts is read with them: the `block` and `conditioner` that it was built with, and the class
+        of its distribution among `distributions`. Raises `ValueError` if the file is no whole model, or if it needs a
+        part that was not given.
         """
         tensors, metadata = read_model_file(path)
         given: dict[str, Any] = {"block": block, "conditioner": conditioner}
         for name, own in metadata.get("own_parts", {}).items():
             if given[name] is None:
-                raise ValueError(f"{path} has a {name} of its own, {own}; pass {name}={own} to from_pretrained")
+                raise ValueError(f"{path} has a custom {name}, {own}; pass {name}={own} to from_pretrained")
         config = _read_config(path, metadata.get("config"), distributions)
-        with torch.device("meta"):
-            model = cls(config, **{name: part for name, part in given.items() if part is not None})
+        parts = {name: part for name, part in given.items() if part is not None}
+        with torch.device("cpu" if parts else "meta"):  # buffers of custom parts may not be in the file
+            model = cls(config, **parts)
         load_tensors(model, tensors, path)
         return model.eval()
-
-
-_KNOWN_PARTS = (ResidualBlock, Conditioner, type(None))
 
 
 def _read_config(
@@ -346,14 +359,14 @@ def _read_config(
         key = ".".join(str(part) for part in first["loc"])
         hint = ""
         if first["type"] == "union_tag_invalid":
-            hint = "; pass the class of a distribution of one's own in from_pretrained(path, distributions=[...])"
+            hint = "; pass the class of a custom distribution in from_pretrained(path, distributions=[...])"
         raise ValueError(
             f"{path}: its configuration is not one of this toolkit ({key}: {first['msg']}){hint}"
         ) from error
 
 
 def _attribute(module: nn.Module, name: str, kind: type[T]) -> T:
-    """What the network has to know of a part that may be somebody else's."""
+    """Return an attribute that a custom part must have; raise `ValueError` if it is missing."""
     value = getattr(module, name, None)
     if not isinstance(value, kind):
         raise ValueError(f"{type(module).__name__}.{name} is {value!r}; expected {kind.__name__}: see WaveNet")

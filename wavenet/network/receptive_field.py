@@ -148,8 +148,8 @@ def describe_sight(model: WaveNet) -> str:
     'It sees every sample of the last 0.5 ms'
     """
     config, seen = model.config, seen_lags(model.config)
-    reach = f"reaches {config.receptive_field:,} samples back"
-    if seen is not None:
+    reach = f"reaches {model.receptive_field:,} samples back"
+    if seen is not None and "block" not in model.own_parts:
         reach = describe_reach(seen, config.sample_rate)
     if model.predictor is None:
         return f"It {reach}"

@@ -9,7 +9,7 @@ from wavenet.data import PreparedDataset
 from wavenet.network import WaveNet
 from wavenet.training.checkpoint import CHECKPOINTS
 from wavenet.training.distributed import ALONE, Processes
-from wavenet.training.loop import train
+from wavenet.training.loop import check_folder, train
 from wavenet.training.observer import Observer
 from wavenet.training.recipe import Recipe
 from wavenet.training.splits import Selection, held_out_clips, training_clips, with_speakers
@@ -27,6 +27,7 @@ def train_recipe(
     processes: Processes = ALONE,
 ) -> bool:
     """Train a recipe in its run folder, as `train` does with the trainer of `from_recipe`. All ranks must call this."""
+    processes.together(lambda: check_folder(recipe.run, resume))
     resumable = resume and any((recipe.run / name).exists() for name in CHECKPOINTS)
     trainer = processes.together(lambda: from_recipe(recipe, observer, processes, fresh=not resumable))
     return train(trainer, recipe.run, recipe=recipe, resume=resume, stop=stop)

@@ -137,7 +137,7 @@ def refuse_changes(state: Mapping[str, Any], now: Mapping[str, Any], checksum: s
     if changed:
         raise ValueError(
             f"the settings have changed since the run began ({'; '.join(changed)}); restore them, or begin another run "
-            "in another folder, if need be from this one's model (init_from)"
+            "in another folder, if need be from this one's model (begin_with; train.init_from in a recipe)"
         )
     if state["dataset_sha256"] != checksum:
         datasets = now["dataset"] if isinstance(now["dataset"], list) else [{"path": now["dataset"]}]

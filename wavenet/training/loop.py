@@ -12,7 +12,7 @@ from wavenet.training.observer import Keeper
 from wavenet.training.recipe import Recipe
 from wavenet.training.trainer import Trainer
 
-__all__ = ["train"]
+__all__ = ["check_folder", "train"]
 
 
 def train(
@@ -33,7 +33,8 @@ def train(
     Raises `FileExistsError` if a run is there without `resume`, `FloatingPointError` if training diverges.
     """
     run, processes = Path(folder), trainer.processes
-    processes.together(lambda: _restore(trainer, run, resume))
+    processes.together(lambda: check_folder(run, resume))
+    processes.together(lambda: _restore(trainer, run))
     _refuse_differences(trainer, run)
     progress = trainer.progress
     fresh = not progress.metrics_bytes  # all ranks must agree, and rank 0 may change it when it opens the file
@@ -47,8 +48,8 @@ def train(
     return progress.step == trainer.config.steps
 
 
-def _restore(trainer: Trainer, run: Path, resume: bool) -> None:
-    """Restore the run in the folder if there is one. Writes nothing, and waits for no other rank."""
+def check_folder(run: Path, resume: bool) -> None:
+    """Raise `FileExistsError` or `ValueError` if no run can begin in the folder, or, with `resume`, go on in it."""
     if run.exists() and not run.is_dir():
         raise FileExistsError(f"{run} is a file; choose a folder")
     written = (*CHECKPOINTS, "model.safetensors", "best.safetensors", "metrics.jsonl")
@@ -58,11 +59,15 @@ def _restore(trainer: Trainer, run: Path, resume: bool) -> None:
         raise FileExistsError(f"{run} holds a run ({', '.join(present)}); resume it or choose another folder")
     if (run / "manifest.json").exists():
         raise ValueError(f"{run} holds a prepared dataset; choose another folder")
-    found = load_checkpoint(run, trainer.observer.note)
-    if present and found is None:
+    if present and not any((run / name).exists() for name in CHECKPOINTS):
         raise FileExistsError(
             f"{run} holds {', '.join(present)} but no checkpoint to go on from; choose another folder"
         )
+
+
+def _restore(trainer: Trainer, run: Path) -> None:
+    """Restore the run in the folder if there is one. Writes nothing, and waits for no other rank."""
+    found = load_checkpoint(run, trainer.observer.note)
     several = f", {trainer.processes.count} processes" if trainer.processes.count > 1 else ""
     precision = "bfloat16" if trainer.autocast else "float32"
     trainer.observer.note(f"training on {trainer.device.type}, in {precision}{several}")

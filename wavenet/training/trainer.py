@@ -61,8 +61,11 @@ class Trainer:
         *,
         observer: Observer | None = None,
         processes: Processes = ALONE,
+        device: torch.device | str | None = None,
     ) -> None:
-        """Move `model` to the device of this rank. Among several ranks each trains on its rows of every batch.
+        """Move `model` to `device`, this rank's GPU or else the CPU if not given.
+
+        Among several ranks each trains on its rows of every batch.
 
         `train` and `held_out` are clips, or sources of clips with weights; of `held_out` about
         `config.evaluation_seconds` are scored, the sources giving equal parts.
@@ -84,7 +87,8 @@ class Trainer:
         scored_samples = int(config.evaluation_seconds / len(watched) * sample_rate)
         self.held_out = [replace(source, clips=pick_clips_lasting(source.clips, scored_samples)) for source in watched]
         self.rows = _rows(config, processes)
-        self.device = torch.device("cuda", processes.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+        own_device = torch.device("cuda", processes.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+        self.device = own_device if device is None else torch.device(device)
         self.model = model.to(self.device)
         self.model.recompute = config.checkpoint_activations
         self.average = copy.deepcopy(self.model).eval()
@@ -103,7 +107,7 @@ class Trainer:
         self._refuse_too_large()
         self.record: dict[str, Any] = {
             "dataset": [{"weight": source.weight} for source in sources],
-            "model": model.config.to_dict(),
+            "model": {**model.config.to_dict(), **({"own_parts": model.own_parts} if model.own_parts else {})},
             "train": config.to_dict(),
         }
         """The settings that a checkpoint records, and that must be the same to resume."""
@@ -166,7 +170,7 @@ class Trainer:
             raise FloatingPointError(
                 f"step {step + 1}: the loss is {bits:.4g} and its gradient {norm:.4g}, on windows of {clips}; "
                 "training stopped, the last checkpoint (if there is one) is kept; try lower learning rates in a new "
-                "run, if need be from this one's best model (init_from)"
+                "run, if need be from this one's best model (begin_with; train.init_from in a recipe)"
             )
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -223,7 +227,7 @@ class Trainer:
         return self.evaluate() if bits is None else bits
 
     def proceed(self, keeper: Keeper | None = None, stop: Callable[[], bool] = lambda: False) -> float | None:
-        """Step to `config.steps`, or until `stop()` is true on a rank; rank 0 tells the observer and the keeper.
+        """Step to `config.steps`, or until `stop()` is true on a rank. Rank 0 tells the keeper.
 
         Returns the last evaluation's bits per sample, or `None` if there was none. All ranks must call this.
         """

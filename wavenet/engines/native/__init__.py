@@ -121,8 +121,8 @@ class NativeEngine(ResumableEngine):
         config, batch = self.model.config, self.batch
         samples = torch.empty(batch, self.model.history, dtype=torch.float32)
         queues = [
-            torch.empty(batch, (config.kernel_size - 1) * dilation, config.residual_channels, dtype=torch.float32)
-            for dilation in config.dilations
+            torch.empty(batch, context, config.residual_channels, dtype=torch.float32)
+            for context in self.model.contexts
         ]
         latest = torch.empty(batch, dtype=torch.long)
         time = self.generator.save(latest, samples, queues)
