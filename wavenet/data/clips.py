@@ -105,6 +105,8 @@ def tensor_clips(
     >>> clips[1].name, clips[1].samples, clips[1].labels
     ('waveforms[1]', 50, {'speaker': 'bob'})
     """
+    if isinstance(speakers, str):
+        raise ValueError(f"speakers is {speakers!r}; expected a sequence of names, one for each waveform")
     if speakers is not None and len(speakers) != len(waveforms):
         raise ValueError(f"speakers has {len(speakers)} entries; expected one for each of {len(waveforms)} waveforms")
     labels = [{}] * len(waveforms) if speakers is None else [{"speaker": speaker} for speaker in speakers]

@@ -32,6 +32,10 @@ class Alignment:
     half_window: int = 0
     block: int = 1
 
+    def __post_init__(self) -> None:
+        if self.hop < 1 or (self.reach is not None and self.reach < 0):
+            raise ValueError(f"hop is {self.hop} and reach {self.reach}; expected at least 1, and at least 0 or None")
+
     @property
     def look_ahead(self) -> int:
         """Frames beyond the one at or before a sample that its conditioning is made of."""

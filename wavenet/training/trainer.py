@@ -158,6 +158,8 @@ class Trainer:
 
         All ranks must call this.
         """
+        if self.progress.step >= self.config.steps:
+            raise ValueError(f"all {self.config.steps} steps are taken; expected a config with more steps")
         begun = time.perf_counter()
         self.model.train()
         for optimizer in self.optimizers:
