@@ -33,9 +33,9 @@ from wavenet.training import (
     Trainer,
     from_recipe,
     load_checkpoint,
-    save_checkpoint,
     train_recipe,
 )
+from wavenet.training.checkpoint import save_checkpoint
 
 Prepare = Callable[..., PreparedDataset]
 

@@ -20,7 +20,6 @@ from wavenet.training import (
     Observer,
     Processes,
     Recipe,
-    Silence,
     TensorBoardWriter,
     joined,
     load_recipe,
@@ -30,7 +29,7 @@ from wavenet.training import (
 __all__ = ["TrainingConsole", "run"]
 
 
-class TrainingConsole:
+class TrainingConsole(Observer):
     """Shows a run: a progress bar if standard error is a terminal, and a line for each evaluation."""
 
     def __init__(self, recipe: Recipe) -> None:
@@ -100,10 +99,9 @@ def _train(recipe: Recipe, console: TrainingConsole | None, resume: bool, proces
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    observer: Observer = console or Silence()
     finished = False
     try:
-        finished = train_recipe(recipe, observer, resume=resume, stop=stopping.is_set, processes=processes)
+        finished = train_recipe(recipe, console, resume=resume, stop=stopping.is_set, processes=processes)
     except FileExistsError as error:
         raise FileExistsError(f"{error} (--resume continues a run, --set run=FOLDER begins another)") from error
     finally:
