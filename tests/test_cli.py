@@ -22,9 +22,8 @@ from wavenet.network import (
     GaussianMixture,
     LogMelConfig,
     PredictionConfig,
-    read_model_file,
-    write_model_file,
 )
+from wavenet.network.model_file import read_model_file, write_model_file
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-c", "from wavenet.cli import main; main()"]

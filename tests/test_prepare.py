@@ -17,11 +17,10 @@ from wavenet.data import (
     PreparedDataset,
     Recording,
     find_clips,
-    load_clip,
     prepare_dataset,
     read_audio,
 )
-from wavenet.data.prepare import _settings
+from wavenet.data.prepare import _settings, load_clip
 
 Prepare = Callable[..., PreparedDataset]
 
