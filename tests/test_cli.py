@@ -184,16 +184,16 @@ def test_every_error_of_speakers(wavenet, vocoder_file: Path, model_file: Path, 
     for command in ("evaluate", "copy"):
         known, plain = (command, vocoder_file, dataset), (command, model_file, dataset)
         wavenet(*known, "--speaker", "zoe").fails_with("no speaker 'zoe'; it has ann, bob")
-        wavenet(*known, "--as-speaker", "zoe").fails_with("--as-speaker is 'zoe'; the model knows ann, bob")
-        wavenet(*known, "--as-speaker", "").fails_with("--as-speaker is ''; the model knows ann, bob")
-        wavenet(*plain, "--as-speaker", "ann").fails_with("the model knows no speakers; leave --as-speaker out")
-    wavenet("copy", model_file, dataset).fails_with("is no vocoder")
+        wavenet(*known, "--as-speaker", "zoe").fails_with("--as-speaker: speaker is 'zoe'; the model knows ann, bob")
+        wavenet(*known, "--as-speaker", "").fails_with("--as-speaker: speaker is ''; the model knows ann, bob")
+        wavenet(*plain, "--as-speaker", "ann").fails_with("the model knows no speakers; leave speaker out")
+    wavenet("copy", model_file, dataset).fails_with("expected a vocoder")
     tensors, metadata = read_model_file(vocoder_file)
     metadata.pop("format")
     metadata["config"]["speakers"] = ["ann", "eve"]
     write_model_file(tmp_path / "eve.safetensors", tensors, metadata)
     wavenet("evaluate", tmp_path / "eve.safetensors", dataset).fails_with(
-        "has speaker 'bob'; the model knows ann, eve", "choose clips with --speaker, or", "with --as-speaker"
+        "is 'bob'; expected one that the model knows: ann, eve; choose clips with --speaker, or", "with --as-speaker"
     )
 
 
