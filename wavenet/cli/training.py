@@ -37,9 +37,9 @@ class TrainingConsole(Observer):
         self.bar = tqdm(total=config.steps, unit="step", desc="train", disable=None)
         self.samples_per_step = config.batch_size * config.window
         self.tensorboard = TensorBoardWriter(recipe.run / "tensorboard") if config.tensorboard else None
-        listeners: list[Callable[[int, Tensor, int], None]] = [self.keep_audio] if config.audio else []
-        listeners += [self.tensorboard.heard] if self.tensorboard is not None else []
-        self.listener = Listener(config.audio_seconds, listeners) if listeners else None
+        callbacks: list[Callable[[int, Tensor, int], None]] = [self.keep_audio] if config.audio else []
+        callbacks += [self.tensorboard.on_audio] if self.tensorboard is not None else []
+        self.listener = Listener(config.audio_seconds, callbacks) if callbacks else None
         self.begun: tuple[int, float] | None = None
 
     def note(self, message: str) -> None:

@@ -18,9 +18,10 @@ __all__ = ["Batch", "Source", "WindowSampler", "as_sources"]
 
 @dataclass(frozen=True)
 class Source:
-    """Clips to draw windows from. Of several sources each gives a share of the windows, in proportion to `weight`.
+    """Clips to draw windows from. Each source gives a share of the windows in proportion to its `weight`.
 
-    `checksum` tells a resumed run whether its audio has changed; without one, names and lengths have to do.
+    `checksum` tells a resumed run whether its audio has changed. Without a checksum, the clips' names and lengths are
+    compared.
     """
 
     clips: Sequence[Clip]

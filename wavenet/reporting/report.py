@@ -36,7 +36,7 @@ _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """What is made for the page: the sound of `clips` held-out clips of each dataset.
+    """Sets what the page shows: it plays `clips` held-out clips of each dataset.
 
     Generated audio lasts `seconds`, unless it copies a clip. `scored_seconds` bounds the held-out audio that is scored;
     0 scores none. Clip i draws from `seed` + i.

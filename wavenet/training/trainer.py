@@ -91,7 +91,7 @@ class Trainer:
         self.optimizers = optimizers_for(self.model, config)
         self.sampler = WindowSampler(
             sources=sources,
-            context=model.alignment.whole(model.context),
+            context=model.alignment.round_up(model.context),
             window=config.window,
             batch_size=config.batch_size,
             seed=config.seed,
