@@ -20,7 +20,7 @@ def test_frames_around_hold_those_that_a_sample_lies_between(hop: int, reach: in
 def test_as_many_samples_can_be_made_as_frames_allow() -> None:
     alignment = Alignment(hop=10, reach=1)
     frames = 7
-    possible = alignment.samples_within(frames)
+    possible = alignment.samples_ready(frames)
     assert alignment.frames_around(possible - 1, possible)[1] <= frames
     assert alignment.frames_around(possible + 1, possible + 2)[1] > frames
 

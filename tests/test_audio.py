@@ -6,7 +6,8 @@ import soundfile
 import torch
 
 from tests.conftest import tone
-from wavenet.data import from_int16, read_audio, resample, to_int16, trim_silence, write_audio
+from wavenet.data import from_int16, read_audio, resample, to_int16, write_audio
+from wavenet.data.audio import trim_silence
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])

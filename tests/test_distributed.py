@@ -20,7 +20,6 @@ from wavenet.data import Source, WindowSampler
 from wavenet.training import (
     Observer,
     Processes,
-    Silence,
     from_recipe,
     joined,
     load_checkpoint,
@@ -96,8 +95,8 @@ def test_two_processes_and_two_micro_batches_give_the_run_of_one(recipe_file: Pa
     assert both.returncode == 0, failure
     assert "2 processes" in said
     assert said.count("held out") == 3, "one of them speaks"
-    train_recipe(load_recipe(recipe_file, [f"run={tmp_path / 'one'}"]), Silence())
-    train_recipe(load_recipe(recipe_file, [f"run={tmp_path / 'turns'}", "train.accumulate=2"]), Silence())
+    train_recipe(load_recipe(recipe_file, [f"run={tmp_path / 'one'}"]))
+    train_recipe(load_recipe(recipe_file, [f"run={tmp_path / 'turns'}", "train.accumulate=2"]))
     assert_same_losses(tmp_path / "one", tmp_path / "two")
     assert_same_losses(tmp_path / "one", tmp_path / "turns")
 
@@ -126,7 +125,7 @@ def test_a_process_that_loses_the_other_says_so_and_the_run_goes_on(recipe_file:
     recipe = load_recipe(recipe_file, settings)
     stopped: list[int] = []
 
-    class Watch(Silence):
+    class Watch(Observer):
         def stepped(self, step: int, bits: float) -> None:
             stopped.append(step)
 
@@ -134,7 +133,7 @@ def test_a_process_that_loses_the_other_says_so_and_the_run_goes_on(recipe_file:
     assert stopped == [reached + 1, reached + 2]
 
 
-class FullDisk(Silence):
+class FullDisk(Observer):
     """From step 6 on, this process can write no file of more than 4,000 bytes."""
 
     def stepped(self, step: int, bits: float) -> None:
@@ -149,7 +148,7 @@ def meet_differences_and_a_full_disk(recipe_file: str, place: str) -> None:
     def attempt(name: str, run: Path, resume: bool, *settings: str, observer: Observer | None = None) -> None:
         recipe = load_recipe(Path(recipe_file), ["train.checkpoint_every=2", f"run={run}", *settings])
         try:
-            train_recipe(recipe, observer or Silence(), resume=resume, processes=processes)
+            train_recipe(recipe, observer, resume=resume, processes=processes)
         except (ValueError, OSError) as error:
             os.write(1, f"{name} {rank}: {type(error).__name__}: {error}\n".encode())
 
@@ -167,7 +166,7 @@ def test_processes_that_differ_all_end_at_once_and_so_they_do_with_one_whose_dis
 ) -> None:
     stepped: list[int] = []
 
-    class Watch(Silence):
+    class Watch(Observer):
         def stepped(self, step: int, bits: float) -> None:
             stepped.append(step)
 
@@ -235,7 +234,7 @@ def test_two_micro_batches_give_the_gradient_of_one(recipe_file: Path) -> None:
 def test_recomputed_activations_give_the_same_run_to_the_bit(recipe_file: Path, tmp_path: Path) -> None:
     for name in ("one", "again"):
         settings = [f"run={tmp_path / name}", f"train.checkpoint_activations={json.dumps(name == 'again')}"]
-        train_recipe(load_recipe(recipe_file, settings), Silence())
+        train_recipe(load_recipe(recipe_file, settings))
     assert losses(tmp_path / "one") == losses(tmp_path / "again")
 
 
@@ -270,10 +269,10 @@ def test_several_datasets_are_mixed_by_weight(speech_folder: Path, prepare, tmp_
     share, deviation = sum(drawn) / len(drawn), (0.75 * 0.25 / len(drawn)) ** 0.5
     assert abs(share - 0.75) < 5 * deviation, f"{share:.3f} of the windows, three quarters expected"
     assert len(trainer.held_out) == 2, "both are watched"
-    assert train_recipe(load_recipe(path, ["train.evaluation_seconds=0.5"]), Silence())
+    assert train_recipe(load_recipe(path, ["train.evaluation_seconds=0.5"]))
     path.write_text(path.read_text().replace("weight = 3.0", "weight = 4.0"))
     with pytest.raises(ValueError, match=r"the datasets' weights were \[1.0, 3.0\], are \[1.0, 4.0\]"):
-        train_recipe(load_recipe(path, ["train.evaluation_seconds=0.5"]), Silence(), resume=True)
+        train_recipe(load_recipe(path, ["train.evaluation_seconds=0.5"]), resume=True)
 
 
 def test_a_dataset_in_a_mixture_is_checked_like_one_alone(tmp_path: Path) -> None:

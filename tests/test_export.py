@@ -29,9 +29,12 @@ from wavenet import WaveNet
 from wavenet.cli import main
 from wavenet.data import to_int16
 from wavenet.engines import IncrementalEngine
-from wavenet.export import CLOSE, export_onnx, exportable, initial_state, largest_differences, networks, start
+from wavenet.export import export_onnx
+from wavenet.export.networks import initial_state, networks, start
+from wavenet.export.onnx import CLOSE, largest_differences
 from wavenet.export.onnx import _translate as translate
 from wavenet.export.onnx import _write as write
+from wavenet.export.operations import exportable
 from wavenet.network import Conditioning, GaussianMixture, LogisticMixture, SamplingOptions
 
 ROOT = Path(__file__).parent.parent

@@ -7,7 +7,7 @@ import torch
 from tests.conftest import small_config, small_model
 from wavenet import Categorical, WaveNet, WaveNetConfig
 from wavenet.evaluation import score_symbols
-from wavenet.network import visible_lags
+from wavenet.network.receptive_field import visible_lags
 
 SCHEDULES = [(2, (1, 2, 4)), (3, (1, 2, 4)), (2, (1, 3, 2, 7)), (4, (5, 1)), (2, (1,))]
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from wavenet.training import Muon, orthogonalise
+from wavenet.training.optimizer import Muon, orthogonalise
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (16, 40), (40, 16)])

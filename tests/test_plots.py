@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.conftest import tone
-from wavenet.reporting import draw_curves, draw_sound, to_svg
+from wavenet.reporting.plots import draw_curves, draw_sound, to_svg
 
 
 @pytest.mark.parametrize("place", [0, 601, 12_345, 240_600, 345_664, 479_999])

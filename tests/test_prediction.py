@@ -12,9 +12,8 @@ from wavenet.network import (
     LogMelConfig,
     PastPredictor,
     PredictionConfig,
-    levinson,
-    predict,
 )
+from wavenet.network.prediction import levinson, predict
 
 
 def test_levinson_solves_the_normal_equations() -> None:

@@ -17,11 +17,10 @@ from wavenet.data import (
     PreparedDataset,
     Recording,
     find_clips,
-    load_clip,
     prepare_dataset,
     read_audio,
 )
-from wavenet.data.prepare import _settings
+from wavenet.data.prepare import _settings, load_clip
 
 Prepare = Callable[..., PreparedDataset]
 
@@ -60,7 +59,7 @@ def test_nothing_readable_is_an_error_and_leaves_nothing(tmp_path: Path) -> None
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "one.wav").write_text("not audio")
     clips = find_clips(tmp_path / "bad", "folder", held_out=0.1)
-    with pytest.raises(ValueError, match=r"none of the 1 clips could be read; the first: .*one\.wav"):
+    with pytest.raises(ValueError, match=r"none of the 1 recordings could be read; the first: .*one\.wav"):
         prepare_dataset(clips, tmp_path / "dataset", PrepareConfig())
     assert {path.name for path in tmp_path.iterdir()} == {"bad"}
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torchaudio import functional
 
-from wavenet.network import check_classes, compand, decode_mu_law, encode_mu_law, expand, silence_class
+from wavenet.network import compand, decode_mu_law, encode_mu_law, expand, silence_class
+from wavenet.network.quantize import check_classes
 
 CLASSES = (4, 256, 1024, 65536)
 

@@ -8,7 +8,8 @@ import torch
 
 from tests.conftest import small_model
 from wavenet import PredictionConfig, WaveNetConfig
-from wavenet.network import count_paths, describe_reach, describe_sight, measure_reach
+from wavenet.network import count_paths, describe_sight, measure_reach
+from wavenet.network.receptive_field import describe_reach
 from wavenet.reporting import draw_cone
 
 SCHEDULES = [

@@ -17,7 +17,8 @@ import torch
 
 from tests.conftest import small_config, tone
 from wavenet import WaveNet
-from wavenet.data import PreparedDataset, checksum, to_int16
+from wavenet.data import PreparedDataset, to_int16
+from wavenet.data.dataset import checksum
 from wavenet.network import ConditioningConfig, GaussianMixture, LogMelConfig
 from wavenet.reporting.plots import _BLUE, _FAINT, _ORANGE
 from wavenet.training import load_recipe

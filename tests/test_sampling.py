@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from wavenet import Categorical, SamplingOptions
-from wavenet.network import choose
+from wavenet.network.sampling import choose
 
 LARGEST_UNIFORM = 1 - 2**-24
 

@@ -6,7 +6,8 @@ import torch
 
 from tests.conftest import small_config
 from wavenet import WaveNet
-from wavenet.benchmark import PlainWaveNet, TrainCase, measure_training, reading_seconds, train_cases
+from wavenet.benchmark import measure_training, reading_seconds, train_cases
+from wavenet.benchmark.training import PlainWaveNet, TrainCase
 from wavenet.network import compand, multiply_adds
 
 

@@ -33,9 +33,9 @@ from wavenet.training import (
     Trainer,
     from_recipe,
     load_checkpoint,
-    save_checkpoint,
     train_recipe,
 )
+from wavenet.training.checkpoint import save_checkpoint
 
 Prepare = Callable[..., PreparedDataset]
 
@@ -455,7 +455,7 @@ def test_tensorboard_gets_curves_audio_and_pictures(recipe: Callable[..., Recipe
     writer = TensorBoardWriter(tmp_path / "board")
     model = WaveNet(small_config())
     writer.logged({"step": 1, "train_bits": 3.0, "seconds": 1.0})
-    listener = Listener(0.1, [writer.heard])
+    listener = Listener(0.1, [writer.on_audio])
     listener.evaluated(1, model, model.condition())
     listener.close(wait=True)
     writer.close()

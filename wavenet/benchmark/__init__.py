@@ -1,14 +1,12 @@
 """How fast engines generate and how fast networks train, measured side by side."""
 
 from wavenet.benchmark.engines import SHAPES, Limit, Row, cases, cost_curves, measure
-from wavenet.benchmark.training import PlainWaveNet, TrainCase, TrainRow, measure_training, reading_seconds, train_cases
+from wavenet.benchmark.training import TrainRow, measure_training, reading_seconds, train_cases
 
 __all__ = [
     "SHAPES",
     "Limit",
-    "PlainWaveNet",
     "Row",
-    "TrainCase",
     "TrainRow",
     "cases",
     "cost_curves",

@@ -1,7 +1,7 @@
 """How fast the network trains, beside a plain WaveNet of the common design, each case in a process of its own.
 
-The cases take turns, round after round; a figure is the median over the rounds. A step is forward, loss on every
-sample of the batch, backward, clipping and Adam. What training reads from disk is measured apart.
+The cases alternate, round after round; a figure is the median over the rounds. A step is forward, loss on every
+sample of the batch, backward, clipping and Adam. Reading from disk is measured apart.
 One case is no network: the matrix products of a step alone, each as one call, which bounds what any network reaches.
 """
 
@@ -127,7 +127,7 @@ def measure_training(
 
 
 _work: tuple[Callable[[], None], Callable[[], None], torch.device]
-"""What a worker's process repeats: a step of training, and a matrix product; and where."""
+"""The work of a worker's process: a step of training, a matrix product, and the device they run on."""
 
 
 def _begin(config: WaveNetConfig, case: TrainCase, threads: int) -> None:
@@ -184,7 +184,7 @@ def _step(config: WaveNetConfig, case: TrainCase, device: torch.device) -> Calla
 
 
 def _products(config: WaveNetConfig, case: TrainCase, device: torch.device) -> Callable[[], None]:
-    """Of each matrix of the network the products that give its outputs, its inputs' gradient and its own."""
+    """Run the three products of each weight matrix: output, input gradient, weight gradient."""
     network = WaveNet(config)
     stack = (network.blocks, network.skip, network.head, network.output)
     shapes = [p.shape for module in stack for p in module.parameters() if p.dim() == 2]
@@ -212,7 +212,7 @@ def _type(precision: str) -> torch.dtype:
 
 
 def _matrix_product(precision: str, device: torch.device) -> Callable[[], None]:
-    """A product that a library makes the best of."""
+    """Multiply two large square matrices, which a library does at its highest rate."""
     a = torch.randn(_SIZE, _SIZE, device=device, dtype=_type(precision))
     into = torch.empty_like(a)
 

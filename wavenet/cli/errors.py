@@ -33,5 +33,6 @@ def errors_in_one_line(program: str) -> Iterator[None]:
 
 
 def _fail(program: str, message: str) -> None:
+    message = message.replace("prepare_dataset", f"`{program} prepare`")  # the library names its function
     print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)

@@ -39,20 +39,15 @@ def evaluate(
     Every sample is scored once, given all samples of the clip before it.
     """
     from wavenet.cli.held_out import open_clips, sample_progress
-    from wavenet.evaluation import CLASSES, Score, baselines
+    from wavenet.evaluation import CLASSES, baselines, pooled_row, score_rows
     from wavenet.evaluation import evaluate as run_evaluation
 
     network, prepared, clips = open_clips(model, dataset, split, speaker, limit, as_speaker)
     with sample_progress(clips) as bar:
         scores = run_evaluation(network, clips, bar.update, speaker=as_speaker, weights=weights)
     train = [clip for clip in prepared.clips if clip.split == "train"]
-    references = baselines(clips, CLASSES, train=train) if with_baselines else {}
-    rows: list[dict[str, Any]] = []
-    for name, score in sorted(scores.items(), key=lambda item: str(item[0])):
-        rows.append({"speaker": name, **vars(score), **(references[name].known() if references else {})})
-    total: dict[str, Any] = vars(Score.pooled(scores.values())).copy()
-    for name in [name for name in rows[0] if name != "speaker" and name not in total]:
-        total[name] = sum(row[name] * row["samples"] for row in rows) / total["samples"]
+    rows = score_rows(scores, baselines(clips, CLASSES, train=train) if with_baselines else {})
+    total = pooled_row(rows)
     if as_json:
         print(json.dumps({"clips": len(clips), **total, "speakers": rows}, indent=2))
         return

@@ -49,7 +49,12 @@ def generate(
     prime_seconds: Annotated[float | None, typer.Option(help="Take only the first seconds of --prime.")] = None,
     temperature: Temperature = 1.0,
     top_k: Annotated[int | None, typer.Option(help="Sample from the k likeliest classes or components.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Sample from the likeliest of them that sum to p.")] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(
+            help="Sample from the smallest set of likeliest classes or components whose probabilities sum to P."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Recording i draws from a generator seeded SEED + i.")] = 0,
     engine: Annotated[EngineName, typer.Option(help="auto is the fastest engine that can run the model.")] = "auto",
     weights: Weights = None,
@@ -72,7 +77,7 @@ def generate(
     sources = [path for path in (model, prime, *recordings, *feature_files) if path is not None]
     names = _outputs(output, count, len(recordings) + len(feature_files), log_probs, sources, force)
 
-    from wavenet.cli.recordings import new_samples, read_prime, read_speech
+    from wavenet.cli.recordings import new_samples, read_feature_inputs, read_prime
     from wavenet.cli.writing import stream_wav, with_progress, write_files
     from wavenet.engines import EngineOptions
     from wavenet.generation import Stream, generate_chunks
@@ -83,14 +88,14 @@ def generate(
     network = WaveNet.from_pretrained(model)
     rate = network.config.sample_rate
     beginning = None if prime is None else read_prime(prime, prime_seconds, rate)
-    speech = read_speech(network, recordings, feature_files, len(names))
-    lengths = new_samples(seconds, network.config, speech, len(names), 0 if beginning is None else len(beginning))
+    inputs = read_feature_inputs(network, recordings, feature_files, len(names))
+    lengths = new_samples(seconds, network.config, inputs, len(names), 0 if beginning is None else len(beginning))
     samples = max(lengths)
     chosen, reason = asked.resolved(network)
     if reason is not None:
         print(f"note: generating with the {chosen.name} engine: {reason}", file=sys.stderr)
     begun = time.perf_counter()
-    conditioning = network.condition(len(names), speaker=speaker, features=[one.features for one in speech] or None)
+    conditioning = network.condition(len(names), speaker=speaker, features=[one.features for one in inputs] or None)
     stream = Stream(network, conditioning, options, batch=len(names), seed=seed, engine=chosen)
     made = with_progress(generate_chunks(stream, samples, beginning), samples, len(names), rate)
     if output == _PIPE:
@@ -108,7 +113,7 @@ def generate(
 def _outputs(
     output: Path, count: int, feature_files: int, log_probs: Path | None, sources: list[Path], force: bool
 ) -> list[Path]:
-    """Where each recording goes. Raises `ValueError` unless all outputs can be written."""
+    """Name the file of each recording. Raises `ValueError` unless all outputs can be written."""
     if output == _PIPE:
         _check_pipe(max(count, feature_files), log_probs)
         return [Path("standard output")]

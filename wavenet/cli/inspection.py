@@ -44,7 +44,7 @@ def summarise(network: WaveNet) -> dict[str, Any]:
 
 
 def describe(network: WaveNet, summary: dict[str, Any]) -> Iterator[str]:
-    """What the table of layers leaves out, line by line."""
+    """Describe what the table of layers leaves out, line by line."""
     config = network.config
     channels = f"{config.residual_channels}/{config.gate_channels}/{config.skip_channels}/{config.head_channels}"
     yield f"kernel {config.kernel_size}, residual/gate/skip/head channels {channels}, {config.distribution.kind} output"

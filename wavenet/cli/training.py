@@ -20,7 +20,6 @@ from wavenet.training import (
     Observer,
     Processes,
     Recipe,
-    Silence,
     TensorBoardWriter,
     joined,
     load_recipe,
@@ -30,7 +29,7 @@ from wavenet.training import (
 __all__ = ["TrainingConsole", "run"]
 
 
-class TrainingConsole:
+class TrainingConsole(Observer):
     """Shows a run: a progress bar if standard error is a terminal, and a line for each evaluation."""
 
     def __init__(self, recipe: Recipe) -> None:
@@ -38,9 +37,9 @@ class TrainingConsole:
         self.bar = tqdm(total=config.steps, unit="step", desc="train", disable=None)
         self.samples_per_step = config.batch_size * config.window
         self.tensorboard = TensorBoardWriter(recipe.run / "tensorboard") if config.tensorboard else None
-        listeners: list[Callable[[int, Tensor, int], None]] = [self.keep_audio] if config.audio else []
-        listeners += [self.tensorboard.heard] if self.tensorboard is not None else []
-        self.listener = Listener(config.audio_seconds, listeners) if listeners else None
+        callbacks: list[Callable[[int, Tensor, int], None]] = [self.keep_audio] if config.audio else []
+        callbacks += [self.tensorboard.on_audio] if self.tensorboard is not None else []
+        self.listener = Listener(config.audio_seconds, callbacks) if callbacks else None
         self.begun: tuple[int, float] | None = None
 
     def note(self, message: str) -> None:
@@ -100,10 +99,9 @@ def _train(recipe: Recipe, console: TrainingConsole | None, resume: bool, proces
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    observer: Observer = console or Silence()
     finished = False
     try:
-        finished = train_recipe(recipe, observer, resume=resume, stop=stopping.is_set, processes=processes)
+        finished = train_recipe(recipe, console, resume=resume, stop=stopping.is_set, processes=processes)
     except FileExistsError as error:
         raise FileExistsError(f"{error} (--resume continues a run, --set run=FOLDER begins another)") from error
     finally:

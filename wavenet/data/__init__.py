@@ -1,10 +1,11 @@
 """Audio files, corpora, clips, prepared datasets, and random windows for training."""
 
-from wavenet.data.audio import encode_audio, from_int16, read_audio, resample, to_int16, trim_silence, write_audio
+from wavenet.data.audio import encode_audio, from_int16, read_audio, resample, to_int16, write_audio
 from wavenet.data.clips import (
     Clip,
     TensorClip,
     check_clips,
+    check_speakers,
     load_folder,
     pick_clips,
     pick_clips_lasting,
@@ -13,8 +14,8 @@ from wavenet.data.clips import (
     tensor_clips,
 )
 from wavenet.data.corpus import Recording, find_clips, stable_split
-from wavenet.data.dataset import PreparedClip, PreparedDataset, checksum
-from wavenet.data.prepare import PrepareConfig, load_clip, prepare_dataset
+from wavenet.data.dataset import PreparedClip, PreparedDataset
+from wavenet.data.prepare import PrepareConfig, prepare_dataset
 from wavenet.data.windows import Batch, Source, WindowSampler, as_sources
 
 __all__ = [
@@ -29,11 +30,10 @@ __all__ = [
     "WindowSampler",
     "as_sources",
     "check_clips",
-    "checksum",
+    "check_speakers",
     "encode_audio",
     "find_clips",
     "from_int16",
-    "load_clip",
     "load_folder",
     "pick_clips",
     "pick_clips_lasting",
@@ -45,6 +45,5 @@ __all__ = [
     "stable_split",
     "tensor_clips",
     "to_int16",
-    "trim_silence",
     "write_audio",
 ]

@@ -121,7 +121,7 @@ def resample(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
 
 
 def trim_silence(waveform: Tensor, sample_rate: int, trim_db: float) -> Tensor:
-    """Cut leading and trailing audio that stays `trim_db` decibels below the clip's own peak, but for 50 ms.
+    """Cut leading and trailing audio that stays `trim_db` decibels below the clip's peak, keeping a margin of 50 ms.
 
     The threshold is relative, so a quiet recording keeps the same samples as a loud one. A clip of zeros is returned
     whole. Shape: `(T,)` -> `(T',)`.

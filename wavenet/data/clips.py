@@ -16,6 +16,7 @@ __all__ = [
     "Clip",
     "TensorClip",
     "check_clips",
+    "check_speakers",
     "load_folder",
     "pick_clips",
     "pick_clips_lasting",
@@ -153,6 +154,16 @@ def check_clips(clips: Sequence[Clip], sample_rate: int, name: str = "clips") ->
         if clip.sample_rate != sample_rate:
             raise ValueError(
                 f"{name}: {clip.name} has {clip.sample_rate} Hz, the model {sample_rate} Hz; resample the audio"
+            )
+
+
+def check_speakers(clips: Sequence[Clip], known: Sequence[str], name: str = "clips") -> None:
+    """Raise `ValueError` if a clip's speaker is none of those that a model knows by name, if it knows any."""
+    for clip in clips if known else ():
+        if speaker_label(clip) not in known:
+            raise ValueError(
+                f"{name}: the speaker of {clip.name} is {speaker_label(clip)!r}; expected one that the model knows: "
+                f"{', '.join(known)}"
             )
 
 

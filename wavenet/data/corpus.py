@@ -61,18 +61,18 @@ def find_clips(
     if not source.is_dir():
         raise ValueError(f"{source} is a file; expected a folder of recordings")
     if corpus == "folder":
-        clips = sorted(_folder(source, held_out, speakers), key=lambda clip: clip.name)
+        recordings = sorted(_folder(source, held_out, speakers), key=lambda recording: recording.name)
     else:
         try:
-            clips = sorted(CORPORA[corpus](source, held_out, download), key=lambda clip: clip.name)
+            recordings = sorted(CORPORA[corpus](source, held_out, download), key=lambda recording: recording.name)
         except (RuntimeError, FileNotFoundError) as error:
             raise ValueError(f"{source} is not laid out as {corpus} ({error})") from error
-    twice = [name for name, times in Counter(clip.name for clip in clips).items() if times > 1]
+    twice = [name for name, times in Counter(recording.name for recording in recordings).items() if times > 1]
     if twice:
         raise ValueError(f"{source} has two recordings named {twice[0]!r}; rename one of the files")
-    if not clips:
+    if not recordings:
         raise ValueError(f"{source} has no audio files ({', '.join(AUDIO_SUFFIXES)})")
-    return clips
+    return recordings
 
 
 def _folder(source: Path, held_out: float, speakers: bool) -> Iterator[Recording]:

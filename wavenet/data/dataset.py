@@ -117,10 +117,10 @@ class PreparedDataset:
 
     def _read_manifest(self) -> Manifest:
         if not self.path.exists():
-            raise FileNotFoundError(f"{self.path}: no such dataset; `wavenet prepare SOURCE {self.path}` makes one")
+            raise FileNotFoundError(f"{self.path}: no such dataset; prepare_dataset makes one")
         file = self.path / "manifest.json"
         if not file.is_file():
-            raise ValueError(f"{self.path} is not a prepared dataset (no manifest.json); `wavenet prepare` makes one")
+            raise ValueError(f"{self.path} is not a prepared dataset (no manifest.json); prepare_dataset makes one")
         try:
             return TypeAdapter(Manifest).validate_json(file.read_bytes())
         except ValidationError as error:

@@ -52,42 +52,43 @@ class PrepareConfig:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A clip that was left out of the dataset, and the reason."""
+    """A recording that was left out of the dataset, and the reason."""
 
     name: str
     reason: str
 
 
-def load_clip(clip: Recording, config: PrepareConfig) -> NDArray[np.int16] | Skipped:
+def load_clip(recording: Recording, config: PrepareConfig) -> NDArray[np.int16] | Skipped:
     """Decode, resample and trim a recording and round it to int16, `(T,)`. For a broken file, returns the reason."""
     try:
-        waveform, rate = read_audio(clip.path)
+        waveform, rate = read_audio(recording.path)
         try:
             waveform = resample(waveform, rate, config.sample_rate)
         except ValueError as error:
-            raise ValueError(f"{clip.path}: {error}") from error
+            raise ValueError(f"{recording.path}: {error}") from error
         if not waveform.any():
-            raise ValueError(f"{clip.path}: nothing but digital silence")
+            raise ValueError(f"{recording.path}: nothing but digital silence")
         if config.trim_db is not None:
             waveform = trim_silence(waveform, config.sample_rate, config.trim_db)
         return to_int16(waveform).numpy()
     except (ValueError, OSError, MemoryError) as error:
-        return Skipped(clip.name, printable(str(error)))
+        return Skipped(recording.name, printable(str(error)))
 
 
 def prepare_dataset(
-    clips: Sequence[Recording],
+    recordings: Sequence[Recording],
     destination: Path,
     config: PrepareConfig,
     *,
     jobs: int = 1,
     force: bool = False,
-    progress: Callable[[int], None] = lambda clips: None,
+    progress: Callable[[int], None] = lambda recordings: None,
 ) -> list[Skipped]:
-    """Write the dataset and return the clips that had to be left out.
+    """Write the dataset and return the recordings that had to be left out.
 
-    `force` replaces a dataset that stands at `destination`. `progress` is called with the number of clips just done.
-    Raises `FileExistsError` if `destination` exists without `force`, `ValueError` if no clip could be read.
+    `force` replaces a dataset that stands at `destination`. `progress` is called with the number of recordings just
+    done.
+    Raises `FileExistsError` if `destination` exists without `force`, `ValueError` if no recording could be read.
     """
     if destination.exists() and not force:
         raise FileExistsError(f"{destination} exists; choose another path or replace it (force=True)")
@@ -101,7 +102,7 @@ def prepare_dataset(
         raise ValueError(f"{partial_folder} is in the way: it is not a half-made dataset; move it")
     partial_folder.mkdir(parents=True, exist_ok=True)
     with alone_in(partial_folder):
-        work = _write(clips, partial_folder, config, jobs, progress)
+        work = _write(recordings, partial_folder, config, jobs, progress)
         if destination.exists():
             destination.rename(replaced)
         partial_folder.rename(destination)
@@ -110,28 +111,29 @@ def prepare_dataset(
 
 
 def _write(
-    clips: Sequence[Recording], folder: Path, config: PrepareConfig, jobs: int, progress: Callable[[int], None]
+    recordings: Sequence[Recording], folder: Path, config: PrepareConfig, jobs: int, progress: Callable[[int], None]
 ) -> "_Work":
     """Write all files of a dataset in `folder`, which may hold a half-made one with the same settings."""
-    work = _Work.resume(folder, _settings(clips, config))
+    work = _Work.resume(folder, _settings(recordings, config))
     progress(len(work.done))
-    remaining = [clip for clip in clips if clip.name not in work.done]
+    remaining = [recording for recording in recordings if recording.name not in work.done]
     try:
-        with work, _mapper(jobs, len(remaining)) as map_clips:
-            for clip, loaded in zip(remaining, map_clips(partial(load_clip, config=config), remaining), strict=True):
-                work.add(clip, loaded)
+        with work, _mapper(jobs, len(remaining)) as map_all:
+            loaded = map_all(partial(load_clip, config=config), remaining)
+            for recording, clip in zip(remaining, loaded, strict=True):
+                work.add(recording, clip)
                 progress(1)
     except OSError as error:
-        raise OSError(error.errno, f"{error.strerror}; the same command goes on from there", str(folder)) from error
+        raise OSError(error.errno, f"{error.strerror}; calling prepare_dataset again continues", str(folder)) from error
     if not work.samples:
         shutil.rmtree(folder)
-        raise ValueError(f"none of the {len(clips)} clips could be read; the first: {work.skipped[0].reason}")
+        raise ValueError(f"none of the {len(recordings)} recordings could be read; the first: {work.skipped[0].reason}")
     _write_manifest(folder, config, work)
     return work
 
 
-def _settings(clips: Sequence[Recording], config: PrepareConfig) -> dict[str, Any]:
-    listing = json.dumps([{**asdict(clip), "path": str(clip.path.absolute())} for clip in clips])
+def _settings(recordings: Sequence[Recording], config: PrepareConfig) -> dict[str, Any]:
+    listing = json.dumps([{**asdict(recording), "path": str(recording.path.absolute())} for recording in recordings])
     return {"format": FORMAT, **asdict(config), "clips": hashlib.sha256(listing.encode()).hexdigest()}
 
 
@@ -193,7 +195,7 @@ class _Work:
         for file in (self._audio, self._index, self._skips):
             file.close()
 
-    def add(self, clip: Recording, loaded: NDArray[np.int16] | Skipped) -> None:
+    def add(self, recording: Recording, loaded: NDArray[np.int16] | Skipped) -> None:
         if isinstance(loaded, Skipped):
             self.skipped.append(loaded)
             self._skips.write(json.dumps(asdict(loaded)) + "\n")
@@ -202,11 +204,11 @@ class _Work:
         self._audio.write(loaded.astype("<i2").tobytes())
         self._audio.flush()
         entry = IndexEntry(
-            name=clip.name,
-            split=clip.split,
-            speaker=clip.speaker,
-            text=clip.text,
-            source=printable(str(clip.path)),
+            name=recording.name,
+            split=recording.split,
+            speaker=recording.speaker,
+            text=recording.text,
+            source=printable(str(recording.path)),
             offset=self.samples,
             samples=len(loaded),
         )
@@ -217,19 +219,19 @@ class _Work:
 
 
 @contextmanager
-def _mapper(jobs: int, clips: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """A `map` that uses processes if there are enough clips: each takes seconds to start, because it imports torch."""
-    workers = min(jobs, clips // 100)
+def _mapper(jobs: int, recordings: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """A `map` that uses processes if it pays: each takes seconds to start, because it imports torch."""
+    workers = min(jobs, recordings // 100)
     if workers <= 1:
         yield map
         return
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=begin_worker)
 
-    def map_ahead(work: Callable[[Recording], Any], clips: Sequence[Recording]) -> Iterator[Any]:
-        """Results in order. The workers run only so far ahead that results do not pile up behind a long clip."""
+    def map_ahead(work: Callable[[Recording], Any], recordings: Sequence[Recording]) -> Iterator[Any]:
+        """Results in order. The workers run only so far ahead that results do not pile up behind a long recording."""
         pending: deque[Future[Any]] = deque()
-        for clip in clips:
-            pending.append(pool.submit(work, clip))
+        for recording in recordings:
+            pending.append(pool.submit(work, recording))
             if len(pending) > 4 * workers:
                 yield pending.popleft().result()
         while pending:

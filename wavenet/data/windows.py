@@ -11,16 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wavenet.data.clips import Clip, check_clips, read_clip, speaker_label
+from wavenet.data.clips import Clip, check_clips, check_speakers, read_clip
 
 __all__ = ["Batch", "Source", "WindowSampler", "as_sources"]
 
 
 @dataclass(frozen=True)
 class Source:
-    """Clips to draw windows from. Of several sources each gives a share of the windows, in proportion to `weight`.
+    """Clips to draw windows from. Each source gives a share of the windows in proportion to its `weight`.
 
-    `checksum` tells a resumed run whether its audio has changed; without one, names and lengths have to do.
+    `checksum` tells a resumed run whether its audio has changed. Without a checksum, the clips' names and lengths are
+    compared.
     """
 
     clips: Sequence[Clip]
@@ -52,12 +53,7 @@ def as_sources(
     sources = sources or (Source(tuple(item for item in clips if not isinstance(item, Source))),)
     for source in sources:
         check_clips(source.clips, sample_rate, name)
-        for clip in source.clips:
-            if speakers and speaker_label(clip) not in speakers:
-                raise ValueError(
-                    f"{name}: the speaker of {clip.name} is {speaker_label(clip)!r}; expected one that the model "
-                    f"knows: {', '.join(speakers)}"
-                )
+        check_speakers(source.clips, speakers, name)
     return sources
 
 

@@ -3,10 +3,9 @@
 from wavenet.engines.choice import ENGINES, EngineOptions, make_engine
 from wavenet.engines.engine import Engine
 from wavenet.engines.incremental import IncrementalEngine
-from wavenet.engines.memory import chunk_samples
 from wavenet.engines.naive import NaiveEngine
 from wavenet.engines.native import WEIGHT_TYPES, NativeEngine, WeightType, native_module
-from wavenet.engines.resumable import EngineState, ResumableEngine
+from wavenet.engines.resumable import EngineState, ResumableEngine, chunk_samples
 from wavenet.engines.stepwise import StepwiseEngine
 
 __all__ = [

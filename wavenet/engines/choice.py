@@ -47,11 +47,11 @@ class EngineOptions:
 
     @classmethod
     def of(cls, engine: "str | EngineOptions") -> "EngineOptions":
-        """An engine's name stands for its defaults."""
+        """Turn an engine's name into options with default settings."""
         return cls(engine) if isinstance(engine, str) else engine
 
     def resolved(self, model: WaveNet) -> tuple["EngineOptions", str | None]:
-        """These options with an engine's own name for `auto`, and why that engine is not the native one."""
+        """Replace `auto` by the fastest engine that can run `model`; also return why it is not native."""
         if self.name != "auto":
             return self, None
         refusal = NativeEngine.refusal(model)

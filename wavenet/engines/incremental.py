@@ -13,8 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from wavenet.engines.memory import chunk_samples
-from wavenet.engines.resumable import EngineState, ResumableEngine, foreign_part
+from wavenet.engines.resumable import EngineState, ResumableEngine, chunk_samples, foreign_part
 from wavenet.network import (
     Conditioning,
     Prediction,

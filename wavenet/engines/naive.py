@@ -1,4 +1,4 @@
-"""The oracle: run the whole context again for every sample. Slow, and short enough to be sure of."""
+"""Runs the whole context again for every sample: the oracle, slow, and short enough to be sure of."""
 
 from typing import ClassVar
 

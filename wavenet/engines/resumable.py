@@ -1,4 +1,4 @@
-"""What engines with queues share: a state to save and restore, priming, and conditioning piece by piece."""
+"""Shared by the engines with queues: a state to save and restore, priming, chunks of bounded memory, and pieces."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -8,12 +8,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from wavenet.engines.memory import chunk_samples
 from wavenet.network import AmplitudeEmbedding, CausalConv1d, Conditioning, ResidualBlock, State, WaveNet
 
-__all__ = ["EngineState", "FramePieces", "ResumableEngine", "foreign_part"]
+__all__ = ["EngineState", "FramePieces", "ResumableEngine", "chunk_samples", "foreign_part"]
 
 _KNOWN = (WaveNet, AmplitudeEmbedding, ResidualBlock, CausalConv1d, nn.Linear)
+
+_NUMBERS_AT_ONCE = 2**25
+"""Bounds a chunk to 128 MiB of float32 numbers, and as much again of intermediates."""
+
+
+def chunk_samples(model: WaveNet, batch: int) -> int:
+    """Samples of a chunk of `batch` rows whose activations, biases and outputs stay within bounded memory."""
+    gates = len(model.blocks) * model.config.gate_channels * (1 if model.conditioner is None else 2)
+    order = 0 if model.predictor is None else model.predictor.order
+    return max(1, _NUMBERS_AT_ONCE // (batch * (gates + 2 * model.output.out_features + 2 * order)))
 
 
 def foreign_part(model: WaveNet) -> str | None:
@@ -57,7 +66,7 @@ class ResumableEngine(ABC):
         self.run_up(-1 - self.time)
 
     def load_silence(self) -> None:
-        """Go to the initial state: silence so far before the clip that its frames do not reach there."""
+        """Set the state after endless silence, at a time before the clip's first frames have an effect."""
         latest = torch.full((self.batch,), self.model.distribution.silence, device=self.model.device)
         self.load(EngineState(latest, self.model.silent_state(self.batch, self.conditioning)))
 

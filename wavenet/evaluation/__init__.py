@@ -1,6 +1,6 @@
 """How good a model is: likelihood of held-out audio, baselines, and the quality of a vocoder's copies."""
 
-from wavenet.evaluation.baselines import baselines, linear_prediction_bits
+from wavenet.evaluation.baselines import baselines, linear_prediction_bits, pooled_row, score_rows
 from wavenet.evaluation.likelihood import (
     CLASSES,
     Score,
@@ -35,6 +35,8 @@ __all__ = [
     "interval",
     "linear_prediction_bits",
     "measure",
+    "pooled_row",
+    "score_rows",
     "score_symbols",
     "speaker_of",
 ]

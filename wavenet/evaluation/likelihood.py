@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wavenet.data import Clip, check_clips, read_clip, speaker_label
+from wavenet.data import Clip, check_clips, check_speakers, read_clip, speaker_label
 from wavenet.engines import NativeEngine, WeightType, chunk_samples
 from wavenet.network import Conditioning, WaveNet, check_symbols
 
@@ -109,13 +109,14 @@ def speaker_of(model: WaveNet, clip: Clip, speaker: str | None = None) -> str | 
     names = model.config.speakers
     if not names:
         if speaker is not None:
-            raise ValueError(f"speaker is {speaker!r}, and the model knows no speakers; leave it out")
+            raise ValueError("the model knows no speakers; leave speaker out")
         return None
-    given = speaker_label(clip) if speaker is None else speaker
-    if given not in names:
-        whose = f"{clip.name}: its speaker" if speaker is None else "speaker"
-        raise ValueError(f"{whose} {given!r} is unknown to the model; expected one of {', '.join(names)}")
-    return given
+    if speaker is None:
+        check_speakers([clip], names)
+        return speaker_label(clip)
+    if speaker not in names:
+        raise ValueError(f"speaker is {speaker!r}; the model knows {', '.join(names)}")
+    return speaker
 
 
 def condition_on(model: WaveNet, waveform: Tensor, speaker: str | None) -> Conditioning:

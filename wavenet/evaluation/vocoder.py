@@ -41,7 +41,7 @@ SYSTEMS = ("model", "griffin_lim", "mu_law")
 _SCORED_RATE = 16000
 _ITERATIONS = 100
 _SHORTEST_STOI = 0.4
-"""In seconds. STOI correlates envelopes over stretches of 384 ms."""
+"""In seconds. STOI correlates envelopes over segments of 384 ms."""
 
 AnyClip = TypeVar("AnyClip", bound=Clip)
 

@@ -1,7 +1,5 @@
 """Export of models to ONNX, for programs that run without this package."""
 
-from wavenet.export.networks import initial_state, networks, start
-from wavenet.export.onnx import CLOSE, export_onnx, largest_differences
-from wavenet.export.operations import exportable
+from wavenet.export.onnx import export_onnx
 
-__all__ = ["CLOSE", "export_onnx", "exportable", "initial_state", "largest_differences", "networks", "start"]
+__all__ = ["export_onnx"]

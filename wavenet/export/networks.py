@@ -153,7 +153,7 @@ def start(model: WaveNet) -> int:
     reach = 0 if model.config.features is None else model.alignment.run_up
     if model.config.speaker_channels and not model.config.speakers:
         reach += model.context
-    return -model.alignment.whole(reach)
+    return -model.alignment.round_up(reach)
 
 
 def initial_state(model: WaveNet) -> dict[str, Tensor]:

@@ -170,7 +170,7 @@ def _table(values: Any) -> list[dict[str, Any]]:
 
 
 def _description(model: WaveNet) -> dict[str, Any]:
-    """What a program must know besides the networks' shapes."""
+    """Describe what a program must know besides the networks' shapes."""
     config, features = model.config, None
     if model.conditioner is not None and config.features is not None:
         around = {"frames_before": model.alignment.look_ahead - 1, "frames_after": model.alignment.look_ahead}

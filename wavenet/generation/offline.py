@@ -1,6 +1,6 @@
 """Whole clips from a model: uniforms in, waveform out, on any engine."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from wavenet.network import Conditioning, SamplingOptions, WaveNet
 __all__ = ["generate", "generate_chunks", "generate_scored"]
 
 _CHUNK = 800
-"""Samples between two reports of progress. The audio does not depend on it."""
+"""Samples of a chunk. The audio does not depend on it."""
 
 
 def generate(
@@ -28,7 +28,6 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     engine: str | EngineOptions = "auto",
-    progress: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Generate `num_samples` new samples for each of `batch` streams: float32 in [-1, 1], `(B, T)`.
 
@@ -36,7 +35,7 @@ def generate(
     `prime` is a waveform `(T,)` or `(B, T)` to continue; without one the audio starts from silence. `speaker` and
     `features` are what `WaveNet.condition` takes. With features a clip lasts as long as its frames, F * hop samples,
     unless `num_samples` says less; in a batch, the shorter clips go on in silence to the end of the longest. `engine`
-    is an engine's name or `EngineOptions`. `progress` is called with the number of samples per stream just made.
+    is an engine's name or `EngineOptions`.
 
     Raises `ValueError` if options are out of range or do not fit the model.
     """
@@ -50,7 +49,6 @@ def generate(
         seed=seed,
         prime=prime,
         engine=engine,
-        progress=progress,
     ).audio
 
 
@@ -64,18 +62,13 @@ def generate_scored(
     seed: int | Sequence[int] = 0,
     prime: Tensor | None = None,
     engine: str | EngineOptions = "auto",
-    progress: Callable[[int], None] | None = None,
 ) -> Generated:
     """`generate`, with the model's own log-probability of each sample, before temperature and filters.
 
     `seed` may be a list, one for each stream.
     """
     stream = Stream(model, conditioning, options, batch=batch, seed=seed, engine=engine)
-    pieces = []
-    for piece in generate_chunks(stream, num_samples, prime):
-        pieces.append(piece)
-        if progress is not None:
-            progress(piece.audio.shape[1])
+    pieces = list(generate_chunks(stream, num_samples, prime))
     audio, log_probs = torch.cat([p.audio for p in pieces], dim=1), torch.cat([p.log_probs for p in pieces], dim=1)
     return Generated(audio, log_probs)
 

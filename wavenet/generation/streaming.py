@@ -203,7 +203,7 @@ class FeatureStream:
         assert new is not None
         assert self._frames.features is not None
         self._frames = replace(self._frames, features=torch.cat([self._frames.features, new], dim=2))
-        return self._make(self.alignment.samples_within(self.arrived))
+        return self._make(self.alignment.samples_ready(self.arrived))
 
     def finish(self) -> Tensor:
         """End the features; gives the rest of the audio, `(T,)`. In all there are hop samples for each frame."""

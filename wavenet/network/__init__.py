@@ -18,7 +18,6 @@ from wavenet.network.distributions import (
 from wavenet.network.embedding import AmplitudeEmbedding
 from wavenet.network.features import LogMel, LogMelConfig, read_features
 from wavenet.network.model import State, WaveNet, check_symbols
-from wavenet.network.model_file import load_tensors, read_model_file, write_model_file
 from wavenet.network.prediction import (
     QUIETEST,
     FeaturePredictor,
@@ -26,20 +25,16 @@ from wavenet.network.prediction import (
     PredictionConfig,
     Predictor,
     input_signals,
-    levinson,
-    predict,
 )
-from wavenet.network.quantize import check_classes, compand, decode_mu_law, encode_mu_law, expand, silence_class
+from wavenet.network.quantize import compand, decode_mu_law, encode_mu_law, expand, silence_class
 from wavenet.network.receptive_field import (
     count_paths,
-    describe_reach,
     describe_sight,
     layer_table,
     measure_reach,
     seen_lags,
-    visible_lags,
 )
-from wavenet.network.sampling import SamplingOptions, choose
+from wavenet.network.sampling import SamplingOptions
 from wavenet.network.upsample import UPSAMPLERS
 
 __all__ = [
@@ -69,27 +64,18 @@ __all__ = [
     "State",
     "WaveNet",
     "WaveNetConfig",
-    "check_classes",
     "check_symbols",
-    "choose",
     "compand",
     "count_paths",
     "decode_mu_law",
-    "describe_reach",
     "describe_sight",
     "encode_mu_law",
     "expand",
     "input_signals",
     "layer_table",
-    "levinson",
-    "load_tensors",
     "measure_reach",
     "multiply_adds",
-    "predict",
     "read_features",
-    "read_model_file",
     "seen_lags",
     "silence_class",
-    "visible_lags",
-    "write_model_file",
 ]

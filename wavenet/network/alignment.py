@@ -16,14 +16,15 @@ __all__ = ["Alignment"]
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment:
-    """How a model's frames, blocks and samples lie to each other.
+    """Places a model's frames and prediction blocks on its sample axis.
 
     `hop`: samples per frame. `reach`: the conditioning of a sample is made of the frame at or before it, the next one,
-    and `reach` more to either side; `None` for a model without features. `half_window`: samples to either side of its
-    centre that a frame is made of. `block`: samples of a block of linear prediction. Blocks begin at 0 too.
+    and `reach` more to either side; `None` for a model without features. `half_window`: samples on each side of a
+    frame's centre from which the frame is computed. `block`: samples of a block of linear prediction. Blocks begin at 0
+    too.
 
     >>> alignment = Alignment(hop=200, reach=2)
-    >>> alignment.frames(16000), alignment.frames_around(400, 401), alignment.samples_within(10)
+    >>> alignment.frames(16000), alignment.frames_around(400, 401), alignment.samples_ready(10)
     (81, (0, 5), 1400)
     """
 
@@ -54,10 +55,10 @@ class Alignment:
     @property
     def margin(self) -> int:
         """Samples to either side of a window that its frames are made of, a multiple of `grid`."""
-        return self.whole(self.half_window + (0 if self.reach is None else self.run_up))
+        return self.round_up(self.half_window + (0 if self.reach is None else self.run_up))
 
-    def whole(self, samples: int) -> int:
-        """At least so many samples, a multiple of `grid`."""
+    def round_up(self, samples: int) -> int:
+        """Round `samples` up to a multiple of `grid`."""
         return -(-samples // self.grid) * self.grid
 
     def frames(self, samples: int) -> int:
@@ -69,7 +70,7 @@ class Alignment:
         reach = self.reach or 0
         return start // self.hop - reach, math.ceil((stop - 1) / self.hop) + reach + 1
 
-    def samples_within(self, frames: int) -> int:
+    def samples_ready(self, frames: int) -> int:
         """How many samples of a clip can be generated once that many of its frames are known."""
         return (frames - self.look_ahead) * self.hop
 

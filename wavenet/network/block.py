@@ -1,4 +1,4 @@
-"""The gated residual block, and what the network asks of a block of one's own."""
+"""The gated residual block, and the interface of a custom block."""
 
 from typing import Protocol
 
@@ -16,8 +16,8 @@ class BlockFactory(Protocol):
 
     The block is a module with the attribute `context`, the number of inputs that an output needs before its own. Its
     `forward(x, biases)` maps `(B, context + T, residual)` and the conditioning's biases, `(B, T or 1, gate)` or `None`,
-    to the input of the next block `(B, T, residual)` and its activations `(B, T, gate / 2)`, and looks at no later
-    input than each output's own. `last` says that nothing reads the first of the two.
+    to the input of the next block `(B, T, residual)` and its activations `(B, T, gate / 2)`. An output must not depend
+    on later inputs. `last` is true for the last layer, whose first output is unused.
     """
 
     def __call__(self, config: WaveNetConfig, dilation: int, *, last: bool) -> nn.Module: ...

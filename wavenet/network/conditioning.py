@@ -77,7 +77,10 @@ class Conditioning:
 def check_speaker(
     speaker: str | Sequence[str] | Tensor | None, batch: int, names: Sequence[str], channels: int | None
 ) -> Tensor | None:
-    """Indices `(B,)` of a model's speakers, or vectors `(B, channels)`; `ValueError` where the model knows no such."""
+    """Indices `(B,)` of a model's speakers, or vectors `(B, channels)`.
+
+    Raises `ValueError` if the model does not know a speaker.
+    """
     if channels is None:
         if speaker is not None:
             raise ValueError("speaker is given, and the model knows no speakers; leave it out")
@@ -96,7 +99,7 @@ def check_speaker(
         found = tuple(speaker.shape) if isinstance(speaker, Tensor) else speaker
         raise ValueError(
             f"speaker is {found}; the model knows no speakers by name and needs a vector ({channels},) or "
-            f"({batch}, {channels}), which only Python can give"
+            f"({batch}, {channels})"
         )
     if not bool(speaker.isfinite().all()):
         raise ValueError("speaker has values that are not finite (NaN or infinity)")
@@ -131,8 +134,8 @@ def check_features(
 class Conditioner(nn.Module):
     """Conditioning -> biases of all layers, `(B, T, biases)`.
 
-    A module of one's own in its place has the same `forward`, and an `alignment` whose `hop` and `reach` say which
-    frames a sample's biases are made of.
+    A custom module in its place has the same `forward`, and an `alignment` whose `hop` and `reach` give the frames from
+    which a sample's biases are computed.
     """
 
     def __init__(
@@ -180,4 +183,4 @@ class Conditioner(nn.Module):
 
 
 _SPREAD = 4.0
-"""Log-mel features of speech lie around -4 and spread by about as much. So scaled they suit a fresh network."""
+"""Log-mel features of speech have a mean near -4 and a spread near 4; this scaling normalises them."""

@@ -30,7 +30,7 @@ class WaveNetConfig:
     """The shape of a network. Dilations come from `cycles` of `layers_per_cycle` (1, 2, 4, ...) or as a list.
 
     `gate_channels` counts filter and gate together. `distribution` is what the output means: one of the package's, or a
-    frozen dataclass of one's own with the methods of `Distribution`. `speakers` names the speakers of a multi-speaker
+    custom frozen dataclass with the methods of `Distribution`. `speakers` names the speakers of a multi-speaker
     model; with `speaker_channels` alone a speaker is a vector `(speaker_channels,)`. `features` switches local
     conditioning on, and `conditioning` details it; `prediction` switches linear prediction on. `pre_emphasis` is the
     coefficient c of `y[t] = x[t] - c x[t - 1]`, applied before audio becomes symbols and undone afterwards.

@@ -8,7 +8,7 @@ __all__ = ["multiply_adds"]
 def multiply_adds(model: WaveNet) -> int:
     """Multiply-adds per generated sample: every matrix that is applied at each sample once, and linear prediction.
 
-    The embedding is a table look-up. What conditioning costs per frame is left out; what it costs per sample counts.
+    The embedding is a table look-up. Conditioning's cost per frame is left out; its projection per sample is counted.
     """
     stack = [model.blocks, model.skip, model.head, model.output]
     local = getattr(model.conditioner, "local", None)

@@ -81,7 +81,7 @@ class Distribution(Protocol):
 
     @property
     def input_rows(self) -> int:
-        """How finely the network's input table resolves the amplitude."""
+        """Number of rows of the input embedding table."""
 
     def outputs(self, predicted: bool) -> int:
         """How many numbers the network gives for each sample, with or without a linear prediction."""
@@ -181,7 +181,7 @@ class Categorical:
 class Mixture(ABC):
     """What mixtures share: `levels` equal steps over [-1, 1), and `components` of weight, mean and scale.
 
-    A mixture of one's own is a subclass, again a frozen dataclass, with a field `kind: Literal["its_name"] =
+    A custom mixture is a subclass, again a frozen dataclass, with a field `kind: Literal["its_name"] =
     "its_name"` and the standard component (location 0, scale 1) as `log_mass` and `quantile`:
     recipes/research/distribution.py has one.
 

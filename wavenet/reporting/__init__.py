@@ -3,12 +3,9 @@
 from wavenet.reporting.plots import (
     draw_cone,
     draw_cone_on,
-    draw_curves,
-    draw_sound,
     draw_spectrogram_on,
     picture_kind,
     save,
-    to_svg,
 )
 from wavenet.reporting.report import ReportOptions, build_report
 from wavenet.reporting.subject import Subject
@@ -19,10 +16,7 @@ __all__ = [
     "build_report",
     "draw_cone",
     "draw_cone_on",
-    "draw_curves",
-    "draw_sound",
     "draw_spectrogram_on",
     "picture_kind",
     "save",
-    "to_svg",
 ]

@@ -1,4 +1,4 @@
-"""Audio to hear a model by: held-out clips beside its copies or continuations, and audio from silence."""
+"""Audio that shows what a model does: held-out clips beside its copies or continuations, and audio from silence."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -119,7 +119,7 @@ def draw_spectrogram_on(axes: "Axes", waveform: Tensor, sample_rate: int) -> Non
 def draw_curves(records: Sequence[dict[str, float]], samples_per_step: int | None) -> "Figure":
     """Bits per sample in training and held out, of the lines of `metrics.jsonl`, against the samples trained on.
 
-    Where it is not known how many they are, against steps.
+    If `samples_per_step` is None, the x-axis counts steps.
     """
     figure, (axes,) = _figure(3.9, 2.5, 1)
     last = max((one["step"] for one in records), default=0)
@@ -231,7 +231,7 @@ def _before(value: float, place: float = 0) -> str:
 def to_svg(figure: "Figure", label: str, name: str) -> str:
     """The figure as an `<svg>` element for a page, with a label for those who cannot see it.
 
-    `name` begins the names of what is referred to within it; no other picture on the page may have it.
+    `name` prefixes the ids in the markup and must be unique on the page.
     """
     written = io.StringIO()
     _write(figure, written, "svg")

@@ -20,7 +20,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from wavenet.data import check_clips, encode_audio, pick_clips_lasting
-from wavenet.evaluation import CLASSES, Score, baselines, evaluate
+from wavenet.evaluation import CLASSES, baselines, evaluate, pooled_row, score_rows
 from wavenet.network import SamplingOptions, WaveNet, WaveNetConfig, describe_sight, layer_table, seen_lags
 from wavenet.reporting.examples import Sound, examples
 from wavenet.reporting.plots import draw_cone, draw_curves, draw_sound, to_svg
@@ -36,7 +36,7 @@ _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """What is made for the page: the sound of `clips` held-out clips of each dataset.
+    """Sets what the page shows: it plays `clips` held-out clips of each dataset.
 
     Generated audio lasts `seconds`, unless it copies a clip. `scored_seconds` bounds the held-out audio that is scored;
     0 scores none. Clip i draws from `seed` + i.
@@ -171,20 +171,14 @@ def _scored(held_out: Sequence[Selection], seconds: float) -> list[Selection]:
 def _scores(model: WaveNet, scored: Sequence[Selection]) -> list[dict[str, Any]]:
     """Bits per sample and baselines for each speaker of each dataset; the last row is for all together."""
     rows: list[dict[str, Any]] = []
-    every: list[Score] = []
     for source in scored:
         dataset = source.dataset
         train = [clip for clip in dataset.clips if clip.split == "train"]
-        scores, references = evaluate(model, source.clips), baselines(source.clips, CLASSES, train=train)
-        for name in sorted(scores, key=str):
-            told = [dataset.path.name] * (len(scored) > 1) + ([name] if name else [])
-            rows.append({"speaker": ", ".join(told) or "all", **vars(scores[name]), **references[name].known()})
-        every += scores.values()
+        for row in score_rows(evaluate(model, source.clips), baselines(source.clips, CLASSES, train=train)):
+            told = [dataset.path.name] * (len(scored) > 1) + ([row["speaker"]] if row["speaker"] else [])
+            rows.append({**row, "speaker": ", ".join(told) or "all"})
     if len(rows) > 1:
-        total: dict[str, Any] = {"speaker": "all", **vars(Score.pooled(every))}
-        for name in set.intersection(*map(set, rows)) - total.keys():
-            total[name] = sum(row[name] * row["samples"] for row in rows) / total["samples"]
-        rows.append(total)
+        rows.append({"speaker": "all", **pooled_row(rows)})
     return [{**row, "seconds": row["samples"] / model.config.sample_rate} for row in rows]
 
 

@@ -1,27 +1,23 @@
 """Training: the trainer and its settings, recipes, run folders with checkpoints, several processes, and observers."""
 
 from wavenet.training.begin import from_recipe, train_recipe
-from wavenet.training.checkpoint import load_checkpoint, save_checkpoint
+from wavenet.training.checkpoint import load_checkpoint
 from wavenet.training.config import TrainConfig
 from wavenet.training.distributed import Processes, joined
 from wavenet.training.listening import Listener
 from wavenet.training.loop import train
-from wavenet.training.observer import Keeper, Observer, Silence
-from wavenet.training.optimizer import Muon, orthogonalise
+from wavenet.training.observer import Observer
 from wavenet.training.recipe import Recipe, load_recipe, recipe_of_run
 from wavenet.training.splits import Selection, held_out_clips, training_clips
 from wavenet.training.tensorboard import TensorBoardWriter
 from wavenet.training.trainer import Trainer
 
 __all__ = [
-    "Keeper",
     "Listener",
-    "Muon",
     "Observer",
     "Processes",
     "Recipe",
     "Selection",
-    "Silence",
     "TensorBoardWriter",
     "TrainConfig",
     "Trainer",
@@ -30,9 +26,7 @@ __all__ = [
     "joined",
     "load_checkpoint",
     "load_recipe",
-    "orthogonalise",
     "recipe_of_run",
-    "save_checkpoint",
     "train",
     "train_recipe",
     "training_clips",

@@ -15,13 +15,13 @@ __all__ = ["Listener"]
 
 
 class Listener:
-    """Generates `seconds` of audio in a thread, and calls the `hearers` with the step, the audio and its sample rate.
+    """Generates `seconds` of audio in a thread, and calls each of `callbacks` with the step, audio and sample rate.
 
     Training never waits: an evaluation is skipped if the audio of the last one is not done.
     """
 
-    def __init__(self, seconds: float, hearers: Sequence[Callable[[int, Tensor, int], None]]) -> None:
-        self._seconds, self._hearers = seconds, hearers
+    def __init__(self, seconds: float, callbacks: Sequence[Callable[[int, Tensor, int], None]]) -> None:
+        self._seconds, self._callbacks = seconds, callbacks
         self._thread, self._cancelled = ThreadPoolExecutor(1), Event()
         self._last: Future[None] | None = None
 
@@ -42,8 +42,8 @@ class Listener:
             if self._cancelled.is_set():
                 return
             chunks.append(chunk.audio[0].cpu())
-        for hear in self._hearers:
-            hear(step, torch.cat(chunks), model.config.sample_rate)
+        for callback in self._callbacks:
+            callback(step, torch.cat(chunks), model.config.sample_rate)
 
     def close(self, *, wait: bool) -> None:
         """End the thread: wait for the last audio, or cancel it."""

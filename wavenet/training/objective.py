@@ -1,4 +1,4 @@
-"""What training minimises: the bits of the scored samples of a batch, computed eagerly or compiled."""
+"""Computes what training minimises, eagerly or compiled: the bits of the scored samples of a batch."""
 
 import functools
 import math

@@ -1,14 +1,12 @@
 """What accompanies a run: an observer watches it, a keeper stores what it makes."""
 
-from typing import Protocol
-
 from wavenet.network import Conditioning, WaveNet
 
-__all__ = ["Keeper", "Observer", "Silence"]
+__all__ = ["Keeper", "Observer"]
 
 
-class Observer(Protocol):
-    """Watches a run. Nothing that it does changes the run."""
+class Observer:
+    """Watches a run, and cannot change it. Its methods do nothing: a subclass overrides those that it needs."""
 
     def note(self, message: str) -> None:
         """Called with a message of one line."""
@@ -21,22 +19,6 @@ class Observer(Protocol):
 
     def evaluated(self, step: int, bits: float, model: WaveNet, example: Conditioning) -> None:
         """Called with the averaged model and its held-out bits per sample; `example` conditions on a held-out clip."""
-
-
-class Silence:
-    """An observer that does nothing."""
-
-    def note(self, message: str) -> None:
-        pass
-
-    def stepped(self, step: int, bits: float) -> None:
-        pass
-
-    def logged(self, record: dict[str, float]) -> None:
-        pass
-
-    def evaluated(self, step: int, bits: float, model: WaveNet, example: Conditioning) -> None:
-        pass
 
 
 class Keeper:

@@ -41,7 +41,7 @@ class TensorBoardWriter:
         for name in record.keys() - {"step", "seconds"}:
             self._at(step).add_scalar(name, record[name], step)
 
-    def heard(self, step: int, audio: Tensor, sample_rate: int) -> None:
+    def on_audio(self, step: int, audio: Tensor, sample_rate: int) -> None:
         """Write audio `(T,)` that the model generated at a step, and its spectrogram."""
         power = transforms.Spectrogram(n_fft=512, hop_length=128)(audio)
         decibels = transforms.AmplitudeToDB(top_db=80)(power).flip(0)

@@ -33,7 +33,7 @@ from wavenet.training.checkpoint import Progress, refuse_changes
 from wavenet.training.config import TrainConfig
 from wavenet.training.distributed import ALONE, Processes
 from wavenet.training.objective import Objective, compile_objective
-from wavenet.training.observer import Keeper, Observer, Silence
+from wavenet.training.observer import Keeper, Observer
 from wavenet.training.optimizer import optimizers_for, rate_share
 from wavenet.training.warm_start import copy_fitting_weights
 
@@ -74,7 +74,7 @@ class Trainer:
         Raises `ValueError` if the clips do not suit the model.
         """
         self.config, self.processes = config, processes
-        self.observer: Observer = observer or Silence()
+        self.observer = observer or Observer()
         if config.init_from is not None or config.speakers:
             raise ValueError(
                 "config sets init_from or speakers, which only recipes use; call begin_with(model), or choose the clips"
@@ -95,7 +95,7 @@ class Trainer:
         self.optimizers = optimizers_for(self.model, config)
         self.sampler = WindowSampler(
             sources=sources,
-            context=model.alignment.whole(model.context),
+            context=model.alignment.round_up(model.context),
             window=config.window,
             batch_size=config.batch_size,
             seed=config.seed,

@@ -11,8 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from wavenet.engines.memory import chunk_samples
-from wavenet.engines.resumable import EngineState, FramePieces, ResumableEngine, foreign_part
+from wavenet.engines.resumable import EngineState, FramePieces, ResumableEngine, chunk_samples, foreign_part
 from wavenet.network import (
     QUIETEST,
     Categorical,
