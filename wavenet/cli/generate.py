@@ -128,6 +128,8 @@ def _outputs(
 
 
 def _check_pipe(recordings: int, log_probs: Path | None) -> None:
+    if sys.stdout is None:  # closed by the shell
+        raise ValueError("-o - writes audio to standard output, which is closed; pipe it, or give a file name")
     if sys.stdout.isatty():
         raise ValueError("-o - writes audio to standard output, which is a terminal; pipe it, or give a file name")
     if log_probs is not None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 __all__ = ["TrainConfig"]
 
@@ -58,6 +58,10 @@ class TrainConfig:
     audio_seconds: float = 1.0
 
     def __post_init__(self) -> None:
+        for name in ("optimizer", "precision", "compile"):
+            choices = get_args(get_type_hints(type(self))[name])
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(choices)}")
         for name in ("steps", "batch_size", "accumulate", "window", "log_every", "evaluate_every", "checkpoint_every"):
             if not 1 <= getattr(self, name) <= 2**31:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 1 to 2^31")
