@@ -326,6 +326,7 @@ def test_what_does_not_change_a_run_may_change_and_later_keys_may_lack(recipe: C
     state = load_checkpoint(run.run)
     assert state is not None
     del state["recipe"]["train"]["accumulate"], state["recipe"]["model"]["pre_emphasis"]
+    state["recipe"]["train"]["voices"] = state["recipe"]["train"].pop("speakers")  # as earlier versions called it
     save_checkpoint(run.run, state)
     assert train_recipe(
         recipe(keep_models=1, audio=True, audio_seconds=0.1, checkpoint_every=4), Watcher(), resume=True

@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-import os
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -27,8 +26,8 @@ from wavenet.data import (
     speaker_label,
 )
 from wavenet.evaluation import Score, condition_on, evaluate, speaker_of
-from wavenet.machine import multiplies_bfloat16
 from wavenet.network import Conditioning, WaveNet
+from wavenet.training.capacity import micro_batches, refuse_too_large, wants_bfloat16
 from wavenet.training.checkpoint import Progress, refuse_changes
 from wavenet.training.config import TrainConfig
 from wavenet.training.distributed import ALONE, Processes
@@ -86,7 +85,7 @@ class Trainer:
         watched = as_sources(held_out, sample_rate, names, "held_out")
         scored_samples = int(config.evaluation_seconds / len(watched) * sample_rate)
         self.held_out = [replace(source, clips=pick_clips_lasting(source.clips, scored_samples)) for source in watched]
-        self.rows = _rows(config, processes)
+        self.rows = micro_batches(config, processes)
         own_device = torch.device("cuda", processes.local_rank) if torch.cuda.is_available() else torch.device("cpu")
         self.device = own_device if device is None else torch.device(device)
         self.model = model.to(self.device)
@@ -103,8 +102,8 @@ class Trainer:
             grid=model.alignment.grid,
         )
         self.progress = Progress()
-        self.autocast = _wants_bfloat16(config, self.device)
-        self._refuse_too_large()
+        self.autocast = wants_bfloat16(config, self.device)
+        refuse_too_large(model, self.rows[0].stop - self.rows[0].start, config.window, self.sampler.context)
         self.record: dict[str, Any] = {
             "dataset": [{"weight": source.weight} for source in sources],
             "model": {**model.config.to_dict(), **({"own_parts": model.own_parts} if model.own_parts else {})},
@@ -113,23 +112,6 @@ class Trainer:
         """The settings that a checkpoint records, and that must be the same to resume."""
         self.checksum = " ".join(source.fingerprint for source in sources)
         """The checksum of the audio to train on, which must be the same to resume."""
-
-    def _refuse_too_large(self) -> None:
-        """Raise `ValueError` if not even the gates of a micro-batch fit in memory: the system would kill the process.
-
-        Two bytes are counted for each number, so what is refused is too large in any precision.
-        """
-        rows = self.rows[0].stop - self.rows[0].start
-        layers = 1 if self.model.recompute else len(self.model.blocks)
-        numbers = rows * (self.sampler.context + self.config.window) * self.model.config.gate_channels * layers
-        cpu = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        memory = torch.cuda.mem_get_info(self.device)[1] if self.device.type == "cuda" else cpu
-        if 2 * numbers > memory:
-            raise ValueError(
-                f"{rows} windows of {self.config.window:,} samples at a time do not fit: their gates alone take "
-                f"{2 * numbers / 2**30:,.0f} GiB of {memory / 2**30:,.0f}; lower batch_size or window, or raise "
-                "accumulate"
-            )
 
     @cached_property
     def objective(self) -> nn.Module:
@@ -310,20 +292,3 @@ class Trainer:
         self.observer.note(f"started from {name}" + (f"; {misfits}" if misfits else ""))
         for note in notes:
             self.observer.note(note)
-
-
-def _rows(config: TrainConfig, processes: Processes) -> list[slice]:
-    """The rows of a batch that each micro-batch of this rank takes."""
-    count, left = divmod(config.batch_size, processes.count * config.accumulate)
-    if left:
-        raise ValueError(
-            f"batch_size is {config.batch_size}; expected a multiple of {processes.count * config.accumulate}, "
-            f"{processes.count} processes times accumulate"
-        )
-    first = processes.rank * config.accumulate
-    return [slice((first + turn) * count, (first + turn + 1) * count) for turn in range(config.accumulate)]
-
-
-def _wants_bfloat16(config: TrainConfig, device: torch.device) -> bool:
-    """`auto` takes bfloat16 only on hardware that multiplies it: emulated, it is forty times slower than float32."""
-    return multiplies_bfloat16(device) if config.precision == "auto" else config.precision == "bfloat16"
