@@ -14,8 +14,6 @@ import torch
 from wavenet.engines import WEIGHT_TYPES, Engine, EngineOptions, NativeEngine, WeightType, make_engine, native_module
 from wavenet.network import Conditioning, SamplingOptions, WaveNet, WaveNetConfig, multiply_adds
 
-__all__ = ["SHAPES", "Case", "Limit", "Row", "cases", "cost_curves", "limits", "measure"]
-
 SHAPES: Mapping[str, WaveNetConfig] = {
     "standard": WaveNetConfig(),
     "small": WaveNetConfig(

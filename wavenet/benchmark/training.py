@@ -23,8 +23,6 @@ from wavenet.data import PrepareConfig, PreparedDataset, Recording, Source, Wind
 from wavenet.machine import end_with_parent, keep_freed_memory, multiplies_bfloat16, peak_memory
 from wavenet.network import WaveNet, WaveNetConfig, multiply_adds
 
-__all__ = ["PlainWaveNet", "TrainCase", "TrainRow", "measure_training", "reading_seconds", "train_cases"]
-
 
 class PlainWaveNet(nn.Module):
     """The design that is commonly written down: one-hot input, a `Conv1d` for each connection of each layer.

@@ -19,8 +19,6 @@ from wavenet.cli.prepare import prepare
 from wavenet.cli.report import report
 from wavenet.cli.train import train
 
-__all__ = ["app", "run"]
-
 _ARGUMENT = re.compile(r"""^(\w+)(?= is )|(?<![^\s(`])(\w+)=(["']?)([\w.]+)\3""")
 """An argument of Python in an error: `top_k is 0` at its beginning, `force=True` or `engine="naive"` anywhere."""
 

@@ -10,8 +10,6 @@ import typer
 
 from wavenet.cli.options import AsJson, between
 
-__all__ = ["bench"]
-
 Shape = Literal["standard", "small"]
 
 

@@ -3,8 +3,6 @@
 from wavenet.benchmark import Limit, Row, TrainRow
 from wavenet.engines import NativeEngine, WeightType
 
-__all__ = ["curve_table", "engine_table", "training_table"]
-
 
 def engine_table(rows: list[Row], limits: dict[WeightType, Limit]) -> str:
     """A line for each case. One stream on one thread also shows its share of the limit, which is for that case."""

@@ -11,8 +11,6 @@ from wavenet.data import PreparedClip, write_audio
 from wavenet.evaluation import SYSTEMS, Copies, Quality, interval, measure
 from wavenet.network import WaveNet
 
-__all__ = ["print_scores", "score_copies"]
-
 
 def score_copies(network: WaveNet, made: Iterator[Copies[PreparedClip]], audio: Path | None) -> list[dict[str, Any]]:
     """A row for each speaker and system, then rows for all speakers together, whose speaker is `None`.

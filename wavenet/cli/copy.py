@@ -19,8 +19,6 @@ from wavenet.cli.options import (
     Weights,
 )
 
-__all__ = ["copy"]
-
 
 def copy(
     model: ModelFile,

@@ -5,8 +5,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["errors_in_one_line"]
-
 
 @contextmanager
 def errors_in_one_line(program: str) -> Iterator[None]:

@@ -16,8 +16,6 @@ from wavenet.cli.options import (
     WeightType,
 )
 
-__all__ = ["evaluate"]
-
 
 def evaluate(
     model: ModelFile,

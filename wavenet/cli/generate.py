@@ -11,8 +11,6 @@ import typer
 
 from wavenet.cli.options import Force, ModelFile, Temperature, Threads, Weights, between, check_output
 
-__all__ = ["generate"]
-
 EngineName = Literal["auto", "native", "incremental", "stepwise", "naive"]
 
 _PIPE = Path("-")

@@ -9,8 +9,6 @@ import typer
 
 from wavenet.cli.options import AsJson, Force, check_output
 
-__all__ = ["inspect"]
-
 
 def inspect(
     path: Annotated[

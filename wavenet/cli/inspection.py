@@ -10,8 +10,6 @@ from wavenet.network import WaveNet, WaveNetConfig, describe_sight, measure_reac
 from wavenet.reporting import draw_cone, picture_kind, save
 from wavenet.training import load_recipe
 
-__all__ = ["describe", "open_network", "plot_cone", "summarise"]
-
 _MOST_WORK = 2**24
 """Samples times taps times layers, up to which a drawing takes seconds."""
 

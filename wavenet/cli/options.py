@@ -8,23 +8,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-__all__ = [
-    "AsJson",
-    "AsSpeaker",
-    "DatasetFolder",
-    "Force",
-    "Limit",
-    "ModelFile",
-    "OnlySpeakers",
-    "Split",
-    "Temperature",
-    "Threads",
-    "WeightType",
-    "Weights",
-    "between",
-    "check_output",
-]
-
 
 def between(least: float, most: float = math.inf) -> Callable[[typer.CallbackParam, Any], Any]:
     """A callback for an option that is a number, or a list of numbers, from `least` to `most`."""

@@ -10,8 +10,6 @@ import typer
 
 from wavenet.cli.options import Force, between
 
-__all__ = ["prepare"]
-
 Corpus = Literal["folder", "ljspeech", "vctk", "libritts", "sc09"]
 
 

@@ -17,9 +17,6 @@ from wavenet.atomic import write_atomically
 from wavenet.data import to_int16, write_audio
 from wavenet.generation import Generated
 
-__all__ = ["stream_wav", "with_progress", "write_files"]
-
-
 _MOST_BYTES = 2**32 - 2**24
 """A WAV file counts its bytes in 32 bits."""
 

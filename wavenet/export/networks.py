@@ -9,8 +9,6 @@ from torch.export import Dim
 from wavenet.export.operations import AnyFrames
 from wavenet.network import Conditioning, Prediction, WaveNet, compand, input_signals
 
-__all__ = ["ExportNetwork", "initial_state", "networks", "start"]
-
 
 class ExportNetwork(nn.Module):
     """A function from named tensors to named tensors, each with the batch first.

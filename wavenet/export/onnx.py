@@ -34,8 +34,6 @@ from wavenet.export.networks import ExportNetwork, initial_state, networks, star
 from wavenet.export.operations import exportable
 from wavenet.network import WaveNet
 
-__all__ = ["CLOSE", "OnnxExport", "export_onnx", "largest_differences"]
-
 CLOSE = 0.01
 """An output that differs this much from torch is an error. The shipped models differ by less than 1e-5."""
 

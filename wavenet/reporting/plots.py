@@ -23,17 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "draw_cone",
-    "draw_cone_on",
-    "draw_curves",
-    "draw_sound",
-    "draw_spectrogram_on",
-    "picture_kind",
-    "save",
-    "to_svg",
-]
-
 PICTURES = ("svg", "png", "pdf")
 
 _INK = "#010203"

@@ -12,8 +12,6 @@ from wavenet.data import PreparedDataset
 from wavenet.network import WaveNet, WaveNetConfig
 from wavenet.training import Recipe, Selection, held_out_clips, recipe_of_run, training_clips
 
-__all__ = ["Subject"]
-
 
 @dataclass(frozen=True)
 class Subject:

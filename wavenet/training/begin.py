@@ -15,8 +15,6 @@ from wavenet.training.recipe import Recipe
 from wavenet.training.splits import Selection, held_out_clips, training_clips, with_speakers
 from wavenet.training.trainer import Trainer
 
-__all__ = ["from_recipe", "train_recipe"]
-
 
 def train_recipe(
     recipe: Recipe,

@@ -9,8 +9,6 @@ from wavenet.network import WaveNet
 from wavenet.training.config import TrainConfig
 from wavenet.training.distributed import Processes
 
-__all__ = ["micro_batches", "refuse_too_large", "wants_bfloat16"]
-
 
 def micro_batches(config: TrainConfig, processes: Processes) -> list[slice]:
     """The rows of a batch that each micro-batch of this rank takes; `ValueError` if the batch cannot be shared."""

@@ -19,8 +19,6 @@ from wavenet.atomic import write_atomically
 from wavenet.network import WaveNetConfig
 from wavenet.training.config import TrainConfig
 
-__all__ = ["CHECKPOINTS", "MAY_CHANGE", "Progress", "load_checkpoint", "refuse_changes", "save_checkpoint"]
-
 
 @dataclass
 class Progress:

@@ -12,8 +12,6 @@ from wavenet.training.observer import Keeper
 from wavenet.training.recipe import Recipe
 from wavenet.training.trainer import Trainer
 
-__all__ = ["check_folder", "train"]
-
 
 def train(
     trainer: Trainer,

@@ -2,8 +2,6 @@
 
 from wavenet.network import Conditioning, WaveNet
 
-__all__ = ["Keeper", "Observer"]
-
 
 class Observer:
     """Watches a run, and cannot change it. Its methods do nothing: a subclass overrides those that it needs."""

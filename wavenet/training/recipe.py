@@ -15,8 +15,6 @@ from pydantic_core import ErrorDetails
 from wavenet.network import KINDS, Distribution, WaveNetConfig
 from wavenet.training.config import TrainConfig
 
-__all__ = ["DatasetShare", "Recipe", "load_recipe", "recipe_of_run"]
-
 _STRICT: Mapping[str, Any] = {"extra": "forbid", "strict": True}
 _RENAMED = {"train.voices": "train.speakers"}
 """Keys of older recipes, and their names today."""

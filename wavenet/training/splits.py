@@ -7,8 +7,6 @@ from wavenet.data import PreparedClip, PreparedDataset, Source
 from wavenet.network import WaveNetConfig
 from wavenet.training.recipe import Recipe
 
-__all__ = ["Selection", "held_out_clips", "training_clips", "with_speakers"]
-
 
 @dataclass(frozen=True)
 class Selection:

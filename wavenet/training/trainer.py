@@ -36,8 +36,6 @@ from wavenet.training.observer import Keeper, Observer
 from wavenet.training.optimizer import optimizers_for, rate_share
 from wavenet.training.warm_start import copy_fitting_weights
 
-__all__ = ["Trainer"]
-
 
 class Trainer:
     """Trains `model` in place. `average`, a moving average of its weights, is the model to evaluate, save and use.
