@@ -434,13 +434,11 @@ def test_errors_of_streaming_and_of_the_native_engine(wavenet, model_file: Path)
     wavenet(*plain, "--engine", "incremental", "--threads", 2).fails_with("--threads is 2; only the native engine")
     wavenet("bench", "--shape", "huge").fails_with("'--shape': 'huge' is not one of 'standard', 'small'")
     wavenet("bench", "--batch", 0).fails_with("--batch is 0; expected 1 to 1024")
-    wavenet("bench", "--curves", "--batch", 2).fails_with("--curves is for one stream on one thread")
     wavenet("bench", model_file, "--shape", "small").fails_with("--shape does not go with MODEL")
     wavenet("bench", "none.safetensors").fails_with("none.safetensors: no such model file")
 
 
-@pytest.mark.parametrize("arguments", [(), ("--curves",)], ids=["table", "curves"])
-def test_bench_prints_a_table_and_json(wavenet, model_file: Path, arguments: tuple[str, ...]) -> None:
-    quick = ("bench", model_file, "--seconds", 0.01, *(arguments or ("--batch", 2, "--threads", 1)))
+def test_bench_prints_a_table_and_json(wavenet, model_file: Path) -> None:
+    quick = ("bench", model_file, "--seconds", 0.01, "--batch", 2, "--threads", 1)
     assert "incremental" in wavenet(*quick).out
     assert json.loads(wavenet(*quick, "--json").out)

@@ -7,7 +7,7 @@ over the rounds. Reading the weights is measured in the same rounds, on a workin
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -108,31 +108,6 @@ def limits(model: WaveNet, types: Sequence[WeightType]) -> dict[WeightType, Limi
         size = NativeEngine(model, 1, _silence(model, 1), weights=weights).packed.weight_bytes
         found[weights] = Limit(size, native.read_rate(size) / size, multiply_add)
     return found
-
-
-def cost_curves(engine: str, shape: WaveNetConfig, seconds: float = 0.3) -> dict[str, list[tuple[int, float]]]:
-    """Microseconds per sample of one stream against layers, channels, length so far and receptive field."""
-    layers = [replace(shape, cycles=None, layers_per_cycle=None, dilations=(1,) * n) for n in (10, 20, 30, 40)]
-    channels = [replace(shape, residual_channels=n, gate_channels=2 * n) for n in (32, 64, 96, 128)]
-    fields = [replace(shape, cycles=None, layers_per_cycle=None, dilations=(d,) * 30) for d in (1, 16, 256, 512)]
-    points: list[tuple[str, int, WaveNetConfig, int]] = [
-        *(("layers", len(config.dilations), config, 0) for config in layers),
-        *(("residual_channels", config.residual_channels, config, 0) for config in channels),
-        *(("samples_before", length, shape, length) for length in (0, 1000, 10000, 30000)),
-        *(("receptive_field", config.receptive_field, config, 0) for config in fields),
-    ]
-    runs = []
-    for _, _, config, length in points:
-        network = WaveNet(config).eval()
-        started = make_engine(engine, network, 1, _silence(network, 1))
-        if length:
-            started.run(torch.rand(1, length), SamplingOptions())
-        runs.append(_timed(started, 1, seconds))
-    rounds = [[run() for run in runs] for _ in range(3)]
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for index, (name, place, _, _) in enumerate(points):
-        curves.setdefault(name, []).append((place, 1e6 / statistics.median(rates[index] for rates in rounds)))
-    return curves
 
 
 def _timed(engine: Engine, batch: int, seconds: float) -> Callable[[], float]:
