@@ -110,6 +110,8 @@ class Trainer:
         """The settings that a checkpoint records, and that must be the same to resume."""
         self.checksum = " ".join(source.fingerprint for source in sources)
         """The checksum of the audio to train on, which must be the same to resume."""
+        self.held_out_checksum = " ".join(source.fingerprint for source in watched)
+        """That of the held-out audio, of which an evaluation may score a part."""
 
     @cached_property
     def objective(self) -> nn.Module:
@@ -250,7 +252,7 @@ class Trainer:
         """The step, and checksums of weights, settings and audio: ranks can train together if theirs are the same."""
         weights = b"".join(parameter.detach().cpu().numpy().tobytes() for parameter in self.model.parameters())
         weighted = [source.weight for source in self.sampler.sources]
-        given = [self.record["model"], self.record["train"], weighted, self.checksum]
+        given = [self.record["model"], self.record["train"], weighted, self.checksum, self.held_out_checksum]
         checks = [f"{zlib.crc32(data):08x}" for data in (weights, json.dumps(given).encode())]
         return f"step {self.progress.step}, weights {checks[0]}, settings and audio {checks[1]}"
 
@@ -259,6 +261,7 @@ class Trainer:
         return {
             "recipe": self.record,
             "dataset_sha256": self.checksum,
+            "held_out_sha256": self.held_out_checksum,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -266,16 +269,22 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`. Raises `ValueError` if it belongs to other settings, audio or another model."""
-        refuse_changes(state, self.record, self.checksum)
-        try:
-            self.model.load_state_dict(state["model"])
-            self.average.load_state_dict(state["average"])
-            for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(copy.deepcopy(optimizer_state))  # which would share its tensors
-            self.progress = Progress(**state["progress"])
-        except (LookupError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"the state does not fit the model ({' '.join(str(error).split())})") from error
+        """Go on from a `state`. Raises `ValueError`, and changes nothing, if settings, audio or model are others."""
+        refuse_changes(state, self.record, self.checksum, self.held_out_checksum)
+        before, now = (
+            {name: list(tensor.shape) for name, tensor in weights.items()}
+            for weights in (state["model"], self.model.state_dict())
+        )
+        if before != now:
+            name = min(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+            raise ValueError(
+                f"the state is of another model: the shape of {name} is {before.get(name)} there, {now.get(name)} here"
+            )
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(copy.deepcopy(optimizer_state))  # which would share its tensors
+        self.progress = Progress(**state["progress"])
 
     def begin_with(self, other: WaveNet, name: str = "another model") -> None:
         """Start from the weights of `other`, as far as they fit by name and shape, and from its speakers by name.
