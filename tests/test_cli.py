@@ -65,6 +65,7 @@ def test_the_whole_path(wavenet, recipe: Path, dataset: Path, tmp_path: Path) ->
     assert {row["speaker"] for row in values["speakers"]} == {"ann", "bob"}
     assert values["linear_prediction"] < values["unigram"] < values["uniform"] == 8
     assert wavenet("evaluate", model, dataset, "--limit", 2).out.count("\n") >= 3
+    assert "bits per sample on 1 clip;" in wavenet("evaluate", model, dataset, "--limit", 1).out
     made = wavenet("generate", model, "-o", tmp_path / "out.wav", "--seconds", 0.05, "--log-probs", tmp_path / "p.npy")
     assert "800" in str(np.load(tmp_path / "p.npy").shape)
     assert "x real time" in made.out
@@ -426,6 +427,18 @@ def test_audio_is_streamed_to_standard_output(model_file: Path, tmp_path: Path) 
     assert np.array_equal(streamed, written)
 
 
+def test_a_closed_pipe_ends_quietly_and_full_streams_in_status_2() -> None:
+    for arguments in (["--help"], ["inspect", "recipes/quickstart/quickstart.toml"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        command = [sys.executable, "-m", "wavenet", *arguments]
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, cwd=ROOT)
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (141, b"")
+        with open("/dev/full", "wb") as full:
+            assert subprocess.run(command, stdout=full, stderr=full, cwd=ROOT).returncode == 2
+
+
 def test_errors_of_streaming_and_of_the_native_engine(wavenet, model_file: Path) -> None:
     wavenet("generate", model_file, "-o", "-", "--count", 2).fails_with("-o - streams one recording")
     wavenet("generate", model_file, "-o", "-", "--log-probs", "p.npy").fails_with("--log-probs does not go with -o -")
@@ -433,6 +446,7 @@ def test_errors_of_streaming_and_of_the_native_engine(wavenet, model_file: Path)
     wavenet(*plain, "--weights", "int4").fails_with("'--weights': 'int4' is not one of 'float32', 'bfloat16', 'int8'")
     wavenet(*plain, "--engine", "incremental", "--threads", 2).fails_with("--threads is 2; only the native engine")
     wavenet("bench", "--shape", "huge").fails_with("'--shape': 'huge' is not one of 'standard', 'small'")
+    wavenet(*plain, "--top-k", 0).fails_with("--top-k is 0; expected at least 1, or leave it out to switch it off")
     wavenet("bench", "--batch", 0).fails_with("--batch is 0; expected 1 to 1024")
     wavenet("bench", model_file, "--shape", "small").fails_with("--shape does not go with MODEL")
     wavenet("bench", "none.safetensors").fails_with("none.safetensors: no such model file")

@@ -47,6 +47,11 @@ Weights = Annotated[
 Threads = Annotated[int, typer.Option(help="Threads of the native engine; a single stream uses at most two.")]
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 clip`, `2 clips`."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def check_output(path: Path, force: bool) -> None:
     """Raise `ValueError` unless a file can be written there; `force` allows it to replace another."""
     if path.is_dir():

@@ -36,6 +36,8 @@ class Subject:
         run, file = (path, path / "model.safetensors") if path.is_dir() else (path.parent, path)
         if path.is_dir() and not file.is_file():
             raise ValueError(f"{path} holds no model.safetensors; expected a run's folder or a model file")
+        if not file.exists():
+            raise ValueError(f"{path}: no such file or folder; expected a run's folder or a model file")
         model = WaveNet.from_pretrained(file)
         kept = path.is_dir() or re.fullmatch(r"model|best|model-\d+", path.stem)  # the names of models in run folders
         if not kept or (not path.is_dir() and not (run / "recipe.json").exists()):
