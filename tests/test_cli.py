@@ -298,7 +298,9 @@ def test_every_error_of_generate(wavenet, model_file: Path, tmp_path: Path) -> N
     broken.write_bytes(model_file.read_bytes()[:-5])
     wavenet("generate", tmp_path / "none", "-o", out).fails_with("no such model file")
     wavenet("generate", tmp_path, "-o", out).fails_with("is a folder or device; expected a model file")
-    wavenet("generate", broken, "-o", out).fails_with("broken.safetensors is not a model file, or not a whole one")
+    wavenet("generate", broken, "-o", out).fails_with(
+        "broken.safetensors is not a model file, or not a whole one; expected"
+    )
     wavenet("generate", __file__, "-o", out).fails_with("is not a model file")
     wavenet("generate", model_file, "-o", tmp_path / "out.mp4").fails_with("written as .wav or .flac")
     wavenet("generate", model_file, "-o", tmp_path / "no" / "out.wav").fails_with("no such folder to write out.wav to")
