@@ -1,4 +1,4 @@
-"""How fast engines generate and how fast networks train, measured side by side."""
+"""Measures how fast engines generate and networks train, side by side."""
 
 from wavenet.benchmark.engines import SHAPES, Limit, Row, cases, measure
 from wavenet.benchmark.training import TrainRow, measure_training, train_cases

@@ -1,4 +1,4 @@
-"""How fast engines generate, measured side by side, and how fast this machine would let them.
+"""Measures how fast engines generate, side by side, and how fast this machine would let them.
 
 The cases alternate, round after round, so that a slow moment of the machine hits all of them; a figure is the median
 over the rounds. Reading the weights is measured in the same rounds, on a working set of the same size.
@@ -35,7 +35,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Limit:
-    """What bounds one stream on one core, in samples per second.
+    """Bounds of one stream on one core, in samples per second.
 
     `read`: how often the weights can be read. `multiply_add`: how often the products can be computed in float32.
     """

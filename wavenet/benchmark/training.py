@@ -1,4 +1,4 @@
-"""How fast the network trains, beside a plain WaveNet of the common design, each case in its own process.
+"""Measures how fast the network trains, beside a plain WaveNet of the common design, each case in its own process.
 
 The cases alternate, round after round; a figure is the median over the rounds. A step is forward, loss on every
 sample of the batch, backward, clipping and Adam.

@@ -121,7 +121,7 @@ def _outputs(
         check_output(path, force)
     resolved = {os.path.realpath(path) for path in written}
     if resolved & {os.path.realpath(path) for path in sources} or len(resolved) < len(written):
-        raise ValueError("an output is also an input or another output; give each file a name of its own")
+        raise ValueError("an output is also an input or another output; give each file another name")
     return names
 
 

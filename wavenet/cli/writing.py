@@ -1,4 +1,4 @@
-"""What `wavenet generate` writes: audio files, or a WAV stream on standard output."""
+"""Writes the audio of `wavenet generate`: files, or a WAV stream on standard output."""
 
 import io
 import os

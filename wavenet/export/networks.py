@@ -95,7 +95,7 @@ class _Step(ExportNetwork):
 
 
 class _Condition(ExportNetwork):
-    """What the features tell `step` about the `hop` samples that begin at a frame: `(B, hop, ...)`.
+    """Computes what `step` needs of the features for the `hop` samples that begin at a frame: `(B, hop, ...)`.
 
     `frames` are those around it, from `frames_before` frames before it to `frames_after` after it.
     """

@@ -46,7 +46,7 @@ class Subject:
         if _nameless(model.config) != _nameless(recipe.model):
             raise ValueError(
                 f"{file} is not one of the run's models: its network is not that of {run / 'recipe.json'}; move it to "
-                "a folder of its own to report on it alone"
+                "another folder to report on it alone"
             )
         name = run.absolute().name if path.is_dir() else f"{run.absolute().name}, {file.stem}"
         return cls(name, file, model, recipe, metrics)._with_clips(recipe)

@@ -1,4 +1,4 @@
-"""What the ranks and their machines allow: the micro-batches of a rank, their precision, and whether they fit."""
+"""The micro-batches of a rank, their precision, and a check that they fit in memory."""
 
 import os
 

@@ -22,7 +22,7 @@ from wavenet.training.config import TrainConfig
 
 @dataclass
 class Progress:
-    """Where a run stands.
+    """The step that a run has reached, and its figures so far.
 
     `bits_sum` over `bits_count` is the training loss since the last log line; `norm_sum` over `bits_count` is the norm
     of the gradient before clipping. `best_bits` is the lowest held-out figure so far.

@@ -55,7 +55,7 @@ class Recipe:
             if "\0" in str(path):
                 raise ValueError(f"{str(path)!r} has a NUL in it; expected the path of a folder")
         if self.run == Path():
-            raise ValueError("run is empty, or the current folder; expected a folder of its own")
+            raise ValueError("run is empty, or the current folder; expected another folder")
 
     @property
     def datasets(self) -> tuple[DatasetShare, ...]:

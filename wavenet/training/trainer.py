@@ -111,7 +111,7 @@ class Trainer:
         self.checksum = " ".join(source.fingerprint for source in sources)
         """The checksum of the audio to train on, which must be the same to resume."""
         self.held_out_checksum = " ".join(source.fingerprint for source in watched)
-        """That of the held-out audio, of which an evaluation may score a part."""
+        """The checksum of all held-out audio, scored or not, which must be the same too."""
 
     @cached_property
     def objective(self) -> nn.Module:
@@ -127,7 +127,7 @@ class Trainer:
         return compile_objective(self.objective, self.model, self.observer.note)
 
     def batch_loss(self, batch: Batch) -> Tensor:
-        """What these rows add to the batch's mean bits per scored sample: `()`, on the training device."""
+        """Return the part of these rows in the batch's mean bits per scored sample: `()`, on the training device."""
         names = self.model.config.speakers
         speakers = torch.tensor([names.index(speaker_label(clip) or "") for clip in batch.clips]) if names else None
         lengths = torch.tensor([clip.samples for clip in batch.clips])
