@@ -6,7 +6,7 @@ over the rounds. Reading the weights is measured in the same rounds, on a workin
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -76,7 +76,7 @@ def measure(
         engine = make_engine(options, model, case.batch, _silence(model, case.batch))
         runs.append(_timed(engine, case.batch, seconds))
     types = [weights for weights in WEIGHT_TYPES if Case(NativeEngine.name, weights) in chosen]
-    measured = list(_rounds(runs, model, types, rounds))
+    measured = [([run() for run in runs], limits(model, types)) for _ in range(rounds)]
     rates = [statistics.median(rates[index] for rates, _ in measured) for index in range(len(runs))]
     found = {
         weights: Limit(
@@ -88,13 +88,6 @@ def measure(
     }
     rate = model.config.sample_rate
     return [Row(case, speed, speed / rate) for case, speed in zip(chosen, rates, strict=True)], found
-
-
-def _rounds(
-    runs: Sequence[Callable[[], float]], model: WaveNet, types: Sequence[WeightType], rounds: int
-) -> Iterator[tuple[list[float], dict[WeightType, Limit]]]:
-    for _ in range(rounds):
-        yield [run() for run in runs], limits(model, types)
 
 
 def limits(model: WaveNet, types: Sequence[WeightType]) -> dict[WeightType, Limit]:
@@ -127,12 +120,8 @@ def _timed(engine: Engine, batch: int, seconds: float) -> Callable[[], float]:
 
 def _silence(model: WaveNet, batch: int) -> Conditioning:
     config = model.config
-    speaker = config.speakers[0] if config.speakers else None
-    if speaker is None and config.speaker_channels:
-        return model.condition(batch, speaker=torch.zeros(config.speaker_channels), features=_silent_frame(model))
-    return model.condition(batch, speaker=speaker, features=_silent_frame(model))
-
-
-def _silent_frame(model: WaveNet) -> torch.Tensor | None:
-    features = model.config.features
-    return None if features is None else torch.full((features.bins, 1), features.silence)
+    speaker: str | torch.Tensor | None = None
+    if config.speaker_channels:
+        speaker = config.speakers[0] if config.speakers else torch.zeros(config.speaker_channels)
+    features = None if config.features is None else torch.full((config.features.bins, 1), config.features.silence)
+    return model.condition(batch, speaker=speaker, features=features)

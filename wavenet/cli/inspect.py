@@ -110,9 +110,8 @@ def _describe(network: "WaveNet", summary: dict[str, Any]) -> Iterator[str]:
 def _plot(config: "WaveNetConfig", path: Path) -> str:
     """Draw the receptive field to a file; returns a line about it. `ValueError` if it is too large to draw."""
     from wavenet.network import seen_lags
-    from wavenet.reporting import draw_cone, picture_kind, save
+    from wavenet.reporting import draw_cone, save
 
-    picture_kind(path)
     seen = seen_lags(config)
     work = config.receptive_field * config.kernel_size * len(config.dilations)
     if seen is None or work > _MOST_WORK:
