@@ -66,7 +66,6 @@ research: $(READY)
 
 bench: $(READY)
 	$(BIN)/wavenet bench
-	$(BIN)/wavenet bench --curves
 
 clean:
 	rm -rf .venv demo build

@@ -65,6 +65,7 @@ def test_the_whole_path(wavenet, recipe: Path, dataset: Path, tmp_path: Path) ->
     assert {row["speaker"] for row in values["speakers"]} == {"ann", "bob"}
     assert values["linear_prediction"] < values["unigram"] < values["uniform"] == 8
     assert wavenet("evaluate", model, dataset, "--limit", 2).out.count("\n") >= 3
+    assert "bits per sample on 1 clip;" in wavenet("evaluate", model, dataset, "--limit", 1).out
     made = wavenet("generate", model, "-o", tmp_path / "out.wav", "--seconds", 0.05, "--log-probs", tmp_path / "p.npy")
     assert "800" in str(np.load(tmp_path / "p.npy").shape)
     assert "x real time" in made.out
@@ -297,7 +298,9 @@ def test_every_error_of_generate(wavenet, model_file: Path, tmp_path: Path) -> N
     broken.write_bytes(model_file.read_bytes()[:-5])
     wavenet("generate", tmp_path / "none", "-o", out).fails_with("no such model file")
     wavenet("generate", tmp_path, "-o", out).fails_with("is a folder or device; expected a model file")
-    wavenet("generate", broken, "-o", out).fails_with("broken.safetensors is not a model file, or not a whole one")
+    wavenet("generate", broken, "-o", out).fails_with(
+        "broken.safetensors is not a model file, or not a whole one; expected"
+    )
     wavenet("generate", __file__, "-o", out).fails_with("is not a model file")
     wavenet("generate", model_file, "-o", tmp_path / "out.mp4").fails_with("written as .wav or .flac")
     wavenet("generate", model_file, "-o", tmp_path / "no" / "out.wav").fails_with("no such folder to write out.wav to")
@@ -426,6 +429,18 @@ def test_audio_is_streamed_to_standard_output(model_file: Path, tmp_path: Path) 
     assert np.array_equal(streamed, written)
 
 
+def test_a_closed_pipe_ends_quietly_and_full_streams_in_status_2() -> None:
+    for arguments in (["--help"], ["inspect", "recipes/quickstart/quickstart.toml"]):
+        reader, writer = os.pipe()
+        os.close(reader)
+        command = [sys.executable, "-m", "wavenet", *arguments]
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, cwd=ROOT)
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (141, b"")
+        with open("/dev/full", "wb") as full:
+            assert subprocess.run(command, stdout=full, stderr=full, cwd=ROOT).returncode == 2
+
+
 def test_errors_of_streaming_and_of_the_native_engine(wavenet, model_file: Path) -> None:
     wavenet("generate", model_file, "-o", "-", "--count", 2).fails_with("-o - streams one recording")
     wavenet("generate", model_file, "-o", "-", "--log-probs", "p.npy").fails_with("--log-probs does not go with -o -")
@@ -433,14 +448,13 @@ def test_errors_of_streaming_and_of_the_native_engine(wavenet, model_file: Path)
     wavenet(*plain, "--weights", "int4").fails_with("'--weights': 'int4' is not one of 'float32', 'bfloat16', 'int8'")
     wavenet(*plain, "--engine", "incremental", "--threads", 2).fails_with("--threads is 2; only the native engine")
     wavenet("bench", "--shape", "huge").fails_with("'--shape': 'huge' is not one of 'standard', 'small'")
+    wavenet(*plain, "--top-k", 0).fails_with("--top-k is 0; expected at least 1, or leave it out to switch it off")
     wavenet("bench", "--batch", 0).fails_with("--batch is 0; expected 1 to 1024")
-    wavenet("bench", "--curves", "--batch", 2).fails_with("--curves is for one stream on one thread")
     wavenet("bench", model_file, "--shape", "small").fails_with("--shape does not go with MODEL")
     wavenet("bench", "none.safetensors").fails_with("none.safetensors: no such model file")
 
 
-@pytest.mark.parametrize("arguments", [(), ("--curves",)], ids=["table", "curves"])
-def test_bench_prints_a_table_and_json(wavenet, model_file: Path, arguments: tuple[str, ...]) -> None:
-    quick = ("bench", model_file, "--seconds", 0.01, *(arguments or ("--batch", 2, "--threads", 1)))
+def test_bench_prints_a_table_and_json(wavenet, model_file: Path) -> None:
+    quick = ("bench", model_file, "--seconds", 0.01, "--batch", 2, "--threads", 1)
     assert "incremental" in wavenet(*quick).out
     assert json.loads(wavenet(*quick, "--json").out)

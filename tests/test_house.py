@@ -1,4 +1,4 @@
-"""docs/map.md is the house: every module stands in it, imports point up it, and into a room they go by its door."""
+"""docs/map.md lists every module; imports point up it, to what the `__init__` of a package names."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROWS = [line.split("|")[1:4] for line in (ROOT / "docs" / "map.md").read_text("utf-8").splitlines() if "| `" in line]
-ROOMS = [name for row in ROWS for name in re.findall(r"`([a-z]+)`", row[0])]
+PACKAGES = [name for row in ROWS for name in re.findall(r"`([a-z]+)`", row[0])]
 MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "wavenet").rglob("*.py"))
 
 
@@ -19,16 +19,16 @@ def imports(path: Path) -> list[str]:
     return [module for module in found if module.startswith("wavenet.")]
 
 
-def room(path: Path) -> str:
+def package(path: Path) -> str:
     return path.parts[1].removesuffix(".py")
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if room(path) in ROOMS], ids=str)
-def test_imports_point_up_the_map_and_go_through_the_door(path: Path) -> None:
+@pytest.mark.parametrize("path", [path for path in MODULES if package(path) in PACKAGES], ids=str)
+def test_imports_point_up_the_map_and_take_public_names(path: Path) -> None:
     for module in imports(path):
         other, *deeper = module.split(".")[1:]
-        assert ROOMS.index(other) <= ROOMS.index(room(path)), f"{path} stands above {module}, which it imports"
-        assert other == room(path) or not deeper, f"{path} imports from inside another room: {module}"
+        assert PACKAGES.index(other) <= PACKAGES.index(package(path)), f"{path} stands above {module}, which it imports"
+        assert other == package(path) or not deeper, f"{path} imports from inside another package: {module}"
 
 
 def test_no_modules_import_each_other() -> None:
@@ -41,11 +41,11 @@ def test_no_modules_import_each_other() -> None:
 
 
 def test_the_map_names_what_is_there() -> None:
-    assert set(ROOMS) == {room(path) for path in MODULES if not path.parts[1].startswith("__")}
+    assert set(PACKAGES) == {package(path) for path in MODULES if not path.parts[1].startswith("__")}
     for names, _, modules in ROWS:
         for name in re.findall(r"`([a-z]+)`", names):
             inside = {
-                path.parts[2].removesuffix(".py") for path in MODULES if room(path) == name and len(path.parts) > 2
+                path.parts[2].removesuffix(".py") for path in MODULES if package(path) == name and len(path.parts) > 2
             }
             missing = inside - {"__init__"} - set(re.findall(r"`([a-z_]+)`", modules))
             assert name == "cli" or not missing, f"the row of {name} lacks {missing}"

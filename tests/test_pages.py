@@ -53,7 +53,6 @@ ELSEWHERE = {
     "pip install .": "make installs the package",
     "pip install '.[prompts]'": "make installs the package with its extras",
     "wavenet bench": "takes minutes; test_cli.py runs it on a small model",
-    "wavenet bench --curves": "takes minutes; test_cli.py runs it on a small model",
     "wavenet bench --train": "takes minutes; test_train_benchmark.py measures small cases",
     "wavenet COMMAND --help": "test_cli.py",
     "python recipes/prompts/fetch.py data/prompts-audio": "fetches packages",

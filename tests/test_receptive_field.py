@@ -84,7 +84,7 @@ def test_inspect_names_the_holes_and_draws_them(wavenet, tmp_path: Path) -> None
     recipe.write_text('dataset = "d"\nrun = "r"\n[model]\ndilations = [2, 4, 8]\n[train]\nsteps = 1\n')
     result = wavenet("inspect", recipe, "--plot", tmp_path / "out.svg")
     assert "sees 8 of the last 15 samples (0.9 ms); never those 1, 3, 5, 7 and 3 more stretches" in result.out
-    assert "8 inputs reach the output, by counting paths and by gradient of a small network" in result.err
+    assert "8 inputs reach the output" in result.err
     assert (tmp_path / "out.svg").read_text().count("<svg") == 1
     wavenet("inspect", recipe, "--plot", tmp_path / "out.svg").fails_with("out.svg exists", "--force")
     assert wavenet("inspect", recipe, "--plot", tmp_path / "out.png", "--json").status == 0
@@ -94,8 +94,5 @@ def test_inspect_names_the_holes_and_draws_them(wavenet, tmp_path: Path) -> None
     recipe.write_text(recipe.read_text().replace("[2, 4, 8]", "[1, 65536]"))
     wavenet("inspect", recipe, "--plot", tmp_path / "wide.svg").fails_with("65,538 samples", "leave --plot out")
     recipe.write_text(recipe.read_text().replace("[1, 65536]", str([1] * 300)))
-    assert (
-        "301 inputs reach the output, by counting paths;"
-        in wavenet("inspect", recipe, "--plot", tmp_path / "d.svg").err
-    )
+    assert "301 inputs reach the output" in wavenet("inspect", recipe, "--plot", tmp_path / "d.svg").err
     assert wavenet("inspect", recipe).status == 0

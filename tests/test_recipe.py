@@ -48,7 +48,9 @@ def test_values_are_read_and_set_from_outside(recipe: Path) -> None:
     [
         ("train.step=3", "unknown key train.step; did you mean train.steps?"),
         ('train.voices=["ann"]', "key train.voices is now called train.speakers; rename it"),
-        ("zebra=3", "unknown key zebra; known are dataset, run, train.steps"),
+        ("zebra=3", "unknown key zebra; known are dataset, run, train, model"),
+        ("steps=3", "unknown key steps; did you mean train.steps?"),
+        ("train.zebra=3", "unknown key train.zebra; known are train.steps, "),
         ("train.steps=many", 'train.steps is "many"; input should be a valid integer'),
         ("train.steps=3.5", "train.steps is 3.5; input should be a valid integer"),
         ("train.tensorboard=1", "train.tensorboard is 1; input should be a valid boolean"),

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from wavenet.data import PrepareConfig, PreparedDataset, find_clips, prepare_dataset
+from wavenet.evaluation import baselines, evaluate
 from wavenet.network import WaveNet, WaveNetConfig
 from wavenet.training import load_recipe
 
@@ -39,9 +40,6 @@ MODELS = sorted(ROOT.glob("samples/models/*.safetensors"))
 
 @pytest.mark.parametrize("path", MODELS, ids=[path.stem for path in MODELS])
 def test_shipped_model_loads_and_beats_its_baseline_on_a_held_out_clip(path: Path, tmp_path: Path) -> None:
-    from wavenet.evaluation.baselines import baselines
-    from wavenet.evaluation.likelihood import evaluate
-
     assert path.stat().st_size < 8e6
     clips = find_clips(ROOT / "samples" / "speech", "folder", held_out=0.1, speakers=True)
     prepare_dataset(clips, tmp_path / "data", PrepareConfig())

@@ -279,6 +279,7 @@ def test_refusals_are_one_line_and_write_nothing(wavenet, run: Path, tmp_path: P
     wavenet("report", run, "-o", output, "--clips", -1).fails_with("--clips is -1")
     wavenet("report", run, "-o", output, "--seconds", "nan").fails_with("--seconds is nan")
     wavenet("report", run, "-o", output, "--dataset", tmp_path / "none").fails_with("none: no such dataset")
+    wavenet("report", tmp_path / "none", "-o", output).fails_with("none: no such file or folder", "a run's folder or a")
     wavenet("report", run, "-o", output, "--temperature", -1).fails_with("temperature")
     metrics = (run / "metrics.jsonl").read_text()
     nan = '{"step": 1, "seconds": 1, "held_out_bits": NaN}'
@@ -358,7 +359,7 @@ def test_several_datasets_and_speakers_are_shown_as_trained_on(wavenet, dataset:
     made = wavenet("report", tmp_path / "run", *short)
     assert made.status == 0
     assert f"note: {other}: no such dataset" in made.err
-    missing = f"Not at hand when this page was made, and so not counted: {other}."
+    missing = f"These datasets were missing when this page was made, and are not counted: {other}."
     assert missing in output.read_text("utf-8")
     assert wavenet("report", tmp_path / "run", *short, "--dataset", dataset).status == 0
     assert missing in output.read_text("utf-8"), "what is scored has nothing to do with what was trained on"
@@ -380,7 +381,7 @@ def test_a_dataset_that_was_not_trained_on_does_not_stand_for_one_that_is_missin
     assert wavenet("report", tmp_path / "run", "-o", tmp_path / "r.html", "--seconds", 0.01).status == 0
     text = (tmp_path / "r.html").read_text("utf-8")
     assert "Clips trained on" not in text
-    assert "No dataset was at hand" in text
+    assert "This page was made without a dataset" in text
 
 
 def test_a_model_kept_by_a_run_is_shown_with_the_run_up_to_then(wavenet, run: Path, tmp_path: Path) -> None:

@@ -1,12 +1,10 @@
 """The rates themselves are a benchmark, `wavenet bench --train`; here, that it measures what it says."""
 
-import math
-
 import torch
 
 from tests.conftest import small_config
 from wavenet import WaveNet
-from wavenet.benchmark import measure_training, reading_seconds, train_cases
+from wavenet.benchmark import measure_training, train_cases
 from wavenet.benchmark.training import PlainWaveNet, TrainCase
 from wavenet.network import compand, multiply_adds
 
@@ -46,4 +44,3 @@ def test_every_case_is_measured() -> None:
     operations = 6 * multiply_adds(WaveNet(config))
     assert len({round(row.rate * operations / row.share) for row in rows}) == 1, "one rate of products for all"
     assert all(row.rate > 0 and row.memory > 2**25 for row in rows)
-    assert 0 < reading_seconds(config, batch=2, window=400, batches=2) < math.inf

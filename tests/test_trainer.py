@@ -1,5 +1,6 @@
 """The trainer on objects: somebody's model, somebody's clips, no files unless there is a folder."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -69,6 +70,10 @@ def test_a_run_folder_without_a_recipe_resumes_to_the_same_end(tmp_path: Path) -
     changed = Trainer(model(), clips(5)[2:], clips()[:2], SETTINGS)
     with pytest.raises(ValueError, match="broken: the audio has changed since the run began"):
         train(changed, tmp_path / "broken", resume=True)
+    changed = Trainer(model(), clips()[2:], clips()[:1], SETTINGS, observer=Watcher())
+    with pytest.raises(ValueError, match="broken: the held-out audio has changed since the run began"):
+        train(changed, tmp_path / "broken", resume=True)
+    assert not changed.observer.notes, "it says that it trains when it does"
     other = Trainer(model(), clips()[2:], clips()[:2], replace(SETTINGS, window=200))
     with pytest.raises(ValueError, match=r"broken: the settings have changed .*train\.window was 300, is 200"):
         train(other, tmp_path / "broken", resume=True)
@@ -79,6 +84,17 @@ def test_a_run_folder_without_a_recipe_resumes_to_the_same_end(tmp_path: Path) -
     alone.run()
     saved = WaveNet.from_pretrained(tmp_path / "whole" / "model.safetensors").state_dict()
     assert all(torch.equal(tensor, saved[name]) for name, tensor in alone.average.state_dict().items())
+
+
+def test_a_trainer_in_a_second_folder_begins_new_metrics(tmp_path: Path) -> None:
+    trainer = Trainer(model(), clips()[2:], clips()[:2], SETTINGS, observer=Watcher())
+    assert not train(trainer, tmp_path / "first", stop=lambda: trainer.progress.step == 3)
+    trainer.progress.best_bits = 0.0
+    assert train(trainer, tmp_path / "second")
+    lines = [json.loads(line) for line in (tmp_path / "second" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "held_out_bits" in line] == [3, 6]
+    assert (tmp_path / "second" / "best.safetensors").exists()
+    assert not [note for note in trainer.observer.notes if "lost" in note]
 
 
 def test_the_state_of_a_trainer_is_all_that_another_one_needs() -> None:

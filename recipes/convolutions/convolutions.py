@@ -47,7 +47,7 @@ def seen_by_gradient(dilations: Sequence[int], longer: int = 0) -> Tensor:
 def paths(dilations: Sequence[int]) -> Tensor:
     """The number of ways from each input to the newest output, by multiplying out the polynomials of two taps.
 
-    (`wavenet.network.receptive_field.count_paths` adds them up; this is a derivation of its own.)
+    (`wavenet.network.receptive_field.count_paths` adds them up; this is another derivation.)
     """
     count = torch.ones(1, dtype=torch.float64)
     for dilation in dilations:

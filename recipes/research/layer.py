@@ -1,4 +1,4 @@
-"""A residual block of one's own, trained beside the package's at equal cost, saved, read back and heard.
+"""Your own residual block, trained beside the package's at equal cost, saved, read back and heard.
 
     python recipes/research/layer.py [--steps N] [--seed N] [--audio FOLDER]
 
@@ -40,7 +40,7 @@ BLOCKS = {"the package's": ResidualBlock, "normalised": NormedBlock}
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
-    parser = argparse.ArgumentParser(description="Compare a residual block of one's own with the package's.")
+    parser = argparse.ArgumentParser(description="Compare your own residual block with the package's.")
     parser.add_argument("--steps", type=int, default=300, help="of training, for each block")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and of the windows")
     parser.add_argument("--audio", type=Path, metavar="FOLDER", help="write a second from each, to hear")

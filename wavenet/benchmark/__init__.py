@@ -1,7 +1,7 @@
-"""How fast engines generate and how fast networks train, measured side by side."""
+"""Measures how fast engines generate and networks train, side by side."""
 
-from wavenet.benchmark.engines import SHAPES, Limit, Row, cases, cost_curves, measure
-from wavenet.benchmark.training import TrainRow, measure_training, reading_seconds, train_cases
+from wavenet.benchmark.engines import SHAPES, Limit, Row, cases, measure
+from wavenet.benchmark.training import TrainRow, measure_training, train_cases
 
 __all__ = [
     "SHAPES",
@@ -9,9 +9,7 @@ __all__ = [
     "Row",
     "TrainRow",
     "cases",
-    "cost_curves",
     "measure",
     "measure_training",
-    "reading_seconds",
     "train_cases",
 ]

@@ -1,4 +1,4 @@
-"""How fast engines generate, measured side by side, and how fast this machine would let them.
+"""Measures how fast engines generate, side by side, and how fast this machine would let them.
 
 The cases alternate, round after round, so that a slow moment of the machine hits all of them; a figure is the median
 over the rounds. Reading the weights is measured in the same rounds, on a working set of the same size.
@@ -6,15 +6,13 @@ over the rounds. Reading the weights is measured in the same rounds, on a workin
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from wavenet.engines import WEIGHT_TYPES, Engine, EngineOptions, NativeEngine, WeightType, make_engine, native_module
 from wavenet.network import Conditioning, SamplingOptions, WaveNet, WaveNetConfig, multiply_adds
-
-__all__ = ["SHAPES", "Case", "Limit", "Row", "cases", "cost_curves", "limits", "measure"]
 
 SHAPES: Mapping[str, WaveNetConfig] = {
     "standard": WaveNetConfig(),
@@ -37,7 +35,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Limit:
-    """What bounds one stream on one core, in samples per second.
+    """Bounds of one stream on one core, in samples per second.
 
     `read`: how often the weights can be read. `multiply_add`: how often the products can be computed in float32.
     """
@@ -78,7 +76,7 @@ def measure(
         engine = make_engine(options, model, case.batch, _silence(model, case.batch))
         runs.append(_timed(engine, case.batch, seconds))
     types = [weights for weights in WEIGHT_TYPES if Case(NativeEngine.name, weights) in chosen]
-    measured = list(_rounds(runs, model, types, rounds))
+    measured = [([run() for run in runs], limits(model, types)) for _ in range(rounds)]
     rates = [statistics.median(rates[index] for rates, _ in measured) for index in range(len(runs))]
     found = {
         weights: Limit(
@@ -92,13 +90,6 @@ def measure(
     return [Row(case, speed, speed / rate) for case, speed in zip(chosen, rates, strict=True)], found
 
 
-def _rounds(
-    runs: Sequence[Callable[[], float]], model: WaveNet, types: Sequence[WeightType], rounds: int
-) -> Iterator[tuple[list[float], dict[WeightType, Limit]]]:
-    for _ in range(rounds):
-        yield [run() for run in runs], limits(model, types)
-
-
 def limits(model: WaveNet, types: Sequence[WeightType]) -> dict[WeightType, Limit]:
     """Measure what this machine allows one stream on one core."""
     if not types:
@@ -110,31 +101,6 @@ def limits(model: WaveNet, types: Sequence[WeightType]) -> dict[WeightType, Limi
         size = NativeEngine(model, 1, _silence(model, 1), weights=weights).packed.weight_bytes
         found[weights] = Limit(size, native.read_rate(size) / size, multiply_add)
     return found
-
-
-def cost_curves(engine: str, shape: WaveNetConfig, seconds: float = 0.3) -> dict[str, list[tuple[int, float]]]:
-    """Microseconds per sample of one stream against layers, channels, length so far and receptive field."""
-    layers = [replace(shape, cycles=None, layers_per_cycle=None, dilations=(1,) * n) for n in (10, 20, 30, 40)]
-    channels = [replace(shape, residual_channels=n, gate_channels=2 * n) for n in (32, 64, 96, 128)]
-    fields = [replace(shape, cycles=None, layers_per_cycle=None, dilations=(d,) * 30) for d in (1, 16, 256, 512)]
-    points: list[tuple[str, int, WaveNetConfig, int]] = [
-        *(("layers", len(config.dilations), config, 0) for config in layers),
-        *(("residual_channels", config.residual_channels, config, 0) for config in channels),
-        *(("samples_before", length, shape, length) for length in (0, 1000, 10000, 30000)),
-        *(("receptive_field", config.receptive_field, config, 0) for config in fields),
-    ]
-    runs = []
-    for _, _, config, length in points:
-        network = WaveNet(config).eval()
-        started = make_engine(engine, network, 1, _silence(network, 1))
-        if length:
-            started.run(torch.rand(1, length), SamplingOptions())
-        runs.append(_timed(started, 1, seconds))
-    rounds = [[run() for run in runs] for _ in range(3)]
-    curves: dict[str, list[tuple[int, float]]] = {}
-    for index, (name, place, _, _) in enumerate(points):
-        curves.setdefault(name, []).append((place, 1e6 / statistics.median(rates[index] for rates in rounds)))
-    return curves
 
 
 def _timed(engine: Engine, batch: int, seconds: float) -> Callable[[], float]:
@@ -154,12 +120,8 @@ def _timed(engine: Engine, batch: int, seconds: float) -> Callable[[], float]:
 
 def _silence(model: WaveNet, batch: int) -> Conditioning:
     config = model.config
-    speaker = config.speakers[0] if config.speakers else None
-    if speaker is None and config.speaker_channels:
-        return model.condition(batch, speaker=torch.zeros(config.speaker_channels), features=_silent_frame(model))
-    return model.condition(batch, speaker=speaker, features=_silent_frame(model))
-
-
-def _silent_frame(model: WaveNet) -> torch.Tensor | None:
-    features = model.config.features
-    return None if features is None else torch.full((features.bins, 1), features.silence)
+    speaker: str | torch.Tensor | None = None
+    if config.speaker_channels:
+        speaker = config.speakers[0] if config.speakers else torch.zeros(config.speaker_channels)
+    features = None if config.features is None else torch.full((config.features.bins, 1), config.features.silence)
+    return model.condition(batch, speaker=speaker, features=features)

@@ -1,29 +1,24 @@
-"""How fast the network trains, beside a plain WaveNet of the common design, each case in a process of its own.
+"""Measures how fast the network trains, beside a plain WaveNet of the common design, each case in its own process.
 
 The cases alternate, round after round; a figure is the median over the rounds. A step is forward, loss on every
-sample of the batch, backward, clipping and Adam. Reading from disk is measured apart.
+sample of the batch, backward, clipping and Adam.
 One case is no network: the matrix products of a step alone, each as one call, which bounds what any network reaches.
 """
 
 import multiprocessing
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wavenet.data import PrepareConfig, PreparedDataset, Recording, Source, WindowSampler, prepare_dataset, write_audio
 from wavenet.machine import end_with_parent, keep_freed_memory, multiplies_bfloat16, peak_memory
 from wavenet.network import WaveNet, WaveNetConfig, multiply_adds
-
-__all__ = ["PlainWaveNet", "TrainCase", "TrainRow", "measure_training", "reading_seconds", "train_cases"]
 
 
 class PlainWaveNet(nn.Module):
@@ -232,27 +227,3 @@ def _seconds(work: Callable[[], None], times: int, device: torch.device) -> floa
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - begun
-
-
-def reading_seconds(config: WaveNetConfig, batch: int, window: int, batches: int = 200) -> float:
-    """Seconds to read a batch of windows and their context from a dataset that is made for it, a minute of noise."""
-    with tempfile.TemporaryDirectory() as folder:
-        noise = Path(folder) / "noise.wav"
-        write_audio(noise, torch.rand(60 * config.sample_rate) - 0.5, config.sample_rate)
-        prepare_dataset(
-            [Recording(name="noise", path=noise, split="train")],
-            Path(folder) / "data",
-            PrepareConfig(sample_rate=config.sample_rate),
-        )
-        dataset = PreparedDataset(Path(folder) / "data")
-        sampler = WindowSampler(
-            sources=(Source(dataset.clips),),
-            context=config.receptive_field,
-            window=window,
-            batch_size=batch,
-            seed=0,
-        )
-        begun = time.perf_counter()
-        for step in range(batches):
-            sampler.batch(step)
-        return (time.perf_counter() - begun) / batches

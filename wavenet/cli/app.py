@@ -19,8 +19,6 @@ from wavenet.cli.prepare import prepare
 from wavenet.cli.report import report
 from wavenet.cli.train import train
 
-__all__ = ["app", "run"]
-
 _ARGUMENT = re.compile(r"""^(\w+)(?= is )|(?<![^\s(`])(\w+)=(["']?)([\w.]+)\3""")
 """An argument of Python in an error: `top_k is 0` at its beginning, `force=True` or `engine="naive"` anywhere."""
 
@@ -46,7 +44,7 @@ class _Command(TyperCommand):
                 return found[0]
             return flag if value in (None, "True") else f"{flag} {value}"
 
-        return _ARGUMENT.sub(spelled, message)
+        return _ARGUMENT.sub(spelled, message).replace("or None to", "or leave it out to")
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -79,6 +77,12 @@ def run() -> None:
     with errors_in_one_line("wavenet"):
         try:
             status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+            if sys.stdout is not None:  # closed by the shell
+                sys.stdout.flush()
+        except SystemExit as ended:
+            if ended.code == 1:  # typer turns a broken pipe into this
+                raise BrokenPipeError from None
+            raise
         except typer.TyperException as error:
             message = error.format_message().replace("Value error, ", "").rstrip(".")  # pydantic's prefix
             raise ValueError(f"{message}; see wavenet --help, or wavenet COMMAND --help") from error

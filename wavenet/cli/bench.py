@@ -4,13 +4,15 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from wavenet.cli.options import AsJson, between
 
-__all__ = ["bench"]
+if TYPE_CHECKING:
+    from wavenet.benchmark import Limit, Row, TrainRow
+    from wavenet.engines import WeightType
 
 Shape = Literal["standard", "small"]
 
@@ -36,9 +38,6 @@ def bench(
         float, typer.Option(callback=between(0.01, 60), help="Seconds for each case in each of five rounds.")
     ] = 0.3,
     train: Annotated[bool, typer.Option("--train", help="Measure training instead, on all cores or the GPU.")] = False,
-    curves: Annotated[
-        bool, typer.Option("--curves", help="Measure instead how the time per sample grows with the model.")
-    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure how fast the engines generate on this machine.
@@ -47,23 +46,20 @@ def bench(
     """
     if shape is not None and model is not None:
         raise ValueError("--shape does not go with MODEL; leave one of them out")
-    if curves and (batch or threads):
-        raise ValueError("--curves is for one stream on one thread; leave --batch and --threads out")
-    if train and (model is not None or batch or threads or curves):
-        raise ValueError("--train measures a shape; leave MODEL, --batch, --threads and --curves out")
+    if train and (model is not None or batch or threads):
+        raise ValueError("--train measures a shape; leave MODEL, --batch and --threads out")
     if train:
         _bench_training(shape or "standard", as_json)
     else:
-        _bench_engines(model, shape or "standard", batch or [1, 16], threads or [1, 2], seconds, curves, as_json)
+        _bench_engines(model, shape or "standard", batch or [1, 16], threads or [1, 2], seconds, as_json)
 
 
 def _bench_engines(
-    model: Path | None, shape: str, batch: list[int], threads: list[int], seconds: float, curves: bool, as_json: bool
+    model: Path | None, shape: str, batch: list[int], threads: list[int], seconds: float, as_json: bool
 ) -> None:
     import torch
 
-    from wavenet.benchmark import SHAPES, cases, cost_curves, measure
-    from wavenet.cli.bench_tables import curve_table, engine_table
+    from wavenet.benchmark import SHAPES, cases, measure
     from wavenet.engines import IncrementalEngine, NativeEngine
     from wavenet.network import WaveNet, multiply_adds
 
@@ -72,16 +68,12 @@ def _bench_engines(
     network = WaveNet(SHAPES[shape]).eval() if model is None else WaveNet.from_pretrained(model)
     refusal = NativeEngine.refusal(network)
     engines = [IncrementalEngine.name, *([] if refusal else [NativeEngine.name])]
-    if curves:
-        found = {name: cost_curves(name, network.config, seconds) for name in engines}
-        print(json.dumps(found, indent=2) if as_json else curve_table(found))
-        return
     rows, limits = measure(network, cases(engines, threads, batch), seconds)
     if as_json:
         values = {name: asdict(limit) for name, limit in limits.items()}
         print(json.dumps({"rows": [asdict(row) for row in rows], "limits": values}, indent=2))
         return
-    print(engine_table(rows, limits))
+    print(_engine_table(rows, limits))
     if refusal:
         print(f"no native engine: {refusal}")
     print(f"{os.cpu_count()} cores; {multiply_adds(network):,} multiply-adds a sample; medians of interleaved rounds")
@@ -90,23 +82,55 @@ def _bench_engines(
 def _bench_training(shape: str, as_json: bool) -> None:
     import torch
 
-    from wavenet.benchmark import SHAPES, measure_training, reading_seconds, train_cases
-    from wavenet.cli.bench_tables import training_table
+    from wavenet.benchmark import SHAPES, measure_training, train_cases
     from wavenet.machine import multiplies_bfloat16
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = measure_training(SHAPES[shape], train_cases(device))
-    reading = reading_seconds(SHAPES[shape], batch=2, window=4000)
-    (usual,) = (row for row in rows if (row.case.batch, row.case.window) == (2, 4000))
-    share = reading / (reading + 8000 / usual.rate)
     if as_json:
-        print(json.dumps({"rows": [asdict(row) for row in rows], "reading_share": share}, indent=2))
+        print(json.dumps({"rows": [asdict(row) for row in rows]}, indent=2))
         return
-    print(training_table(rows))
+    print(_training_table(rows))
     print("* memory as torch manages it: freed memory returns to the system and comes back filled with zeros")
-    print(
-        f"reading 2 x 4,000 samples and their context from cached files: {1000 * reading:.2f} ms, {share:.2%} of a step"
-    )
     if not multiplies_bfloat16(device):
         print("bfloat16 is left out: this processor has no units for it")
     print(f"{device.type}, {torch.get_num_threads()} threads; medians of interleaved rounds, a process for each case")
+
+
+def _engine_table(rows: "list[Row]", limits: "dict[WeightType, Limit]") -> str:
+    """A line for each case. One stream on one thread also shows its share of the limit, which is for that case."""
+    base = rows[0].rate
+    lines = [
+        f"{'engine':12}{'weights':>10}{'threads':>9}{'batch':>7}{'samples/s':>12}{'x real time':>13}{'ratio':>8}  limit"
+    ]
+    for row in rows:
+        case, limit = row.case, limits.get(row.case.weights)
+        note = ""
+        if limit is not None and case.engine == "native" and case.threads == case.batch == 1:
+            note = (
+                f"  reading {limit.weight_bytes / 1e6:.2f} MB {limit.read:,.0f} ({row.rate / limit.read:.0%}), "
+                f"products {limit.multiply_add:,.0f} ({row.rate / limit.multiply_add:.0%})"
+            )
+        lines.append(
+            f"{case.engine:12}{case.weights:>10}{case.threads:9}{case.batch:7}{row.rate:12,.0f}"
+            f"{row.real_time:13.2f}{row.rate / base:8.1f}{note}"
+        )
+    return "\n".join(lines)
+
+
+def _training_table(rows: "list[TrainRow]") -> str:
+    """A line for each case; `ratio` is the rate over that of the first."""
+    title = (
+        f"{'network':9}{'precision':>10}{'':14}{'batch':>11}{'samples/s':>11}{'ratio':>7}{'memory':>10}  of products"
+    )
+    lines = [title]
+    for row in rows:
+        case = row.case
+        how = "compiled" if case.compiled else "checkpointed" if case.recompute else "eager"
+        how = "alone" if case.network == "products" else how
+        network = case.network + ("" if case.keeps else "*")
+        lines.append(
+            f"{network:9}{case.precision:>10}{how:>14}{f'{case.batch} x {case.window:,}':>11}{row.rate:11,.0f}"
+            f"{row.rate / rows[0].rate:7.2f}{row.memory / 1e6:7,.0f} MB{row.share:8.0%}"
+        )
+    return "\n".join(lines)

@@ -3,9 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-
-__all__ = ["errors_in_one_line"]
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
@@ -17,7 +15,9 @@ def errors_in_one_line(program: str) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has enough: no error
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):  # the reader has enough: what is left in Python's buffers is no error
+            os.dup2(nothing, stream)
         sys.exit(141)
     except OSError as error:
         _fail(program, str(error) if error.filename is None else f"{error.filename}: {error.strerror}")
@@ -34,5 +34,6 @@ def errors_in_one_line(program: str) -> Iterator[None]:
 
 def _fail(program: str, message: str) -> None:
     message = message.replace("prepare_dataset", f"`{program} prepare`")  # the library names its function
-    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    with suppress(OSError):  # standard error may be full, too
+        print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)

@@ -14,9 +14,8 @@ from wavenet.cli.options import (
     OnlySpeakers,
     Split,
     WeightType,
+    counted,
 )
-
-__all__ = ["evaluate"]
 
 
 def evaluate(
@@ -53,8 +52,8 @@ def evaluate(
         return
     print(_table(rows, total, prepared.sample_rate))
     print(
-        f"bits per sample on {len(clips)} clips; mu_law_bits are those of {CLASSES} µ-law classes, to compare models "
-        "of different resolution; accuracy is a share"
+        f"bits per sample on {counted(len(clips), 'clip')}; mu_law_bits are those of {CLASSES} µ-law classes, to "
+        "compare models of different resolution; accuracy is a share"
     )
 
 

@@ -7,8 +7,6 @@ import typer
 
 from wavenet.cli.options import Force, ModelFile
 
-__all__ = ["export"]
-
 
 def export(
     model: ModelFile,

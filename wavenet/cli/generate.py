@@ -11,8 +11,6 @@ import typer
 
 from wavenet.cli.options import Force, ModelFile, Temperature, Threads, Weights, between, check_output
 
-__all__ = ["generate"]
-
 EngineName = Literal["auto", "native", "incremental", "stepwise", "naive"]
 
 _PIPE = Path("-")
@@ -123,7 +121,7 @@ def _outputs(
         check_output(path, force)
     resolved = {os.path.realpath(path) for path in written}
     if resolved & {os.path.realpath(path) for path in sources} or len(resolved) < len(written):
-        raise ValueError("an output is also an input or another output; give each file a name of its own")
+        raise ValueError("an output is also an input or another output; give each file another name")
     return names
 
 

@@ -10,8 +10,6 @@ from wavenet.data import PreparedClip, PreparedDataset, pick_clips
 from wavenet.evaluation import speaker_of
 from wavenet.network import WaveNet
 
-__all__ = ["open_clips", "sample_progress"]
-
 
 def open_clips(
     model: Path, dataset: Path, split: str, speakers: list[str] | None, limit: int | None, as_speaker: str | None

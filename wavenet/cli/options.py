@@ -8,23 +8,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-__all__ = [
-    "AsJson",
-    "AsSpeaker",
-    "DatasetFolder",
-    "Force",
-    "Limit",
-    "ModelFile",
-    "OnlySpeakers",
-    "Split",
-    "Temperature",
-    "Threads",
-    "WeightType",
-    "Weights",
-    "between",
-    "check_output",
-]
-
 
 def between(least: float, most: float = math.inf) -> Callable[[typer.CallbackParam, Any], Any]:
     """A callback for an option that is a number, or a list of numbers, from `least` to `most`."""
@@ -62,6 +45,11 @@ Weights = Annotated[
     typer.Option(help="Type of the native engine's weights; float32 if not given. The smaller ones are faster."),
 ]
 Threads = Annotated[int, typer.Option(help="Threads of the native engine; a single stream uses at most two.")]
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 clip`, `2 clips`."""
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def check_output(path: Path, force: bool) -> None:

@@ -8,9 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from wavenet.cli.options import Force, between
-
-__all__ = ["prepare"]
+from wavenet.cli.options import Force, between, counted
 
 Corpus = Literal["folder", "ljspeech", "vctk", "libritts", "sc09"]
 
@@ -69,8 +67,10 @@ def prepare(
     for split in sorted(present):
         members = prepared.split(split)
         minutes = sum(clip.samples for clip in members) / prepared.sample_rate / 60
-        print(f"{split}: {len(members)} clips, {minutes:.1f} minutes")
-    print(f"wrote {dataset}: {len(prepared.clips)} clips at {prepared.sample_rate} Hz, {len(skipped)} skipped")
+        print(f"{split}: {counted(len(members), 'clip')}, {minutes:.1f} minutes")
+    print(
+        f"wrote {dataset}: {counted(len(prepared.clips), 'clip')} at {prepared.sample_rate} Hz, {len(skipped)} skipped"
+    )
     if not resumed:
         length, seconds = prepared.manifest.samples / prepared.sample_rate, time.perf_counter() - begun
         print(f"{length / 60:.1f} minutes in {seconds:.1f} s, {length / seconds:,.0f} times real time, --jobs {jobs}")

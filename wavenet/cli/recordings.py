@@ -8,8 +8,6 @@ from torch import Tensor
 from wavenet.data import read_audio, resample
 from wavenet.network import WaveNet, WaveNetConfig, read_features
 
-__all__ = ["FeatureInput", "new_samples", "read_feature_inputs", "read_prime"]
-
 _DEFAULT_SECONDS = 3.0
 
 

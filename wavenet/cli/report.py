@@ -9,8 +9,6 @@ import typer
 
 from wavenet.cli.options import Force, Temperature, check_output
 
-__all__ = ["report"]
-
 
 def report(
     path: Annotated[Path, typer.Argument(metavar="RUN_OR_MODEL", help="A run's folder, or a model file.")],

@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["train"]
-
 
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe (.toml).")],

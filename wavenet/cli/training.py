@@ -26,8 +26,6 @@ from wavenet.training import (
     train_recipe,
 )
 
-__all__ = ["TrainingConsole", "run"]
-
 
 class TrainingConsole(Observer):
     """Shows a run: a progress bar if standard error is a terminal, and a line for each evaluation."""

@@ -1,4 +1,4 @@
-"""What `wavenet generate` writes: audio files, or a WAV stream on standard output."""
+"""Writes the audio of `wavenet generate`: files, or a WAV stream on standard output."""
 
 import io
 import os
@@ -16,9 +16,6 @@ from tqdm import tqdm
 from wavenet.atomic import write_atomically
 from wavenet.data import to_int16, write_audio
 from wavenet.generation import Generated
-
-__all__ = ["stream_wav", "with_progress", "write_files"]
-
 
 _MOST_BYTES = 2**32 - 2**24
 """A WAV file counts its bytes in 32 bits."""

@@ -9,8 +9,6 @@ from torch.export import Dim
 from wavenet.export.operations import AnyFrames
 from wavenet.network import Conditioning, Prediction, WaveNet, compand, input_signals
 
-__all__ = ["ExportNetwork", "initial_state", "networks", "start"]
-
 
 class ExportNetwork(nn.Module):
     """A function from named tensors to named tensors, each with the batch first.
@@ -97,7 +95,7 @@ class _Step(ExportNetwork):
 
 
 class _Condition(ExportNetwork):
-    """What the features tell `step` about the `hop` samples that begin at a frame: `(B, hop, ...)`.
+    """Computes what `step` needs of the features for the `hop` samples that begin at a frame: `(B, hop, ...)`.
 
     `frames` are those around it, from `frames_before` frames before it to `frames_after` after it.
     """

@@ -34,8 +34,6 @@ from wavenet.export.networks import ExportNetwork, initial_state, networks, star
 from wavenet.export.operations import exportable
 from wavenet.network import WaveNet
 
-__all__ = ["CLOSE", "OnnxExport", "export_onnx", "largest_differences"]
-
 CLOSE = 0.01
 """An output that differs this much from torch is an error. The shipped models differ by less than 1e-5."""
 
@@ -197,9 +195,9 @@ def _npz(tensors: dict[str, Tensor]) -> bytes:
 
 
 def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write all the files or none: they are complete in a temporary folder before they are moved to `folder`.
+    """Write all the files, or leave what is in the folder: they are complete in a temporary one before they are moved.
 
-    `model.json` is moved last, so that nobody reads a mixture of two exports.
+    The networks of another export go. `model.json` goes first and comes last, so that nobody reads a mixture of two.
     """
     made = not folder.exists()
     try:
@@ -207,7 +205,10 @@ def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".export.") as new:
             for name, data in contents.items():
                 write_atomically(Path(new) / name, data)
-            _move(Path(new), folder, sorted(contents, key="model.json".__eq__))
+            for name in sorted(_FILES, key="model.json".__ne__) if _holds_export(folder) else ():
+                (folder / name).unlink(missing_ok=True)
+            for name in sorted(contents, key="model.json".__eq__):
+                os.replace(Path(new) / name, folder / name)
     except BaseException as error:
         if made:
             with suppress(OSError):
@@ -216,28 +217,6 @@ def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
             raise
         reason = os.strerror(error.errno) if error.errno else error
         raise OSError(error.errno, f"cannot write an export ({reason}); choose another folder", str(folder)) from error
-
-
-def _move(new: Path, folder: Path, names: list[str]) -> None:
-    """Move files into a folder, in this order. On any failure, leave the folder as it was.
-
-    The files that they replace go, and so do the networks of another export that this one does not have.
-    """
-    old = new / "old"
-    old.mkdir()
-    try:
-        for name in _FILES if _holds_export(folder) else names:
-            if (folder / name).exists():
-                os.replace(folder / name, old / name)
-        for name in names:
-            os.replace(new / name, folder / name)
-    except BaseException:  # Ctrl-C too
-        for name in names:
-            if not (new / name).exists():
-                (folder / name).unlink(missing_ok=True)
-        for path in list(old.iterdir()):
-            os.replace(path, folder / path.name)
-        raise
 
 
 def _holds_export(folder: Path) -> bool:

@@ -19,8 +19,6 @@ from wavenet.network import (
     compand,
 )
 
-__all__ = ["AnyFrames", "exportable"]
-
 
 def exportable(model: WaveNet) -> WaveNet:
     """A copy that computes the same as `model`, up to rounding.

@@ -49,7 +49,7 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
         raise ValueError(f"{path} is a safetensors file, but not a model of this toolkit (no {error} in it)") from error
     except (SafetensorError, ValueError, RecursionError, OSError) as error:
         raise ValueError(
-            f"{path} is not a model file, or not a whole one ({error}); expected safetensors written by this toolkit"
+            f"{path} is not a model file, or not a whole one; expected safetensors written by this toolkit"
         ) from error
     if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT:
         found = metadata.get("format") if isinstance(metadata, dict) else metadata

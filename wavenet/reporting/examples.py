@@ -12,8 +12,6 @@ from wavenet.generation import generate
 from wavenet.network import SamplingOptions, WaveNet, decode_mu_law, encode_mu_law
 from wavenet.training import Selection
 
-__all__ = ["Example", "Sound", "examples"]
-
 _PRIME_SECONDS = 1.0
 _SHORT_SECONDS = 1.5
 """Shorter clips are chosen only if there are no others."""

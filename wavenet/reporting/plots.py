@@ -1,7 +1,7 @@
 """Pictures of sound, of training and of what a network sees (the `plots` extra).
 
-Each function makes a matplotlib figure. `to_svg` gives it as markup whose ink is the page's own text colour, so that
-it suits a light and a dark page; `save` writes it to a file.
+Each function makes a matplotlib figure. `to_svg` turns it into markup that draws in the page's own text colour, so it
+suits light and dark pages; `save` writes it to a file.
 """
 
 import html
@@ -23,23 +23,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "draw_cone",
-    "draw_cone_on",
-    "draw_curves",
-    "draw_sound",
-    "draw_spectrogram_on",
-    "picture_kind",
-    "save",
-    "to_svg",
-]
-
 PICTURES = ("svg", "png", "pdf")
 
 _INK = "#010203"
-"""Stands for the page's text colour until `to_svg` names that instead."""
+"""A placeholder, which `to_svg` replaces by the page's text colour."""
 _BLUE, _ORANGE, _FAINT = "#3f83c8", "#c8641b", "#8a8f98"
-"""Each with a contrast of 3 or more to white and to near-black."""
+"""Each has a contrast of 3 or more to white and to near-black."""
 
 _STYLE: Any = {
     "font.size": 9,
@@ -53,17 +42,17 @@ _STYLE: Any = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
 }
 _DOTS = 64
-"""Samples up to which a cone is drawn sample by sample."""
+"""A cone of at most this many samples is drawn sample by sample."""
 _COLUMNS = 800
 _WINDOW = 512
-"""Samples of a frame of a spectrogram."""
+"""The length of a spectrogram's frame, in samples."""
 _BITS = {"train_bits": "training", "held_out_bits": "held out"}
 _LOUDEST, _QUIETEST = -20.0, -100.0
-"""Decibels below a full-scale sine between which spectrograms are coloured: the same in every picture."""
+"""The range of a spectrogram's colours, in decibels relative to a full-scale sine: the same in every picture."""
 
 
 def _figure(width: float, height: float, rows: int, heights: Sequence[float] | None = None) -> tuple["Figure", Any]:
-    """A figure in inches and its axes `(rows,)`; `ValueError` where matplotlib is not installed."""
+    """A figure of this size in inches, and its axes `(rows,)`; `ValueError` if matplotlib is not installed."""
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -76,7 +65,7 @@ def _figure(width: float, height: float, rows: int, heights: Sequence[float] | N
 
 
 def draw_sound(waveform: Tensor, sample_rate: int) -> "Figure":
-    """Waveform `(T,)` above its spectrogram, seconds and kilohertz."""
+    """A waveform `(T,)` above its spectrogram, in kilohertz over seconds."""
     figure, (above, below) = _figure(3.9, 2.4, 2, (1, 2))
     seconds = len(waveform) / sample_rate
     hop = -(-len(waveform) // (_COLUMNS // 2))
@@ -90,9 +79,9 @@ def draw_sound(waveform: Tensor, sample_rate: int) -> "Figure":
 
 
 def draw_spectrogram_on(axes: "Axes", waveform: Tensor, sample_rate: int) -> None:
-    """The spectrogram of a waveform `(T,)`, kilohertz over seconds, the loudest of each column where it holds several.
+    """Draw the spectrogram of a waveform `(T,)`, in kilohertz over seconds. A column shows the loudest of its frames.
 
-    No sample is passed over: each lies where the window of the nearest frame is at half its height or above.
+    No sample is left out: at each one the window of the nearest frame has at least half its height.
     """
     padded = functional.pad(waveform, (0, max(0, _WINDOW - len(waveform))))
     columns = int(axes.figure.bbox.width)  # matplotlib's pixels, 100 an inch
@@ -117,7 +106,7 @@ def draw_spectrogram_on(axes: "Axes", waveform: Tensor, sample_rate: int) -> Non
 
 
 def draw_curves(records: Sequence[dict[str, float]], samples_per_step: int | None) -> "Figure":
-    """Bits per sample in training and held out, of the lines of `metrics.jsonl`, against the samples trained on.
+    """Bits per sample in training and held out, from the records of `metrics.jsonl`, against the samples trained on.
 
     If `samples_per_step` is None, the x-axis counts steps.
     """
@@ -128,7 +117,7 @@ def draw_curves(records: Sequence[dict[str, float]], samples_per_step: int | Non
         scale, unit = float(samples_per_step), "samples trained on"
         if last * scale > 1e6:
             scale, unit = scale / 1e6, f"million {unit}"
-    begun = 0.03 * last  # the first fall would flatten all that follows
+    begun = 0.03 * last  # the first fall would make the rest look flat
     for (key, name), colour, style in zip(_BITS.items(), (_FAINT, _BLUE), ("-", "-o"), strict=True):
         points = [(one["step"] * scale, one[key]) for one in records if key in one]
         if points:
@@ -144,10 +133,10 @@ def draw_curves(records: Sequence[dict[str, float]], samples_per_step: int | Non
 
 
 def draw_cone(dilations: Sequence[int], kernel_size: int, sample_rate: int) -> "Figure":
-    """Which inputs of each layer lead to the newest output (WaveNet paper, figure 3), drawn from the dilations.
+    """The inputs of each layer that lead to the newest output (WaveNet paper, figure 3).
 
-    The newest samples are drawn one by one; where the whole reaches farther it is drawn above, darker where more of
-    the samples are seen.
+    The newest samples are drawn one by one. If the receptive field is longer, a picture above shows all of it, darker
+    where the network sees more of the samples.
     """
     reached, layers = _reached(dilations, kernel_size), len(dilations)
     field = len(reached[-1])
@@ -185,9 +174,9 @@ def _shaded(shares: Tensor) -> Any:
 
 
 def draw_cone_on(axes: "Axes", dilations: Sequence[int], kernel_size: int) -> None:
-    """The cone's newest samples, up to 64, on given axes: inputs at the bottom, and the taps that lead to the output.
+    """Draw the cone's newest samples, up to 64: inputs at the bottom, and the taps that lead to the output.
 
-    The newest is at the right. Inputs that no path leads from are hollow.
+    The newest sample is at the right. Inputs from which no path leads are hollow.
     """
     reached, layers = _reached(dilations, kernel_size), len(dilations)
     samples = min(len(reached[-1]), _DOTS)
@@ -195,7 +184,7 @@ def draw_cone_on(axes: "Axes", dilations: Sequence[int], kernel_size: int) -> No
         newer = torch.nonzero(reached[below][:samples])
         older = newer + torch.arange(kernel_size) * dilation
         ends = torch.stack([older, newer.expand_as(older)], dim=2)[older < samples].double()
-        gaps = torch.full((len(ends), 1), torch.nan)  # which part one line from the next
+        gaps = torch.full((len(ends), 1), torch.nan)  # they separate the lines
         rows = torch.tensor([layers - below - 1.0, layers - below, torch.nan]).expand(len(ends), 3)
         lines = -torch.cat([ends, gaps], dim=1).flatten()
         axes.plot(lines.numpy(), rows.flatten().numpy(), color=_BLUE, linewidth=0.7, alpha=0.7, zorder=1)
@@ -216,7 +205,7 @@ def draw_cone_on(axes: "Axes", dilations: Sequence[int], kernel_size: int) -> No
 
 
 def _reached(dilations: Sequence[int], kernel_size: int) -> list[Tensor]:
-    """Which samples lead to the newest output: of the output itself, then of each layer's inputs, lag 0 first."""
+    """Which samples lead to the newest output: first in the output itself, then in each layer's inputs; lag 0 first."""
     return [torch.ones(1, dtype=torch.bool), *(counts > 0 for counts in count_paths(dilations, kernel_size))]
 
 
@@ -244,7 +233,7 @@ def to_svg(figure: "Figure", label: str, name: str) -> str:
 
 
 def picture_kind(path: Path) -> str:
-    """ "svg", "png" or "pdf", by the suffix; `ValueError` for another."""
+    """The format that the suffix names, "svg", "png" or "pdf"; `ValueError` for another."""
     kind = path.suffix.lower().lstrip(".")
     if kind not in PICTURES:
         raise ValueError(f"{path}: pictures are written as {', '.join('.' + name for name in PICTURES)}")
@@ -252,7 +241,7 @@ def picture_kind(path: Path) -> str:
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Write the figure, black on white, as the path's suffix says (.svg, .png, .pdf); `ValueError` for another."""
+    """Write the figure, black on white, in the format of the suffix (.svg, .png, .pdf); `ValueError` for another."""
     kind = picture_kind(path)
     figure.set_facecolor("white")
     encoded = io.BytesIO()

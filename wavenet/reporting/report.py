@@ -27,8 +27,6 @@ from wavenet.reporting.plots import draw_cone, draw_curves, draw_sound, to_svg
 from wavenet.reporting.subject import Subject
 from wavenet.training import Selection
 
-__all__ = ["ReportOptions", "build_report"]
-
 _TEMPLATE = Path(__file__).with_name("report.html")
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, marks of direction that reach beyond their text, and bytes that were not UTF-8."""

@@ -12,8 +12,6 @@ from wavenet.data import PreparedDataset
 from wavenet.network import WaveNet, WaveNetConfig
 from wavenet.training import Recipe, Selection, held_out_clips, recipe_of_run, training_clips
 
-__all__ = ["Subject"]
-
 
 @dataclass(frozen=True)
 class Subject:
@@ -38,6 +36,8 @@ class Subject:
         run, file = (path, path / "model.safetensors") if path.is_dir() else (path.parent, path)
         if path.is_dir() and not file.is_file():
             raise ValueError(f"{path} holds no model.safetensors; expected a run's folder or a model file")
+        if not file.exists():
+            raise ValueError(f"{path}: no such file or folder; expected a run's folder or a model file")
         model = WaveNet.from_pretrained(file)
         kept = path.is_dir() or re.fullmatch(r"model|best|model-\d+", path.stem)  # the names of models in run folders
         if not kept or (not path.is_dir() and not (run / "recipe.json").exists()):
@@ -46,7 +46,7 @@ class Subject:
         if _nameless(model.config) != _nameless(recipe.model):
             raise ValueError(
                 f"{file} is not one of the run's models: its network is not that of {run / 'recipe.json'}; move it to "
-                "a folder of its own to report on it alone"
+                "another folder to report on it alone"
             )
         name = run.absolute().name if path.is_dir() else f"{run.absolute().name}, {file.stem}"
         return cls(name, file, model, recipe, metrics)._with_clips(recipe)

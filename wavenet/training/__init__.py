@@ -1,6 +1,6 @@
 """Training: the trainer and its settings, recipes, run folders with checkpoints, several processes, and observers."""
 
-from wavenet.training.begin import from_recipe, train_recipe
+from wavenet.training.begin import Selection, from_recipe, held_out_clips, train_recipe, training_clips
 from wavenet.training.checkpoint import load_checkpoint
 from wavenet.training.config import TrainConfig
 from wavenet.training.distributed import Processes, joined
@@ -8,7 +8,6 @@ from wavenet.training.listening import Listener
 from wavenet.training.loop import train
 from wavenet.training.observer import Observer
 from wavenet.training.recipe import Recipe, load_recipe, recipe_of_run
-from wavenet.training.splits import Selection, held_out_clips, training_clips
 from wavenet.training.tensorboard import TensorBoardWriter
 from wavenet.training.trainer import Trainer
 

@@ -19,12 +19,10 @@ from wavenet.atomic import write_atomically
 from wavenet.network import WaveNetConfig
 from wavenet.training.config import TrainConfig
 
-__all__ = ["CHECKPOINTS", "MAY_CHANGE", "Progress", "load_checkpoint", "refuse_changes", "save_checkpoint"]
-
 
 @dataclass
 class Progress:
-    """Where a run stands.
+    """The step that a run has reached, and its figures so far.
 
     `bits_sum` over `bits_count` is the training loss since the last log line; `norm_sum` over `bits_count` is the norm
     of the gradient before clipping. `best_bits` is the lowest held-out figure so far.
@@ -115,9 +113,10 @@ def _read(path: Path) -> dict[str, Any]:
     return state
 
 
-def refuse_changes(state: Mapping[str, Any], now: Mapping[str, Any], checksum: str) -> None:
+def refuse_changes(state: Mapping[str, Any], now: Mapping[str, Any], checksum: str, held_out: str) -> None:
     """Raise `ValueError` that names what has changed since a checkpoint's `state`, if a run's record or audio has.
 
+    `checksum` and `held_out` are those of the audio. Checkpoints of earlier versions do not know the latter.
     A record has the settings of `model` and `train`, and the `dataset`: a path, or the sources with their weights.
     (The paths may change, if the checksum of the audio is the same.)
     """
@@ -143,6 +142,8 @@ def refuse_changes(state: Mapping[str, Any], now: Mapping[str, Any], checksum: s
         datasets = now["dataset"] if isinstance(now["dataset"], list) else [{"path": now["dataset"]}]
         paths = ", ".join(share["path"] for share in datasets if "path" in share) or "the audio"
         raise ValueError(f"{paths} has changed since the run began; start a new run in another folder")
+    if state.get("held_out_sha256", held_out) != held_out:
+        raise ValueError("the held-out audio has changed since the run began; start a new run in another folder")
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

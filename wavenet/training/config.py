@@ -1,16 +1,14 @@
-"""How a model is trained."""
+"""The settings of a training."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
-__all__ = ["TrainConfig"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a model is trained. Windows are in samples, intervals in steps.
+    """The settings of a training. Windows are in samples, intervals in steps.
 
     The learning rates rise linearly over `warmup_steps` and fall linearly to zero over the last `decay_share` of
     the run. With `optimizer = "muon"` the matrices take `muon_learning_rate`, the rest `learning_rate` with Adam;

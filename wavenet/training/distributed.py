@@ -9,8 +9,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed
 
-__all__ = ["ALONE", "Processes", "joined"]
-
 T = TypeVar("T")
 
 

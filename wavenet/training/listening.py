@@ -11,8 +11,6 @@ from torch import Tensor
 from wavenet.generation import Stream, generate_chunks
 from wavenet.network import Conditioning, WaveNet
 
-__all__ = ["Listener"]
-
 
 class Listener:
     """Generates `seconds` of audio in a thread, and calls each of `callbacks` with the step, audio and sample rate.

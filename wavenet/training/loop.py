@@ -1,6 +1,7 @@
 """Train in a run folder, from which a run can be resumed to the bit."""
 
 import json
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,8 +12,6 @@ from wavenet.training.checkpoint import CHECKPOINTS, load_checkpoint, save_check
 from wavenet.training.observer import Keeper
 from wavenet.training.recipe import Recipe
 from wavenet.training.trainer import Trainer
-
-__all__ = ["check_folder", "train"]
 
 
 def train(
@@ -34,8 +33,13 @@ def train(
     """
     run, processes = Path(folder), trainer.processes
     processes.together(lambda: check_folder(run, resume))
-    processes.together(lambda: _restore(trainer, run))
+    resumed = processes.together(lambda: _restore(trainer, run))
     _refuse_differences(trainer, run)
+    several = f", {processes.count} processes" if processes.count > 1 else ""
+    precision = "bfloat16" if trainer.autocast else "float32"
+    trainer.observer.note(f"training on {trainer.device.type}, in {precision}{several}")
+    if resumed:
+        trainer.observer.note(f"resumed at step {trainer.progress.step}")
     progress = trainer.progress
     fresh = not progress.metrics_bytes  # all ranks must agree, and rank 0 may change it when it opens the file
     with ExitStack() as held:
@@ -65,18 +69,20 @@ def check_folder(run: Path, resume: bool) -> None:
         )
 
 
-def _restore(trainer: Trainer, run: Path) -> None:
-    """Restore the run in the folder if there is one. Writes nothing, and waits for no other rank."""
+def _restore(trainer: Trainer, run: Path) -> bool:
+    """Restore the run in the folder; returns whether there is one. Writes nothing, and waits for no other rank.
+
+    In a folder without a run the trainer begins new metrics: it may have trained in another folder.
+    """
     found = load_checkpoint(run, trainer.observer.note)
-    several = f", {trainer.processes.count} processes" if trainer.processes.count > 1 else ""
-    precision = "bfloat16" if trainer.autocast else "float32"
-    trainer.observer.note(f"training on {trainer.device.type}, in {precision}{several}")
-    if found is not None:
-        try:
-            trainer.restore(found)
-        except ValueError as error:
-            raise ValueError(f"{run}: {error}") from error
-        trainer.observer.note(f"resumed at step {trainer.progress.step}")
+    if found is None:
+        trainer.progress.metrics_bytes, trainer.progress.best_bits = 0, math.inf
+        return False
+    try:
+        trainer.restore(found)
+    except ValueError as error:
+        raise ValueError(f"{run}: {error}") from error
+    return True
 
 
 def _refuse_differences(trainer: Trainer, run: Path) -> None:

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from wavenet.network import Conditioning, WaveNet
 
-__all__ = ["Objective", "compile_objective"]
-
 
 class Objective(nn.Module):
     """The loss of a `WaveNet` on windows of a `WindowSampler`, which give the same `margin`."""

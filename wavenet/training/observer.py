@@ -1,8 +1,6 @@
-"""What accompanies a run: an observer watches it, a keeper stores what it makes."""
+"""An observer watches a run, and a keeper stores what it makes."""
 
 from wavenet.network import Conditioning, WaveNet
-
-__all__ = ["Keeper", "Observer"]
 
 
 class Observer:

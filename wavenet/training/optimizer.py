@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from wavenet.network import WaveNet
 from wavenet.training.config import TrainConfig
 
-__all__ = ["Muon", "optimizers_for", "orthogonalise", "rate_share"]
-
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 

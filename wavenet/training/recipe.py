@@ -15,8 +15,6 @@ from pydantic_core import ErrorDetails
 from wavenet.network import KINDS, Distribution, WaveNetConfig
 from wavenet.training.config import TrainConfig
 
-__all__ = ["DatasetShare", "Recipe", "load_recipe", "recipe_of_run"]
-
 _STRICT: Mapping[str, Any] = {"extra": "forbid", "strict": True}
 _RENAMED = {"train.voices": "train.speakers"}
 """Keys of older recipes, and their names today."""
@@ -57,7 +55,7 @@ class Recipe:
             if "\0" in str(path):
                 raise ValueError(f"{str(path)!r} has a NUL in it; expected the path of a folder")
         if self.run == Path():
-            raise ValueError("run is empty, or the current folder; expected a folder of its own")
+            raise ValueError("run is empty, or the current folder; expected another folder")
 
     @property
     def datasets(self) -> tuple[DatasetShare, ...]:
@@ -166,8 +164,10 @@ def _explain(error: ErrorDetails) -> str:
         if key in known:
             return f"key {key} does not go with the chosen kind"
         close = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
-        section = [name for name in known if name.startswith(key.rpartition(".")[0])] or known
-        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(section)}"
+        close += [name for name in known if name.endswith(f".{key}")]
+        section = key[: key.rfind(".") + 1]
+        inside = [section + name.removeprefix(section).split(".")[0] for name in known if name.startswith(section)]
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(dict.fromkeys(inside))}"
         if table and key.rpartition(".")[2] in ("run", "dataset"):
             hint = "run belongs above the first [[dataset]], and there is no other key dataset beside it"
         return f"unknown key {key}; {hint}"

@@ -11,8 +11,6 @@ from torchaudio import transforms
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["TensorBoardWriter"]
-
 
 class TensorBoardWriter:
     """Writes below `folder`. Raises `ValueError` if TensorBoard is not installed."""

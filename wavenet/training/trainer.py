@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-import os
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -27,8 +26,8 @@ from wavenet.data import (
     speaker_label,
 )
 from wavenet.evaluation import Score, condition_on, evaluate, speaker_of
-from wavenet.machine import multiplies_bfloat16
 from wavenet.network import Conditioning, WaveNet
+from wavenet.training.capacity import micro_batches, refuse_too_large, wants_bfloat16
 from wavenet.training.checkpoint import Progress, refuse_changes
 from wavenet.training.config import TrainConfig
 from wavenet.training.distributed import ALONE, Processes
@@ -36,8 +35,6 @@ from wavenet.training.objective import Objective, compile_objective
 from wavenet.training.observer import Keeper, Observer
 from wavenet.training.optimizer import optimizers_for, rate_share
 from wavenet.training.warm_start import copy_fitting_weights
-
-__all__ = ["Trainer"]
 
 
 class Trainer:
@@ -86,7 +83,7 @@ class Trainer:
         watched = as_sources(held_out, sample_rate, names, "held_out")
         scored_samples = int(config.evaluation_seconds / len(watched) * sample_rate)
         self.held_out = [replace(source, clips=pick_clips_lasting(source.clips, scored_samples)) for source in watched]
-        self.rows = _rows(config, processes)
+        self.rows = micro_batches(config, processes)
         own_device = torch.device("cuda", processes.local_rank) if torch.cuda.is_available() else torch.device("cpu")
         self.device = own_device if device is None else torch.device(device)
         self.model = model.to(self.device)
@@ -103,8 +100,8 @@ class Trainer:
             grid=model.alignment.grid,
         )
         self.progress = Progress()
-        self.autocast = _wants_bfloat16(config, self.device)
-        self._refuse_too_large()
+        self.autocast = wants_bfloat16(config, self.device)
+        refuse_too_large(model, self.rows[0].stop - self.rows[0].start, config.window, self.sampler.context)
         self.record: dict[str, Any] = {
             "dataset": [{"weight": source.weight} for source in sources],
             "model": {**model.config.to_dict(), **({"own_parts": model.own_parts} if model.own_parts else {})},
@@ -113,23 +110,8 @@ class Trainer:
         """The settings that a checkpoint records, and that must be the same to resume."""
         self.checksum = " ".join(source.fingerprint for source in sources)
         """The checksum of the audio to train on, which must be the same to resume."""
-
-    def _refuse_too_large(self) -> None:
-        """Raise `ValueError` if not even the gates of a micro-batch fit in memory: the system would kill the process.
-
-        Two bytes are counted for each number, so what is refused is too large in any precision.
-        """
-        rows = self.rows[0].stop - self.rows[0].start
-        layers = 1 if self.model.recompute else len(self.model.blocks)
-        numbers = rows * (self.sampler.context + self.config.window) * self.model.config.gate_channels * layers
-        cpu = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        memory = torch.cuda.mem_get_info(self.device)[1] if self.device.type == "cuda" else cpu
-        if 2 * numbers > memory:
-            raise ValueError(
-                f"{rows} windows of {self.config.window:,} samples at a time do not fit: their gates alone take "
-                f"{2 * numbers / 2**30:,.0f} GiB of {memory / 2**30:,.0f}; lower batch_size or window, or raise "
-                "accumulate"
-            )
+        self.held_out_checksum = " ".join(source.fingerprint for source in watched)
+        """The checksum of all held-out audio, scored or not, which must be the same too."""
 
     @cached_property
     def objective(self) -> nn.Module:
@@ -145,7 +127,7 @@ class Trainer:
         return compile_objective(self.objective, self.model, self.observer.note)
 
     def batch_loss(self, batch: Batch) -> Tensor:
-        """What these rows add to the batch's mean bits per scored sample: `()`, on the training device."""
+        """Return the part of these rows in the batch's mean bits per scored sample: `()`, on the training device."""
         names = self.model.config.speakers
         speakers = torch.tensor([names.index(speaker_label(clip) or "") for clip in batch.clips]) if names else None
         lengths = torch.tensor([clip.samples for clip in batch.clips])
@@ -270,7 +252,7 @@ class Trainer:
         """The step, and checksums of weights, settings and audio: ranks can train together if theirs are the same."""
         weights = b"".join(parameter.detach().cpu().numpy().tobytes() for parameter in self.model.parameters())
         weighted = [source.weight for source in self.sampler.sources]
-        given = [self.record["model"], self.record["train"], weighted, self.checksum]
+        given = [self.record["model"], self.record["train"], weighted, self.checksum, self.held_out_checksum]
         checks = [f"{zlib.crc32(data):08x}" for data in (weights, json.dumps(given).encode())]
         return f"step {self.progress.step}, weights {checks[0]}, settings and audio {checks[1]}"
 
@@ -279,6 +261,7 @@ class Trainer:
         return {
             "recipe": self.record,
             "dataset_sha256": self.checksum,
+            "held_out_sha256": self.held_out_checksum,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -286,16 +269,22 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a `state`. Raises `ValueError` if it belongs to other settings, audio or another model."""
-        refuse_changes(state, self.record, self.checksum)
-        try:
-            self.model.load_state_dict(state["model"])
-            self.average.load_state_dict(state["average"])
-            for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(copy.deepcopy(optimizer_state))  # which would share its tensors
-            self.progress = Progress(**state["progress"])
-        except (LookupError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"the state does not fit the model ({' '.join(str(error).split())})") from error
+        """Go on from a `state`. Raises `ValueError`, and changes nothing, if settings, audio or model are others."""
+        refuse_changes(state, self.record, self.checksum, self.held_out_checksum)
+        before, now = (
+            {name: list(tensor.shape) for name, tensor in weights.items()}
+            for weights in (state["model"], self.model.state_dict())
+        )
+        if before != now:
+            name = min(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+            raise ValueError(
+                f"the state is of another model: the shape of {name} is {before.get(name)} there, {now.get(name)} here"
+            )
+        self.model.load_state_dict(state["model"])
+        self.average.load_state_dict(state["average"])
+        for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(copy.deepcopy(optimizer_state))  # which would share its tensors
+        self.progress = Progress(**state["progress"])
 
     def begin_with(self, other: WaveNet, name: str = "another model") -> None:
         """Start from the weights of `other`, as far as they fit by name and shape, and from its speakers by name.
@@ -310,20 +299,3 @@ class Trainer:
         self.observer.note(f"started from {name}" + (f"; {misfits}" if misfits else ""))
         for note in notes:
             self.observer.note(note)
-
-
-def _rows(config: TrainConfig, processes: Processes) -> list[slice]:
-    """The rows of a batch that each micro-batch of this rank takes."""
-    count, left = divmod(config.batch_size, processes.count * config.accumulate)
-    if left:
-        raise ValueError(
-            f"batch_size is {config.batch_size}; expected a multiple of {processes.count * config.accumulate}, "
-            f"{processes.count} processes times accumulate"
-        )
-    first = processes.rank * config.accumulate
-    return [slice((first + turn) * count, (first + turn + 1) * count) for turn in range(config.accumulate)]
-
-
-def _wants_bfloat16(config: TrainConfig, device: torch.device) -> bool:
-    """`auto` takes bfloat16 only on hardware that multiplies it: emulated, it is forty times slower than float32."""
-    return multiplies_bfloat16(device) if config.precision == "auto" else config.precision == "bfloat16"

@@ -4,8 +4,6 @@ import torch
 
 from wavenet.network import WaveNet
 
-__all__ = ["copy_fitting_weights"]
-
 _SPEAKERS = "conditioner.table.weight"
 _COMPARED = ("sample_rate", "kernel_size", "dilations", "distribution", "features", "prediction", "pre_emphasis")
 
