@@ -6,9 +6,6 @@ import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["check_utf8", "remove_leftovers", "write_atomically"]
-
-
 _MARK = ".wavenet-partial"
 
 

@@ -14,17 +14,6 @@ from pathlib import Path
 
 import torch
 
-__all__ = [
-    "alone_in",
-    "begin_worker",
-    "end_with_parent",
-    "keep_freed_memory",
-    "multiplies_bfloat16",
-    "peak_memory",
-    "starting_workers",
-    "workers",
-]
-
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 """Parameters of glibc's `mallopt` (malloc.h)."""
 

@@ -15,17 +15,6 @@ from torchaudio import functional
 
 from wavenet.atomic import write_atomically
 
-__all__ = [
-    "AUDIO_SUFFIXES",
-    "encode_audio",
-    "from_int16",
-    "read_audio",
-    "resample",
-    "to_int16",
-    "trim_silence",
-    "write_audio",
-]
-
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3")
 
 _LARGEST_RATIO = 10_000_000

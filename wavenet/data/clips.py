@@ -12,19 +12,6 @@ from wavenet.data.audio import from_int16
 from wavenet.data.corpus import find_clips
 from wavenet.data.prepare import PrepareConfig, Skipped, load_clip
 
-__all__ = [
-    "Clip",
-    "TensorClip",
-    "check_clips",
-    "check_speakers",
-    "load_folder",
-    "pick_clips",
-    "pick_clips_lasting",
-    "read_clip",
-    "speaker_label",
-    "tensor_clips",
-]
-
 
 @runtime_checkable
 class Clip(Protocol):

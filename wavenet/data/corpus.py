@@ -12,8 +12,6 @@ from torchaudio import datasets
 
 from wavenet.data.audio import AUDIO_SUFFIXES
 
-__all__ = ["CORPORA", "Recording", "find_clips", "printable", "stable_split"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:

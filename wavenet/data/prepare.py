@@ -28,8 +28,6 @@ from wavenet.data.corpus import Recording, printable
 from wavenet.data.dataset import IndexEntry, checksum
 from wavenet.machine import alone_in, begin_worker, starting_workers
 
-__all__ = ["PrepareConfig", "Skipped", "load_clip", "prepare_dataset"]
-
 FORMAT = "wavenet-toolkit dataset, version 1"
 _DATA_FILES = ("audio.pcm", "index.jsonl", "skipped.jsonl")
 

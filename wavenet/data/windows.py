@@ -13,8 +13,6 @@ from torch import Tensor
 
 from wavenet.data.clips import Clip, check_clips, check_speakers, read_clip
 
-__all__ = ["Batch", "Source", "WindowSampler", "as_sources"]
-
 
 @dataclass(frozen=True)
 class Source:

@@ -10,8 +10,6 @@ from wavenet.engines.native import NOT_BUILT, WEIGHT_TYPES, NativeEngine, Weight
 from wavenet.engines.stepwise import StepwiseEngine
 from wavenet.network import Conditioning, WaveNet
 
-__all__ = ["ENGINES", "EngineOptions", "make_engine"]
-
 ENGINES = (NativeEngine.name, IncrementalEngine.name, StepwiseEngine.name, NaiveEngine.name)
 """The engines by name, the fastest first."""
 

@@ -26,8 +26,6 @@ from wavenet.network import (
     input_signals,
 )
 
-__all__ = ["IncrementalEngine"]
-
 
 class IncrementalEngine(ResumableEngine):
     """Works on every device torch has, in the model's own precision."""

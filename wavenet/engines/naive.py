@@ -7,8 +7,6 @@ from torch import Tensor
 
 from wavenet.network import Conditioning, SamplingOptions, WaveNet
 
-__all__ = ["NaiveEngine"]
-
 
 class NaiveEngine:
     """Keeps the last `context` symbols and nothing else."""

@@ -10,8 +10,6 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from wavenet.network import AmplitudeEmbedding, CausalConv1d, Conditioning, ResidualBlock, State, WaveNet
 
-__all__ = ["EngineState", "FramePieces", "ResumableEngine", "chunk_samples", "foreign_part"]
-
 _KNOWN = (WaveNet, AmplitudeEmbedding, ResidualBlock, CausalConv1d, nn.Linear)
 
 _NUMBERS_AT_ONCE = 2**25

@@ -20,8 +20,6 @@ from wavenet.data import Clip, read_clip, speaker_label
 from wavenet.evaluation.likelihood import Score
 from wavenet.network import Conditioning, PastPredictor, PredictionConfig, decode_mu_law, encode_mu_law, expand
 
-__all__ = ["Baseline", "baselines", "linear_prediction_bits", "pooled_row", "score_rows"]
-
 _PREDICTION = PredictionConfig(source="past", order=32, block=40, window=480, noise_floor=1e-4)
 _MEMORY = 32
 """The memory of the error's scale, in samples. The best of eight settings tried on 16 kHz speech."""

@@ -12,16 +12,6 @@ from wavenet.data import Clip, check_clips, check_speakers, read_clip, speaker_l
 from wavenet.engines import NativeEngine, WeightType, chunk_samples
 from wavenet.network import Conditioning, WaveNet, check_symbols
 
-__all__ = [
-    "CLASSES",
-    "Score",
-    "SymbolScores",
-    "condition_on",
-    "evaluate",
-    "score_symbols",
-    "speaker_of",
-]
-
 CLASSES = 256
 """Models of different resolutions are compared in this many µ-law classes."""
 

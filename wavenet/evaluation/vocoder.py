@@ -25,18 +25,6 @@ from wavenet.evaluation.likelihood import CLASSES, speaker_of
 from wavenet.generation import generate_scored
 from wavenet.network import LogMel, LogMelConfig, SamplingOptions, WaveNet, decode_mu_law, encode_mu_law
 
-__all__ = [
-    "SYSTEMS",
-    "Copies",
-    "Interval",
-    "Quality",
-    "check_installed",
-    "copy_clips",
-    "griffin_lim",
-    "interval",
-    "measure",
-]
-
 SYSTEMS = ("model", "griffin_lim", "mu_law")
 _SCORED_RATE = 16000
 _ITERATIONS = 100

@@ -9,8 +9,6 @@ from wavenet.engines import EngineOptions
 from wavenet.generation.streaming import Generated, Stream
 from wavenet.network import Conditioning, SamplingOptions, WaveNet
 
-__all__ = ["generate", "generate_chunks", "generate_scored"]
-
 _CHUNK = 800
 """Samples of a chunk. The audio does not depend on it."""
 

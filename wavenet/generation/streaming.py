@@ -15,8 +15,6 @@ from wavenet.atomic import write_atomically
 from wavenet.engines import EngineOptions, EngineState, ResumableEngine, make_engine
 from wavenet.network import Conditioning, SamplingOptions, State, WaveNet
 
-__all__ = ["FeatureStream", "Generated", "Stream", "StreamState", "stream"]
-
 _FORMAT = "stream state, version 1"
 _CHUNK = 800
 

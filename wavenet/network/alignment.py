@@ -11,8 +11,6 @@ A clip's frames are those from 0 to T // hop. Frames before and after them are s
 import math
 from dataclasses import dataclass
 
-__all__ = ["Alignment"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment:

@@ -23,8 +23,6 @@ from wavenet.network.alignment import Alignment
 from wavenet.network.features import LogMelConfig, log_mel_refusal
 from wavenet.network.upsample import UPSAMPLERS
 
-__all__ = ["Conditioner", "Conditioning", "ConditioningConfig", "check_features", "check_speaker"]
-
 _STRICT = {"extra": "forbid", "strict": True}
 
 

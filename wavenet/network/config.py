@@ -10,8 +10,6 @@ from wavenet.network.distributions import AnyDistribution, Categorical
 from wavenet.network.features import LogMelConfig
 from wavenet.network.prediction import PredictionConfig
 
-__all__ = ["WaveNetConfig"]
-
 _BOUNDS = {
     "sample_rate": (1000, 768000),
     "kernel_size": (2, 1024),

@@ -2,8 +2,6 @@
 
 from wavenet.network.model import WaveNet
 
-__all__ = ["multiply_adds"]
-
 
 def multiply_adds(model: WaveNet) -> int:
     """Multiply-adds per generated sample: every matrix that is applied at each sample once, and linear prediction.

@@ -23,17 +23,6 @@ from wavenet.network.embedding import smooth_rows
 from wavenet.network.quantize import check_classes, decode_mu_law, encode_mu_law, silence_class
 from wavenet.network.sampling import SamplingOptions, choose
 
-__all__ = [
-    "KINDS",
-    "AnyDistribution",
-    "Categorical",
-    "Distribution",
-    "GaussianMixture",
-    "LogisticMixture",
-    "Mixture",
-    "Prediction",
-]
-
 _STRICT = {"extra": "forbid", "strict": True}
 _COMPONENTS = 3
 _OFFSET_PRIOR = 2.0

@@ -16,8 +16,6 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torchaudio import functional
 
-__all__ = ["LogMel", "LogMelConfig", "mel_bands", "read_features"]
-
 _STRICT = {"extra": "forbid", "strict": True}
 
 

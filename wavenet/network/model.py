@@ -25,8 +25,6 @@ from wavenet.network.model_file import load_tensors, read_model_file, write_mode
 from wavenet.network.prediction import FeaturePredictor, PastPredictor, Predictor, input_signals
 from wavenet.network.quantize import compand
 
-__all__ = ["State", "WaveNet", "check_symbols"]
-
 T = TypeVar("T")
 
 

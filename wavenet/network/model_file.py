@@ -13,8 +13,6 @@ from torch import Tensor
 
 from wavenet.atomic import check_utf8, write_atomically
 
-__all__ = ["load_tensors", "read_model_file", "write_model_file"]
-
 _KEY = "wavenet-toolkit"  # one key for all metadata: safetensors writes several in no stable order
 _TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _FORMAT = "model, version 1"

@@ -20,17 +20,6 @@ from wavenet.network.distributions import Prediction
 from wavenet.network.features import LogMelConfig, mel_bands
 from wavenet.network.quantize import compand
 
-__all__ = [
-    "QUIETEST",
-    "FeaturePredictor",
-    "PastPredictor",
-    "PredictionConfig",
-    "Predictor",
-    "input_signals",
-    "levinson",
-    "predict",
-]
-
 _STRICT = {"extra": "forbid", "strict": True}
 
 

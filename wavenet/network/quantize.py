@@ -9,8 +9,6 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["check_classes", "compand", "decode_mu_law", "encode_mu_law", "expand", "silence_class"]
-
 
 def check_classes(classes: int) -> None:
     """Raise `ValueError` unless `classes` is a power of two from 4 to 65536."""

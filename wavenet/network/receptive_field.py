@@ -13,17 +13,6 @@ from torch import Tensor
 from wavenet.network.config import WaveNetConfig
 from wavenet.network.model import WaveNet
 
-__all__ = [
-    "WIDEST",
-    "count_paths",
-    "describe_reach",
-    "describe_sight",
-    "layer_table",
-    "measure_reach",
-    "seen_lags",
-    "visible_lags",
-]
-
 WIDEST = 2**16
 """The widest receptive field, in samples, that is examined input by input."""
 _NAMED = 4

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["SamplingOptions", "choose"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions:

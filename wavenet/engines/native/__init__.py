@@ -28,8 +28,6 @@ from wavenet.network import (
     WaveNet,
 )
 
-__all__ = ["NOT_BUILT", "WEIGHT_TYPES", "NativeEngine", "WeightType", "native_module"]
-
 WeightType = Literal["float32", "bfloat16", "int8"]
 WEIGHT_TYPES: tuple[WeightType, ...] = ("float32", "bfloat16", "int8")
 NOT_BUILT = "the native engine is not built; install GCC or Clang, and then install the package again"
