@@ -8,7 +8,7 @@ import torch
 from tests.conftest import KINDS, conditioning_of, kind_name, model_of_kind, small_config, small_model
 from wavenet import WaveNet
 from wavenet.data import PreparedDataset, pick_clips_lasting
-from wavenet.evaluation import Score, baselines, evaluate, linear_prediction_bits, score_symbols
+from wavenet.evaluation import Score, evaluate, linear_prediction_bits, score_baselines, score_symbols
 from wavenet.network import encode_mu_law
 
 Prepare = Callable[..., PreparedDataset]
@@ -82,10 +82,10 @@ def test_linear_prediction_is_causal() -> None:
 
 def test_baselines_rank_as_they_must_on_a_tone(speech_folder: Path, prepare: Prepare) -> None:
     dataset = prepare(speech_folder)
-    for baseline in baselines(dataset.split("test"), 256, train=dataset.split("train")).values():
+    for baseline in score_baselines(dataset.split("test"), 256, train=dataset.split("train")).values():
         assert baseline.uniform == 8
         assert baseline.linear_prediction < baseline.unigram < 8
-    assert baselines(dataset.split("test"), 256)["ann"].unigram is None, "nothing to count in"
+    assert score_baselines(dataset.split("test"), 256)["ann"].unigram is None, "nothing to count in"
 
 
 def test_picked_clips_last_about_as_long_as_asked_for(speech_folder: Path, prepare: Prepare) -> None:

@@ -38,7 +38,7 @@ class Baseline:
         return {name: bits for name, bits in vars(self).items() if bits is not None}
 
 
-def baselines(
+def score_baselines(
     clips: Sequence[Clip],
     classes: int,
     *,
