@@ -9,9 +9,6 @@ from wavenet.engines import EngineOptions
 from wavenet.generation.streaming import Generated, Stream
 from wavenet.network import Conditioning, SamplingOptions, WaveNet
 
-_CHUNK = 800
-"""Samples of a chunk. The audio does not depend on it."""
-
 
 def generate(
     model: WaveNet,
@@ -82,9 +79,7 @@ def generate_chunks(stream: Stream, num_samples: int | None, prime: Tensor | Non
         raise ValueError(f"num_samples is {num_samples}; expected at least 1")
     if prime is not None:
         stream.prime(symbols)
-    lengths = (min(_CHUNK, num_samples - done) for done in range(0, num_samples, _CHUNK))
-    pieces = (stream.take(length) for length in lengths)
-    return (Generated(piece.audio.clamp(-1, 1), piece.log_probs) for piece in pieces)
+    return stream.chunks(num_samples)
 
 
 def _batch(batch: int | None, features: Tensor | Sequence[Tensor] | None) -> int:

@@ -17,6 +17,7 @@ from wavenet.network import Conditioning, SamplingOptions, State, WaveNet
 
 _FORMAT = "stream state, version 1"
 _CHUNK = 800
+"""Samples of a chunk. The audio does not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,13 @@ class Stream:
         audio = self.model.decode(symbols, self.previous)
         self.previous = audio[:, -1]
         return Generated(audio, log_probs)
+
+    def chunks(self, samples: int | None = None) -> Iterator[Generated]:
+        """The next `samples` of each stream in chunks, clipped to [-1, 1]; without end if it is `None`."""
+        while samples is None or samples > 0:
+            piece = self.take(_CHUNK if samples is None else min(_CHUNK, samples))
+            yield Generated(piece.audio.clamp(-1, 1), piece.log_probs)
+            samples = None if samples is None else samples - _CHUNK
 
     def state(self) -> StreamState:
         """The state of the streams. Raises `ValueError` with the naive engine, which cannot pause."""
@@ -274,7 +282,8 @@ def stream(
         return _as_frames_arrive(arriving, features)
     if num_samples is not None and num_samples < 1:
         raise ValueError(f"num_samples is {num_samples}; expected at least 1")
-    return _on_and_on(Stream(model, model.condition(speaker=speaker), options, seed=seed, engine=engine), num_samples)
+    going_on = Stream(model, model.condition(speaker=speaker), options, seed=seed, engine=engine)
+    return (piece.audio[0] for piece in going_on.chunks(num_samples))
 
 
 def _as_frames_arrive(arriving: FeatureStream, features: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -285,14 +294,6 @@ def _as_frames_arrive(arriving: FeatureStream, features: Iterable[Tensor]) -> It
     audio = arriving.finish()
     if len(audio):
         yield audio
-
-
-def _on_and_on(going_on: Stream, num_samples: int | None) -> Iterator[Tensor]:
-    made = 0
-    while num_samples is None or made < num_samples:
-        length = _CHUNK if num_samples is None else min(_CHUNK, num_samples - made)
-        yield going_on.take(length).audio[0].clamp(-1, 1)
-        made += length
 
 
 def _generator(state: Tensor) -> torch.Generator:
