@@ -3,21 +3,14 @@
 from wavenet.network.alignment import Alignment
 from wavenet.network.block import BlockFactory, ResidualBlock
 from wavenet.network.conditioning import Conditioning, ConditioningConfig
-from wavenet.network.config import WaveNetConfig
+from wavenet.network.config import KINDS, WaveNetConfig
 from wavenet.network.conv import CausalConv1d
 from wavenet.network.cost import multiply_adds
-from wavenet.network.distributions import (
-    KINDS,
-    Categorical,
-    Distribution,
-    GaussianMixture,
-    LogisticMixture,
-    Mixture,
-    Prediction,
-)
+from wavenet.network.distributions import Categorical, Distribution, Prediction, check_symbols
 from wavenet.network.embedding import AmplitudeEmbedding
 from wavenet.network.features import LogMel, LogMelConfig, read_features
-from wavenet.network.model import State, WaveNet, check_symbols
+from wavenet.network.mixtures import GaussianMixture, LogisticMixture, Mixture
+from wavenet.network.model import State, WaveNet
 from wavenet.network.prediction import (
     QUIETEST,
     FeaturePredictor,

@@ -21,9 +21,8 @@ from torch.nn import functional
 
 from wavenet.network.alignment import Alignment
 from wavenet.network.features import LogMelConfig, log_mel_refusal
+from wavenet.network.settings import STRICT, check_whole
 from wavenet.network.upsample import UPSAMPLERS
-
-_STRICT = {"extra": "forbid", "strict": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +32,7 @@ class ConditioningConfig:
     The product of the upsampler's `scales` must be the features' hop.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     channels: int = 32
     context_channels: int = 96
@@ -42,9 +41,7 @@ class ConditioningConfig:
     scales: tuple[int, ...] = (10, 20)
 
     def __post_init__(self) -> None:
-        for name, least in (("channels", 1), ("context_channels", 1), ("context_frames", 0)):
-            if not least <= getattr(self, name) <= 4096:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected {least} to 4096")
+        check_whole(self, channels=(1, 4096), context_channels=(1, 4096), context_frames=(0, 4096))
         if not self.scales or len(self.scales) > 16 or not all(1 <= scale <= 4096 for scale in self.scales):
             raise ValueError(f"scales are {list(self.scales)}; expected one to 16 numbers from 1 to 4096")
 

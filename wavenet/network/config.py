@@ -1,14 +1,40 @@
 """The shape of a network, frozen and checked where it is built."""
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any
+
+from pydantic import Field, GetPydanticSchema, TypeAdapter, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator
 
 from wavenet.network.conditioning import ConditioningConfig
-from wavenet.network.distributions import AnyDistribution, Categorical
+from wavenet.network.distributions import Categorical, Distribution
 from wavenet.network.features import LogMelConfig
+from wavenet.network.mixtures import GaussianMixture, LogisticMixture
 from wavenet.network.prediction import PredictionConfig
+from wavenet.network.settings import STRICT, check_whole
+
+KINDS = (Categorical, LogisticMixture, GaussianMixture)
+"""The distributions that recipes and model files can name by their `kind`."""
+
+_Known = Annotated[Categorical | LogisticMixture | GaussianMixture, Field(discriminator="kind")]
+
+
+def _read_own(value: Any, known: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """Read a distribution of a class that the validation's context lists; the package's own are left to `known`."""
+    own = {kind.kind: kind for kind in (info.context or {}).get("distributions", ())}
+    if isinstance(value, dict) and value.get("kind") in own:
+        return TypeAdapter(own[value["kind"]]).validate_json(json.dumps(value))
+    return known(value)
+
+
+AnyDistribution = Annotated[
+    Distribution,
+    GetPydanticSchema(lambda _, schema_of: schema_of(_Known)),
+    WrapValidator(_read_own),
+]
+"""A distribution as recipes and model files hold it: the package's by their `kind`, others as the reader is told."""
 
 _BOUNDS = {
     "sample_rate": (1000, 768000),
@@ -41,7 +67,7 @@ class WaveNetConfig:
     27
     """
 
-    __pydantic_config__: ClassVar[Mapping[str, Any]] = {"extra": "forbid", "strict": True}
+    __pydantic_config__ = STRICT
 
     sample_rate: int = 16000
     kernel_size: int = 2
@@ -61,10 +87,8 @@ class WaveNetConfig:
     pre_emphasis: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, (least, most) in _BOUNDS.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                raise ValueError(f"{name} is {value}; expected {least} to {most}")
+        off = {name for name in ("cycles", "layers_per_cycle", "speaker_channels") if getattr(self, name) is None}
+        check_whole(self, **{name: bounds for name, bounds in _BOUNDS.items() if name not in off})
         if self.gate_channels % 2:
             raise ValueError(f"gate_channels is {self.gate_channels}; expected an even number (filter and gate)")
         if self.dilations == []:  # not the default, which is a tuple

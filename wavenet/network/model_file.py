@@ -2,16 +2,19 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from wavenet.atomic import check_utf8, write_atomically
+from wavenet.network.config import WaveNetConfig
+from wavenet.network.distributions import Distribution
 
 _KEY = "wavenet-toolkit"  # one key for all metadata: safetensors writes several in no stable order
 _TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -73,3 +76,21 @@ def load_tensors(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: s
         if not bool(tensors[name].to(torch.float32).isfinite().all()):
             raise ValueError(f"{path}: tensor {name!r} has weights that are not finite (NaN or infinity)")
     module.load_state_dict({name: tensor.to(torch.float32) for name, tensor in tensors.items()}, assign=True)
+
+
+def read_config(
+    path: str | os.PathLike[str], values: Any, distributions: Sequence[type[Distribution]]
+) -> WaveNetConfig:
+    """The configuration of a model file; `distributions` are the classes of custom ones."""
+    reader = TypeAdapter(WaveNetConfig)
+    try:
+        return reader.validate_json(json.dumps(values), context={"distributions": distributions})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        hint = ""
+        if first["type"] == "union_tag_invalid":
+            hint = "; pass the class of a custom distribution in from_pretrained(path, distributions=[...])"
+        raise ValueError(
+            f"{path}: its configuration is not one of this toolkit ({key}: {first['msg']}){hint}"
+        ) from error
