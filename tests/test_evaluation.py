@@ -93,3 +93,21 @@ def test_picked_clips_last_about_as_long_as_asked_for(speech_folder: Path, prepa
     assert len(pick_clips_lasting(clips, 1)) == 1
     assert len(pick_clips_lasting(clips, clips[0].samples * 4)) in (3, 4, 5)
     assert pick_clips_lasting(clips, 10**9) == clips
+
+
+@pytest.mark.parametrize(
+    ("symbols", "message"),
+    [
+        (torch.tensor([[0, 999]]), "symbols are 0 to 999; the model's are 0 to 255"),
+        (torch.zeros(1, 0, dtype=torch.int64), r"symbols have shape \(1, 0\); expected at least one sample"),
+        ([[1, 2]], "symbols are a list; expected a tensor"),
+    ],
+)
+def test_symbols_that_are_not_the_model_s_are_refused(symbols: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        score_symbols(small_model(), symbols)
+
+
+def test_clips_that_are_no_sequence_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"clips is a Tensor; expected clips in a sequence, as dataset.split"):
+        evaluate(small_model(), torch.zeros(5))

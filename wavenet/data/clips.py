@@ -8,9 +8,10 @@ from typing import Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from wavenet.data.audio import from_int16
+from wavenet.data.audio import check_sample_rate, from_int16
 from wavenet.data.corpus import find_clips
 from wavenet.data.prepare import PrepareConfig, Skipped, load_clip
+from wavenet.network import check_waveform
 
 
 @runtime_checkable
@@ -55,6 +56,7 @@ class TensorClip:
 
     def __post_init__(self) -> None:
         _check_waveform(self.waveform, self.name)
+        check_sample_rate(self.sample_rate)
         object.__setattr__(self, "waveform", self.waveform.detach().to("cpu", torch.float32))
 
     @property
@@ -66,17 +68,14 @@ class TensorClip:
 
 
 def _check_waveform(waveform: object, name: str) -> None:
-    if not isinstance(waveform, Tensor):
-        raise ValueError(f"{name} is a {type(waveform).__name__}; expected a waveform, a tensor (T,)")
-    found = f"{name} is {waveform.dtype} of shape {tuple(waveform.shape)}"
-    if not waveform.is_floating_point():
-        raise ValueError(f"{found}; expected floating point in [-1, 1]: divide 16-bit integers by 32768")
+    check_waveform(waveform, name)
+    assert isinstance(waveform, Tensor)
     if waveform.dim() != 1:
-        raise ValueError(f"{found}; expected one channel, (T,): take one, or the mean of several")
+        raise ValueError(
+            f"{name} has shape {tuple(waveform.shape)}; expected one channel, (T,): take one, or the mean of several"
+        )
     if not len(waveform):
-        raise ValueError(f"{found}; expected at least one sample: leave empty waveforms out")
-    if not bool(waveform.isfinite().all()):
-        raise ValueError(f"{name} has samples that are not finite (NaN or infinity); leave it out or mend it")
+        raise ValueError(f"{name} is empty; expected at least one sample: leave empty waveforms out")
     peak = float(waveform.detach().abs().max())
     if peak > 1:
         raise ValueError(f"{name} has a peak of {peak:.4g}; expected samples in [-1, 1]: scale it down")
@@ -131,6 +130,8 @@ def speaker_label(clip: Clip) -> str | None:
 
 def check_clips(clips: Sequence[Clip], sample_rate: int, name: str = "clips") -> None:
     """Raise `ValueError` unless `clips`, the argument called `name`, holds clips of one sample rate, at least one."""
+    if not isinstance(clips, Sequence):
+        raise ValueError(f'{name} is a {type(clips).__name__}; expected clips in a sequence, as dataset.split("test")')
     if not clips:
         raise ValueError(f"{name} is empty; expected at least one clip")
     for index, clip in enumerate(clips):

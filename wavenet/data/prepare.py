@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavenet.atomic import write_atomically
-from wavenet.data.audio import read_audio, resample, to_int16, trim_silence
+from wavenet.data.audio import check_sample_rate, read_audio, resample, to_int16, trim_silence
 from wavenet.data.corpus import Recording, printable
 from wavenet.data.dataset import IndexEntry, checksum
 from wavenet.machine import alone_in, workers
@@ -38,8 +38,7 @@ class PrepareConfig:
     trim_db: float | None = 40.0
 
     def __post_init__(self) -> None:
-        if not 1000 <= self.sample_rate <= 768000:
-            raise ValueError(f"sample_rate is {self.sample_rate} Hz; expected 1000 to 768000")
+        check_sample_rate(self.sample_rate)
         if self.trim_db is not None and not self.trim_db > 0:
             raise ValueError(
                 f"trim_db is {self.trim_db}; expected a positive number of decibels, or none to switch off"

@@ -46,7 +46,7 @@ class EngineOptions:
     @classmethod
     def of(cls, engine: "str | EngineOptions") -> "EngineOptions":
         """Turn an engine's name into options with default settings."""
-        return cls(engine) if isinstance(engine, str) else engine
+        return engine if isinstance(engine, EngineOptions) else cls(engine)
 
     def resolved(self, model: WaveNet) -> tuple["EngineOptions", str | None]:
         """Replace `auto` by the fastest engine that can run `model`; also return why it is not native."""

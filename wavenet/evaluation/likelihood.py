@@ -63,6 +63,14 @@ def score_symbols(
     `chunk`. With `weights` the native engine computes the scores, and stores its weights as that type.
     """
     check_symbols(symbols)
+    if not symbols.numel():
+        raise ValueError(f"symbols have shape {tuple(symbols.shape)}; expected at least one sample")
+    least, most = int(symbols.min()), int(symbols.max())
+    if least < 0 or most >= model.distribution.symbols:
+        raise ValueError(
+            f"symbols are {least} to {most}; the model's are 0 to {model.distribution.symbols - 1}: make them with "
+            "model.encode(waveform)"
+        )
     chunk = chunk or chunk_samples(model, len(symbols))
     if weights is None:
         follow = _in_parallel(model, len(symbols), conditioning)

@@ -96,9 +96,10 @@ class Stream:
         seed: int | Sequence[int] = 0,
         engine: str | EngineOptions = "auto",
     ) -> None:
-        if batch < 1:
-            raise ValueError(f"batch is {batch}; expected at least 1")
-        seeds = [seed + row for row in range(batch)] if isinstance(seed, int) else list(seed)
+        check_count("batch", batch)
+        seeds = [seed + row for row in range(batch)] if isinstance(seed, int) else seed
+        if not isinstance(seeds, Sequence) or not all(isinstance(row_seed, int) for row_seed in seeds):
+            raise ValueError(f"seed is {seed!r}; expected a whole number, or one for each stream")
         if len(seeds) != batch:
             raise ValueError(f"seed has {len(seeds)} entries; batch is {batch}")
         if not all(-(2**63) <= row_seed < 2**64 for row_seed in seeds):
@@ -116,8 +117,7 @@ class Stream:
 
     def take(self, samples: int) -> Generated:
         """The next `samples` of each stream, not clipped. Raises `ValueError` if the model's weights are damaged."""
-        if samples < 1:
-            raise ValueError(f"samples is {samples}; expected at least 1")
+        check_count("samples", samples)
         rows = [torch.rand(samples, generator=generator, dtype=torch.float32) for generator in self.generators]
         uniforms = torch.stack(rows)
         symbols, log_probs = self.engine.run(uniforms.to(self.model.device), self.options)
@@ -280,8 +280,8 @@ def stream(
             raise ValueError("num_samples and features are both given; the features say how long to go on")
         arriving = FeatureStream(model, speaker=speaker, options=options, seed=seed, engine=engine)
         return _as_frames_arrive(arriving, features)
-    if num_samples is not None and num_samples < 1:
-        raise ValueError(f"num_samples is {num_samples}; expected at least 1")
+    if num_samples is not None:
+        check_count("num_samples", num_samples)
     going_on = Stream(model, model.condition(speaker=speaker), options, seed=seed, engine=engine)
     return (piece.audio[0] for piece in going_on.chunks(num_samples))
 
@@ -294,6 +294,12 @@ def _as_frames_arrive(arriving: FeatureStream, features: Iterable[Tensor]) -> It
     audio = arriving.finish()
     if len(audio):
         yield audio
+
+
+def check_count(name: str, count: int) -> None:
+    """Raise `ValueError` unless the argument `name` is a whole number, at least 1."""
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"{name} is {count!r}; expected at least 1, a whole number")
 
 
 def _generator(state: Tensor) -> torch.Generator:

@@ -19,7 +19,7 @@ from wavenet.network.prediction import (
     Predictor,
     input_signals,
 )
-from wavenet.network.quantize import compand, decode_mu_law, encode_mu_law, expand, silence_class
+from wavenet.network.quantize import check_waveform, compand, decode_mu_law, encode_mu_law, expand, silence_class
 from wavenet.network.receptive_field import (
     count_paths,
     describe_sight,
@@ -58,6 +58,7 @@ __all__ = [
     "WaveNet",
     "WaveNetConfig",
     "check_symbols",
+    "check_waveform",
     "compand",
     "count_paths",
     "decode_mu_law",

@@ -81,7 +81,7 @@ def check_speaker(
             raise ValueError("speaker is given, and the model knows no speakers; leave it out")
         return None
     if names:
-        if speaker is None or isinstance(speaker, Tensor):
+        if not isinstance(speaker, str | Sequence):
             raise ValueError(f"the model needs a speaker by name; it knows {', '.join(names)}")
         chosen = [speaker] * batch if isinstance(speaker, str) else list(speaker)
         for name in chosen:
@@ -117,6 +117,8 @@ def check_features(
     if len(clips) != batch or not clips:
         raise ValueError(f"features of {len(clips)} clips given for a batch of {batch}")
     for clip in clips:
+        if not isinstance(clip, Tensor):
+            raise ValueError(f"features hold a {type(clip).__name__}; expected tensors, as torch.from_numpy makes")
         if clip.dim() != 2 or clip.shape[0] != config.bins or clip.shape[1] == 0:
             raise ValueError(f"features have shape {tuple(clip.shape)}; the model needs ({config.bins}, frames)")
         wrong = log_mel_refusal(clip)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wavenet.network.embedding import smooth_rows
-from wavenet.network.quantize import check_classes, decode_mu_law, encode_mu_law, silence_class
+from wavenet.network.quantize import check_classes, decode_mu_law, quantize, silence_class
 from wavenet.network.sampling import SamplingOptions, choose
 from wavenet.network.settings import STRICT
 
@@ -125,7 +125,7 @@ class Categorical:
         return smooth_rows(outputs, channels) / 10, peak if predicted else torch.zeros(outputs)
 
     def encode(self, waveform: Tensor) -> Tensor:
-        return encode_mu_law(waveform, self.classes)
+        return quantize(waveform, self.classes)
 
     def decode(self, symbols: Tensor) -> Tensor:
         return decode_mu_law(symbols, self.classes)
@@ -141,7 +141,7 @@ class Categorical:
         return -functional.cross_entropy(parameters, symbols, reduction="none")
 
     def class_log_prob(self, parameters: Tensor, symbols: Tensor, classes: int) -> Tensor:
-        coarse = encode_mu_law(self.decode(torch.arange(self.classes, device=symbols.device)), classes)
+        coarse = quantize(self.decode(torch.arange(self.classes, device=symbols.device)), classes)
         same = coarse[None, :, None] == coarse[symbols][:, None]
         return torch.log_softmax(parameters, dim=1).masked_fill(~same, -torch.inf).logsumexp(dim=1)
 
@@ -154,6 +154,8 @@ class Categorical:
 
 def check_symbols(symbols: Tensor) -> None:
     """Raise `ValueError` unless these are symbols `(B, T)`, which `WaveNet.encode` makes of a waveform `(B, T)`."""
+    if not isinstance(symbols, Tensor):
+        raise ValueError(f"symbols are a {type(symbols).__name__}; expected a tensor, as model.encode gives")
     if symbols.dim() != 2 or symbols.dtype != torch.int64:
         raise ValueError(
             f"symbols are {symbols.dtype} of shape {tuple(symbols.shape)}; expected int64 (B, T), "

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wavenet.network.distributions import Prediction
-from wavenet.network.quantize import check_classes, encode_mu_law
+from wavenet.network.quantize import check_classes, quantize
 from wavenet.network.sampling import SamplingOptions, choose
 from wavenet.network.settings import STRICT, check_whole
 
@@ -96,7 +96,7 @@ class Mixture(ABC):
 
     def class_log_prob(self, parameters: Tensor, symbols: Tensor, classes: int) -> Tensor:
         every = torch.arange(self.levels, device=symbols.device)
-        coarse = encode_mu_law(self.decode(every), classes)
+        coarse = quantize(self.decode(every), classes)
         lowest = torch.searchsorted(coarse, torch.arange(classes + 1, device=symbols.device))  # symbol of each class
         edges = self.decode(lowest).to(parameters) - 1 / self.levels
         edges[0], edges[-1] = -_FAR, _FAR

@@ -29,7 +29,7 @@ from wavenet.network.parts import (
     own_parts,
 )
 from wavenet.network.prediction import input_signals
-from wavenet.network.quantize import compand
+from wavenet.network.quantize import check_waveform, compand
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class WaveNet(nn.Module):
         config: WaveNetConfig,
         *,
         block: BlockFactory = ResidualBlock,
-        conditioner: ConditionerFactory = make_conditioner,
+        conditioner: ConditionerFactory | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -81,7 +81,7 @@ class WaveNet(nn.Module):
         self.skip = nn.Linear(len(config.dilations) * config.gate_channels // 2, config.skip_channels)
         self.head = nn.Linear(config.skip_channels, config.head_channels)
         self.output = nn.Linear(config.head_channels, self.distribution.outputs(self.predictor is not None))
-        self.conditioner = conditioner(config)
+        self.conditioner = (conditioner or make_conditioner)(config)
         self.alignment = align(config, self.conditioner, 1 if self.predictor is None else self.predictor.block)
         self._initialise()
 
@@ -277,7 +277,9 @@ class WaveNet(nn.Module):
         return self.advance(silence, state, conditioning)[1] if silence.shape[1] else state
 
     def encode(self, waveform: Tensor) -> Tensor:
-        """A waveform in [-1, 1] `(B, T)` to symbols `(B, T)`, with pre-emphasis if the model has it."""
+        """A waveform in [-1, 1] `(B, T)`, as floats, to symbols `(B, T)`; with pre-emphasis if the model has it."""
+        if not waveform.is_floating_point():
+            check_waveform(waveform)
         if self.config.pre_emphasis:
             waveform = torchaudio.functional.preemphasis(waveform, self.config.pre_emphasis)
         return self.distribution.encode(waveform)
