@@ -34,7 +34,7 @@ NOT_BUILT = "the native engine is not built; install GCC or Clang, and then inst
 
 
 def native_module() -> Any:
-    """The compiled module for this processor; `_native_baseline.pyi` documents it.
+    """The compiled module for this processor: what `engine.h` describes, under the names in `module.cpp`.
 
     The environment variable `WAVENET_NATIVE` chooses an instruction set (`avx512`, `avx2`, `baseline`), or none (`0`).
     Raises `ImportError` if there is no module, and `ValueError` if `WAVENET_NATIVE` has another value.
