@@ -19,6 +19,10 @@ class NaiveEngine:
         self.past = torch.full((batch, model.context), model.distribution.silence, device=model.device)
         self.time = 0
 
+    @staticmethod
+    def refusal(model: WaveNet) -> None:
+        """It can run every model."""
+
     def prime(self, symbols: Tensor) -> None:
         self.past = torch.cat([self.past, symbols], dim=1)[:, -self.model.context :]
         self.time += symbols.shape[1]

@@ -1,11 +1,12 @@
 """How good a model is: likelihood of held-out audio, baselines, and the quality of a vocoder's copies."""
 
-from wavenet.evaluation.baselines import linear_prediction_bits, pooled_row, score_baselines, score_rows
+from wavenet.evaluation.baselines import linear_prediction_bits, score_baselines, score_rows
 from wavenet.evaluation.likelihood import (
     CLASSES,
     Score,
     condition_on,
     evaluate,
+    pooled_row,
     score_symbols,
     speaker_of,
 )

@@ -70,13 +70,6 @@ def score_rows(scores: Mapping[str | None, Score], references: Mapping[str | Non
     ]
 
 
-def pooled_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The row of all samples together: the means of the columns that all rows have, weighted by `samples`."""
-    samples = sum(row["samples"] for row in rows)
-    shared = [name for name in rows[0] if name not in ("speaker", "samples") and all(name in row for row in rows)]
-    return {"samples": samples, **{name: sum(row[name] * row["samples"] for row in rows) / samples for name in shared}}
-
-
 def _unigram(clips: Sequence[Clip], classes: int) -> Tensor:
     """The probabilities of the classes in these clips: `(classes,)` float64."""
     counts = torch.ones(classes, dtype=torch.float64)

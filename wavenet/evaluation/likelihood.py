@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,13 +32,14 @@ class Score:
     @classmethod
     def pooled(cls, scores: Iterable["Score"]) -> "Score":
         """The score of all samples together."""
-        scores = list(scores)
-        samples = sum(score.samples for score in scores)
-        means = (
-            sum(getattr(score, name) * score.samples for score in scores) / samples
-            for name in ("bits", "mu_law_bits", "accuracy")
-        )
-        return cls(samples, *means)
+        return cls(**pooled_row([vars(score) for score in scores]))
+
+
+def pooled_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The row of all samples together: the means of the columns that all rows have, weighted by `samples`."""
+    samples = sum(row["samples"] for row in rows)
+    shared = [name for name in rows[0] if name not in ("speaker", "samples") and all(name in row for row in rows)]
+    return {"samples": samples, **{name: sum(row[name] * row["samples"] for row in rows) / samples for name in shared}}
 
 
 @dataclass(frozen=True)
