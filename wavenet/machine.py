@@ -1,4 +1,4 @@
-"""What the machine can do, and how this process and its workers begin and end."""
+"""Abilities of the machine, worker processes, and locks of folders."""
 
 import ctypes
 import errno

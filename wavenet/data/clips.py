@@ -1,4 +1,4 @@
-"""Clips: pieces of audio that read themselves, wherever their samples lie. Whatever takes audio takes clips."""
+"""Clips: pieces of audio that read themselves, from memory, disk or elsewhere. Every function for audio takes them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,7 +84,7 @@ def _check_waveform(waveform: object, name: str) -> None:
 def tensor_clips(
     waveforms: Sequence[Tensor], sample_rate: int, *, speakers: Sequence[str] | None = None
 ) -> tuple[TensorClip, ...]:
-    """Clips in memory from waveforms `(T,)`, floating point in [-1, 1]; `speakers` names who speaks in each.
+    """Clips in memory from waveforms `(T,)`, floating point in [-1, 1]; `speakers` names the speaker of each.
 
     Raises `ValueError` that names the entry which is no such waveform.
 
@@ -124,7 +124,7 @@ def load_folder(
 
 
 def speaker_label(clip: Clip) -> str | None:
-    """Who speaks in a clip, if its labels say so."""
+    """The speaker of a clip, if its labels name one."""
     return clip.labels.get("speaker")
 
 

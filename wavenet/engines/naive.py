@@ -1,4 +1,4 @@
-"""Runs the whole context again for every sample: the oracle, slow, and short enough to be sure of."""
+"""The slow reference: runs the whole context again for every sample. The other engines are tested against it."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""What a model must beat: bits per sample of simple predictors, on the same classes.
+"""Bits per sample of simple predictors, on the same classes, which a model must beat.
 
 - uniform: log2(classes);
 - unigram: the frequencies of the classes in the training clips, with one count added to each;

@@ -21,7 +21,7 @@ CLASSES = 256
 class Score:
     """`bits` is the mean of -log2 probability per sample, `accuracy` the share of samples that were the mode.
 
-    `mu_law_bits` is the same as `bits` for the 256 µ-law classes, whatever the model's own resolution.
+    `mu_law_bits` is the same as `bits` for the 256 µ-law classes, independent of the model's resolution.
     """
 
     samples: int

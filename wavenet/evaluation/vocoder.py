@@ -74,7 +74,7 @@ def copy_clips(
 ) -> Iterator[Copies[AnyClip]]:
     """Generate each clip from its own features in batches, shortest clips first, and make the references.
 
-    The clip at index i draws from seed + i, whatever the batch. With `speaker` a multi-speaker model generates all
+    The clip at index i draws from seed + i in every batch. With `speaker` a multi-speaker model generates all
     clips as this speaker. Raises `ValueError` if the model takes no features or does not know a speaker.
     """
     log_mel = model.log_mel

@@ -1,4 +1,4 @@
-"""Streams: audio as it is made, that can pause, be copied, saved and resumed; and features that arrive bit by bit."""
+"""Streams: audio as it is made, that can pause, be copied, saved and resumed; and features that arrive in pieces."""
 
 import json
 import os
@@ -159,7 +159,7 @@ class Stream:
 
 
 class FeatureStream:
-    """One stream whose features arrive bit by bit. `push` gives the audio that the frames so far allow.
+    """One stream whose features arrive in pieces. `push` gives the audio that the frames so far allow.
 
     A sample waits for the frames it is made of and no others: `model.alignment.look_ahead` frames beyond its own.
     Memory does not grow. `speaker` is what `WaveNet.condition` takes.

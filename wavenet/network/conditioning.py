@@ -1,4 +1,4 @@
-"""Conditioning: who speaks (global) and how it sounds, frame by frame (local).
+"""Conditioning: on a speaker (global) and on features, frame by frame (local).
 
 WaveNet paper, section 2.5: the gates of every layer get a bias from the speaker and a time series from the features.
 One product gives the biases of all layers, before the layers run.
@@ -60,7 +60,7 @@ class Conditioning:
     first_frame: int = 0
 
     def frames(self, start: int, stop: int) -> Tensor:
-        """Frames `start` to `stop - 1`, whether given or silent: `(B, bins, stop - start)`."""
+        """Frames `start` to `stop - 1`; those not given are silence: `(B, bins, stop - start)`."""
         assert self.features is not None
         first, last = self.first_frame, self.first_frame + self.features.shape[2]
         inside = self.features[:, :, max(start - first, 0) : max(min(stop, last) - first, 0)]

@@ -35,7 +35,7 @@ AnyDistribution = Annotated[
     GetPydanticSchema(lambda _, schema_of: schema_of(_Known)),
     WrapValidator(_read_own),
 ]
-"""A distribution as recipes and model files hold it: the package's by their `kind`, others as the reader is told."""
+"""Distributions in recipes and model files: the package's by `kind`, custom ones from classes that the reader has."""
 
 _BOUNDS = {
     "sample_rate": (1000, 768000),

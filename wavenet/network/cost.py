@@ -1,4 +1,4 @@
-"""What a model costs, by counting."""
+"""Count the operations of a model."""
 
 from wavenet.network.model import WaveNet
 

@@ -1,4 +1,4 @@
-"""Output distributions: what the network's output says about the next sample.
+"""Output distributions: they turn the network's output into the probability of the next sample.
 
 The network emits outputs. A distribution turns waveforms into symbols and back, turns outputs (and a linear prediction,
 if the model has one) into parameters, and owns the likelihood and sampling. Network, training and engines hold a
@@ -36,10 +36,10 @@ class Prediction:
 
 
 class Distribution(Protocol):
-    """What the network, training, scoring and engines ask of a distribution.
+    """The methods that the network, training, scoring and engines call.
 
-    One of your own is a frozen dataclass with these methods: pass it as `WaveNetConfig.distribution`, and its class to
-    `WaveNet.from_pretrained(path, distributions=[...])`.
+    A custom distribution is a frozen dataclass with these methods: pass it as `WaveNetConfig.distribution`, and its
+    class to `WaveNet.from_pretrained(path, distributions=[...])`.
     """
 
     @property
@@ -52,7 +52,7 @@ class Distribution(Protocol):
 
     @property
     def symbols(self) -> int:
-        """How many there are; they count from 0."""
+        """The number of symbols, which count from 0."""
 
     @property
     def input_rows(self) -> int:

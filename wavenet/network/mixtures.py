@@ -21,12 +21,12 @@ _DEEPEST = 1e7
 """The distance, in deviations, up to which a Gaussian's tail is computed: float64 can still represent it there."""
 
 _FAR = 2.0**20
-"""Where the outermost steps end. Infinity would give the right probability but no finite gradient."""
+"""The outermost steps end here. Infinity would give the right probability but no finite gradient."""
 
 
 @dataclass(frozen=True)
 class Mixture(ABC):
-    """What mixtures share: `levels` equal steps over [-1, 1), and `components` of weight, mean and scale.
+    """The base of mixtures: `levels` equal steps over [-1, 1), and `components` of weight, mean and scale.
 
     A custom mixture is a subclass, again a frozen dataclass, with a field `kind: Literal["its_name"] =
     "its_name"` and the standard component (location 0, scale 1) as `log_mass` and `quantile`:
@@ -67,7 +67,7 @@ class Mixture(ABC):
         return 3 * self.components
 
     def initial_output(self, channels: int, predicted: bool) -> tuple[Tensor, Tensor]:
-        """Equal weights, no offset, and scales an octave apart: a peak with tails, whatever the input."""
+        """Equal weights, no offset, and scales an octave apart: a peak with tails for every input."""
         spread = torch.arange(self.components) - (self.components - 1) / 2
         scales = spread * math.log(2) + (-0.5 if predicted else -4.0)
         return torch.zeros(3 * self.components, channels), torch.cat([torch.zeros(2 * self.components), scales])

@@ -34,7 +34,7 @@ from wavenet.network.quantize import check_waveform, compand
 
 @dataclass(frozen=True)
 class State:
-    """What the network remembers between chunks.
+    """The network's memory between chunks.
 
     `time` is the time of the next sample to come in; a clip begins at 0. `samples` `(B, history)` are the last samples,
     for linear prediction. `queues` are the last inputs of each block, `(B, context, residual)`.
@@ -253,7 +253,8 @@ class WaveNet(nn.Module):
     def silent_state(self, batch: int = 1, conditioning: Conditioning | None = None) -> State:
         """The state after endless silence, before the first input that the clip's first frames reach.
 
-        Until then the conditioning is silent too: everything is constant, and each queue repeats one vector.
+        Before that time the conditioning is that of silence too, so everything is constant and each queue repeats one
+        vector.
         """
         conditioning = conditioning or self.condition(batch)
         silence = torch.full((batch, self.history + 1), self.distribution.silence, device=self.device)

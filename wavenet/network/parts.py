@@ -1,4 +1,4 @@
-"""The parts that a model is made of, the package's or custom ones, and what it demands of them."""
+"""Make the parts of a model, and check custom ones."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from wavenet.network.config import WaveNetConfig
 from wavenet.network.prediction import FeaturePredictor, PastPredictor, Predictor
 
 ConditionerFactory = Callable[[WaveNetConfig], nn.Module | None]
-"""Makes the module in the place of `Conditioner`, which says what the module must do."""
+"""Makes a module that replaces `Conditioner`; the docstring of that class says what the module must do."""
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ def make_predictor(config: WaveNetConfig) -> Predictor | None:
 
 
 def align(config: WaveNetConfig, conditioner: nn.Module | None, block: int) -> Alignment:
-    """Where the conditioner's frames, their windows and the `block` of linear prediction lie on the sample axis."""
+    """Place the conditioner's frames, their windows and the `block` of linear prediction on the sample axis."""
     frames = Alignment() if conditioner is None else attribute(conditioner, "alignment", Alignment)
     if config.features is None:
         return replace(frames, half_window=1 if config.pre_emphasis else 0, block=block)

@@ -1,7 +1,7 @@
-"""What frozen settings share: files must match them strictly, and whole numbers are checked where they are built."""
+"""Shared by the frozen settings: strict reading from files, and a check of whole numbers."""
 
 STRICT = {"extra": "forbid", "strict": True}
-"""Their `__pydantic_config__`: nothing unknown, nothing converted."""
+"""The `__pydantic_config__` of settings: unknown keys are refused, and no type is converted."""
 
 
 def check_whole(settings: object, **bounds: tuple[int, int]) -> None:
