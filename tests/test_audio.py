@@ -40,6 +40,27 @@ def test_written_audio_reads_back_to_half_a_step(tmp_path: Path) -> None:
     assert (again - waveform).abs().max() <= 0.5 / 32768 + 1e-9
 
 
+@pytest.mark.parametrize(
+    ("waveform", "rate", "message"),
+    [
+        (torch.zeros(4, dtype=torch.int16), 16000, "waveform is torch.int16 of shape .*: divide 16-bit integers"),
+        (torch.tensor([0.0, torch.inf]), 16000, "waveform has samples that are not finite"),
+        (torch.zeros(2, 4), 16000, r"waveform has shape \(2, 4\); expected one channel, \(T,\) or \(1, T\)"),
+        (np.zeros(4), 16000, "waveform is a ndarray; expected a tensor"),
+        (torch.zeros(4), 0, "sample_rate is 0 Hz; expected 1000 to 768000"),
+    ],
+)
+def test_what_is_no_waveform_is_not_written(tmp_path: Path, waveform: object, rate: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        write_audio(tmp_path / "out.wav", waveform, rate)
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_a_batch_of_one_is_written_as_it_comes_from_generate(tmp_path: Path) -> None:
+    write_audio(tmp_path / "out.wav", torch.full((1, 8), 0.5), 16000)
+    assert read_audio(tmp_path / "out.wav")[0].tolist() == [0.5] * 8
+
+
 def test_resampling_keeps_a_tone_in_the_band_and_removes_one_above_it() -> None:
     t = torch.arange(48000) / 48000
     low, high = (torch.sin(2 * torch.pi * hertz * t) for hertz in (1000, 15000))

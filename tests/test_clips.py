@@ -48,11 +48,11 @@ def test_tensors_are_clips_that_read_themselves() -> None:
     ("waveform", "message"),
     [
         (torch.zeros(5, dtype=torch.int16), "is torch.int16 of shape (5,); expected floating point in [-1, 1]: divide"),
-        (torch.zeros(1, 5), "is torch.float32 of shape (1, 5); expected one channel, (T,)"),
-        (torch.zeros(0), "is torch.float32 of shape (0,); expected at least one sample"),
+        (torch.zeros(1, 5), "has shape (1, 5); expected one channel, (T,)"),
+        (torch.zeros(0), "is empty; expected at least one sample"),
         (torch.tensor([0.0, torch.nan]), "has samples that are not finite"),
         (torch.tensor([0.0, -1.5]), "has a peak of 1.5; expected samples in [-1, 1]"),
-        ([0.0, 0.1], "is a list; expected a waveform, a tensor (T,)"),
+        ([0.0, 0.1], "is a list; expected a tensor"),
     ],
 )
 def test_a_tensor_that_is_no_waveform_is_named(waveform: Tensor, message: str) -> None:
@@ -118,3 +118,8 @@ def test_a_source_without_a_checksum_is_known_by_names_and_lengths() -> None:
     assert Source([Sine()], checksum="known").fingerprint == "known"
     with pytest.raises(ValueError, match="weight is 0; expected a positive number"):
         Source([Sine()], weight=0)
+
+
+def test_a_share_that_cannot_be_held_out_is_refused(speech_folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"held_out is 1.5; expected a share from 0 to under 1"):
+        load_folder(speech_folder, held_out=1.5)

@@ -8,7 +8,7 @@ import torch
 from tests.conftest import KINDS, conditioning_of, kind_name, model_of_kind, small_config, small_model
 from wavenet import WaveNet
 from wavenet.data import PreparedDataset, pick_clips_lasting
-from wavenet.evaluation import Score, baselines, evaluate, linear_prediction_bits, score_symbols
+from wavenet.evaluation import Score, evaluate, linear_prediction_bits, score_baselines, score_symbols
 from wavenet.network import encode_mu_law
 
 Prepare = Callable[..., PreparedDataset]
@@ -82,10 +82,10 @@ def test_linear_prediction_is_causal() -> None:
 
 def test_baselines_rank_as_they_must_on_a_tone(speech_folder: Path, prepare: Prepare) -> None:
     dataset = prepare(speech_folder)
-    for baseline in baselines(dataset.split("test"), 256, train=dataset.split("train")).values():
+    for baseline in score_baselines(dataset.split("test"), 256, train=dataset.split("train")).values():
         assert baseline.uniform == 8
         assert baseline.linear_prediction < baseline.unigram < 8
-    assert baselines(dataset.split("test"), 256)["ann"].unigram is None, "nothing to count in"
+    assert score_baselines(dataset.split("test"), 256)["ann"].unigram is None, "nothing to count in"
 
 
 def test_picked_clips_last_about_as_long_as_asked_for(speech_folder: Path, prepare: Prepare) -> None:
@@ -93,3 +93,21 @@ def test_picked_clips_last_about_as_long_as_asked_for(speech_folder: Path, prepa
     assert len(pick_clips_lasting(clips, 1)) == 1
     assert len(pick_clips_lasting(clips, clips[0].samples * 4)) in (3, 4, 5)
     assert pick_clips_lasting(clips, 10**9) == clips
+
+
+@pytest.mark.parametrize(
+    ("symbols", "message"),
+    [
+        (torch.tensor([[0, 999]]), "symbols are 0 to 999; the model's are 0 to 255"),
+        (torch.zeros(1, 0, dtype=torch.int64), r"symbols have shape \(1, 0\); expected at least one sample"),
+        ([[1, 2]], "symbols are a list; expected a tensor"),
+    ],
+)
+def test_symbols_that_are_not_the_model_s_are_refused(symbols: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        score_symbols(small_model(), symbols)
+
+
+def test_clips_that_are_no_sequence_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"clips is a Tensor; expected clips in a sequence, as dataset.split"):
+        evaluate(small_model(), torch.zeros(5))

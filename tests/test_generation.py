@@ -84,7 +84,7 @@ def test_pre_emphasis_is_undone_across_chunks_and_after_a_prime(engine: str, mon
     model = model_of_kind((GaussianMixture(), False, False, "past", "transposed"), pre_emphasis=0.8)
     model = model.float() if engine == "native" else model
     prime = torch.rand(1, 30, generator=torch.Generator().manual_seed(0)) * 0.2
-    monkeypatch.setattr("wavenet.generation.offline._CHUNK", 13)
+    monkeypatch.setattr("wavenet.generation.streaming._CHUNK", 13)
     audio = generate(model, 90, prime=prime, engine=engine, temperature=0.2)
     monkeypatch.undo()
     assert torch.equal(audio, generate(model, 90, prime=prime, engine=engine, temperature=0.2))
@@ -209,3 +209,20 @@ def test_audio_is_float32_in_range() -> None:
 def test_impossible_requests_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         generate(small_model(), **{"num_samples": 5, **options})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_samples": 100.0}, "num_samples is 100.0; expected at least 1, a whole number"),
+        ({"seed": 1.5}, "seed is 1.5; expected a whole number"),
+        ({"engine": None}, "engine is None; expected auto or one of"),
+        ({"top_k": 2.5}, "top_k is 2.5"),
+        ({"prime": torch.zeros(9, dtype=torch.int16)}, "prime is torch.int16 of shape .*: divide 16-bit integers"),
+        ({"prime": torch.tensor([torch.nan])}, "prime has samples that are not finite"),
+        ({"prime": torch.zeros(9).numpy()}, "prime is a ndarray; expected a tensor"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        generate(small_model(), **{"num_samples": 5, **settings})

@@ -118,6 +118,11 @@ def test_too_few_samples_are_refused_with_both_numbers() -> None:
         ({"cycles": 0}, "cycles is 0"),
         ({"layers_per_cycle": 40}, "layers_per_cycle is 40"),
         ({"skip_channels": 0}, "skip_channels is 0"),
+        ({"residual_channels": "64"}, "residual_channels is '64'; expected a whole number"),
+        ({"dilations": (1, 2.5)}, "expected whole numbers, one for each layer"),
+        ({"speakers": "ann"}, "speakers is 'ann'; expected a tuple of names"),
+        ({"speakers": ("a\nb",), "speaker_channels": 2}, "expected printable names"),
+        ({"features": 80}, "features is 80; expected a LogMelConfig, or None"),
     ],
 )
 def test_contradictions_are_refused(values: dict[str, object], message: str) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,16 @@ def test_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, monk
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_is_written_through_and_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("file")
+    for data in (b"first", b"second"):
+        write_atomically(tmp_path / "link", data)
+        assert (tmp_path / "file").read_bytes() == data
+    assert (tmp_path / "link").is_symlink()
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(ValueError, match="is a folder or device, which is not replaced; choose another path"):
+            write_atomically(path, b"new")
+    assert (tmp_path / "pipe").is_fifo()

@@ -152,6 +152,37 @@ def test_a_part_that_does_not_say_what_it_needs_is_named() -> None:
         WaveNet(small_config(), conditioner=lambda config: nn.Identity())
 
 
+def test_a_part_that_gives_something_else_is_named() -> None:
+    class Bare(ResidualBlock):
+        def forward(self, x: Tensor, biases: Tensor | None = None) -> Tensor:
+            return super().forward(x, biases)[0]
+
+    class Whole(ResidualBlock):
+        def forward(self, x: Tensor, biases: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            return x, super().forward(x, biases)[1]
+
+    class Narrow(Pulses):
+        def forward(self, conditioning: Conditioning, start: int, stop: int) -> Tensor:
+            return super().forward(conditioning, start, stop)[:, :, :7]
+
+    symbols, expected = torch.zeros(1, 12, dtype=torch.int64), r"expected the next block's input \(1, 11, 6\) and "
+    with pytest.raises(ValueError, match=r"Bare.forward gave \(1, 11, 6\); " + expected):
+        WaveNet(small_config(), block=Bare)(symbols)
+    with pytest.raises(ValueError, match=r"Whole.forward gave a tuple of \(1, 12, 6\) and \(1, 11, 5\); " + expected):
+        WaveNet(small_config(), block=Whole)(symbols)
+    with pytest.raises(ValueError, match=r"Narrow.forward gave \(1, 12, 7\); expected \(B, 12 or 1, 30\)"):
+        WaveNet(small_config(**FEATURES), conditioner=Narrow)(symbols, Conditioning(features=torch.zeros(1, 5, 3)))
+
+
+def test_a_distribution_that_could_not_be_saved_is_refused_at_once() -> None:
+    class Plain:
+        kind = "plain"
+
+    for wrong in (Plain(), Laplaces, "laplaces"):
+        with pytest.raises(ValueError, match=r"distribution is .*; expected an object of a frozen dataclass with a f"):
+            small_config(distribution=wrong)
+
+
 def test_auto_steps_through_parts_of_ones_own_and_says_so() -> None:
     model = built("block")
     with pytest.warns(UserWarning, match="stepwise engine: it supports only the package's own layers, and TwoDil"):
@@ -207,6 +238,23 @@ def test_buffers_that_are_not_in_the_file_are_made_again(tmp_path: Path) -> None
     loaded = WaveNet.from_pretrained(tmp_path / "model.safetensors", block=Scaled)
     symbols = torch.randint(256, (1, 20))
     assert torch.equal(loaded(symbols), model(symbols))
+
+
+def test_whole_numbers_of_a_custom_block_are_kept(tmp_path: Path) -> None:
+    class Normed(ResidualBlock):
+        def __init__(self, config: WaveNetConfig, dilation: int, *, last: bool) -> None:
+            super().__init__(config, dilation, last=last)
+            self.norm = nn.BatchNorm1d(config.residual_channels)  # it counts the batches
+
+        def forward(self, x: Tensor, biases: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            return super().forward(self.norm(x.transpose(1, 2)).transpose(1, 2), biases)
+
+    model, symbols = WaveNet(small_config(), block=Normed), torch.randint(256, (1, 20))
+    model(symbols)
+    model.save_pretrained(tmp_path / "model.safetensors")
+    loaded = WaveNet.from_pretrained(tmp_path / "model.safetensors", block=Normed)
+    assert loaded.state_dict()["blocks.0.norm.num_batches_tracked"] == 1
+    assert torch.equal(loaded(symbols), model.eval()(symbols))
 
 
 def test_a_conditioner_of_another_hop_than_the_features_is_refused() -> None:

@@ -21,6 +21,7 @@ from wavenet.data import (
     read_audio,
 )
 from wavenet.data.prepare import _settings, load_clip
+from wavenet.machine import workers
 
 Prepare = Callable[..., PreparedDataset]
 
@@ -187,3 +188,8 @@ def test_processes_give_the_same_dataset(tmp_path: Path) -> None:
     for jobs in (1, 2):
         prepare_dataset(clips, tmp_path / f"jobs{jobs}", PrepareConfig(), jobs=jobs)
     assert (tmp_path / "jobs1" / "audio.pcm").read_bytes() == (tmp_path / "jobs2" / "audio.pcm").read_bytes()
+
+
+def test_a_worker_that_is_killed_is_one_line() -> None:
+    with pytest.raises(OSError, match="a worker process was killed"), workers(1) as pool:
+        pool.submit(os._exit, 1).result()

@@ -46,3 +46,9 @@ def test_expand_undoes_compand() -> None:
 def test_classes_that_are_no_power_of_two_are_refused(classes: int) -> None:
     with pytest.raises(ValueError, match=f"classes is {classes}; expected a power of two"):
         check_classes(classes)
+
+
+@pytest.mark.parametrize("waveform", [torch.zeros(3, dtype=torch.int16), torch.tensor([0.0, torch.nan])])
+def test_what_is_no_waveform_is_refused(waveform: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match=r"divide 16-bit integers by 32768|not finite"):
+        encode_mu_law(waveform)

@@ -40,7 +40,7 @@ def test_a_stack_that_starts_at_dilation_2_never_sees_half_of_its_input() -> Non
     assert torch.nonzero(counts == 0)[:, 0].tolist() == list(range(1, 31, 2))
     found = describe_reach(counts > 0, 1000)
     assert found == (
-        "sees 16 of the last 31 samples (31.0 ms); never those 1, 3, 5, 7 and 11 more stretches before the newest"
+        "sees 16 of the last 31 samples (31.0 ms); never those 1, 3, 5, 7 and 11 more runs before the newest"
     )
 
 
@@ -52,7 +52,7 @@ def test_what_only_linear_prediction_sees_is_not_denied() -> None:
     assert not torch.equal(model(symbols), model(other)), "the sample before the newest, where the stack has a hole"
     found = describe_sight(model)
     assert found.startswith("Its stack of layers sees 8 of the last 15 samples (0.9 ms); never those 1, 3, 5, 7 and 3")
-    assert found.endswith("linear prediction takes in the last 27 samples besides")
+    assert found.endswith("linear prediction also takes in the last 27 samples")
 
 
 def test_counts_too_many_for_a_float_stay_finite() -> None:
@@ -83,7 +83,7 @@ def test_inspect_names_the_holes_and_draws_them(wavenet, tmp_path: Path) -> None
     recipe = tmp_path / "gaps.toml"
     recipe.write_text('dataset = "d"\nrun = "r"\n[model]\ndilations = [2, 4, 8]\n[train]\nsteps = 1\n')
     result = wavenet("inspect", recipe, "--plot", tmp_path / "out.svg")
-    assert "sees 8 of the last 15 samples (0.9 ms); never those 1, 3, 5, 7 and 3 more stretches" in result.out
+    assert "sees 8 of the last 15 samples (0.9 ms); never those 1, 3, 5, 7 and 3 more runs" in result.out
     assert "8 inputs reach the output" in result.err
     assert (tmp_path / "out.svg").read_text().count("<svg") == 1
     wavenet("inspect", recipe, "--plot", tmp_path / "out.svg").fails_with("out.svg exists", "--force")

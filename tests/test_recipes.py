@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from wavenet.data import PrepareConfig, PreparedDataset, find_clips, prepare_dataset
-from wavenet.evaluation import baselines, evaluate
+from wavenet.evaluation import evaluate, score_baselines
 from wavenet.network import WaveNet, WaveNetConfig
 from wavenet.training import load_recipe
 
@@ -46,7 +46,7 @@ def test_shipped_model_loads_and_beats_its_baseline_on_a_held_out_clip(path: Pat
     dataset = PreparedDataset(tmp_path / "data")
     held_out = dataset.split("test")[:1]
     score = evaluate(WaveNet.from_pretrained(path), held_out)["en"]
-    assert score.mu_law_bits < baselines(held_out, 256)["en"].linear_prediction
+    assert score.mu_law_bits < score_baselines(held_out, 256)["en"].linear_prediction
 
 
 @pytest.mark.parametrize(

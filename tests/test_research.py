@@ -41,7 +41,7 @@ def short_speech(tmp_path: Path) -> Path:
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The programs work without processes of their own, which take seconds to start. (test_pages.py runs them with.)"""
     for program in (schedule, distribution):
-        monkeypatch.setattr(program, "workers", lambda count: nullcontext(SimpleNamespace(imap=map)))
+        monkeypatch.setattr(program, "workers", lambda count: nullcontext(SimpleNamespace(map=map)))
 
 
 def test_schedules_cost_the_same_and_begin_with_the_same_weights() -> None:

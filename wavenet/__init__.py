@@ -40,35 +40,7 @@ if TYPE_CHECKING:
     )
     from wavenet.training import TrainConfig, Trainer, train
 
-_ROOMS = {
-    "data": ("Clip", "PreparedDataset", "TensorClip", "load_folder", "read_audio", "tensor_clips", "write_audio"),
-    "engines": ("EngineOptions",),
-    "evaluation": ("evaluate", "score_symbols"),
-    "generation": ("FeatureStream", "generate", "stream"),
-    "network": (
-        "Categorical",
-        "CausalConv1d",
-        "ConditioningConfig",
-        "Distribution",
-        "GaussianMixture",
-        "LogMel",
-        "LogMelConfig",
-        "LogisticMixture",
-        "Mixture",
-        "PredictionConfig",
-        "ResidualBlock",
-        "SamplingOptions",
-        "WaveNet",
-        "WaveNetConfig",
-        "decode_mu_law",
-        "encode_mu_law",
-        "multiply_adds",
-    ),
-    "training": ("TrainConfig", "Trainer", "train"),
-}
-"""Where the public names live. A name is imported when it is first used, so that the command starts without torch."""
-
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+_ROOMS = ("network", "data", "engines", "generation", "evaluation", "training")
 
 __all__ = [
     "Categorical",
@@ -108,13 +80,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> "Any":
-    if name not in _ROOM_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import a public name when it is first used, so that the command starts without torch."""
     import importlib
 
-    value = getattr(importlib.import_module(f"wavenet.{_ROOM_OF[name]}"), name)
-    globals()[name] = value
-    return value
+    for room in _ROOMS if name in __all__ else ():
+        module = importlib.import_module(f"wavenet.{room}")
+        if name in module.__all__:
+            return globals().setdefault(name, getattr(module, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -6,19 +6,18 @@ import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["check_utf8", "remove_leftovers", "write_atomically"]
-
-
 _MARK = ".wavenet-partial"
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write to a temporary file beside `path`, sync it and rename it to `path`.
+    """Write to a temporary file beside `path`, sync it and rename it to `path`. A symbolic link is followed.
 
     On any failure, such as a full disk, the temporary file is removed, a file at `path` stays as it was, and the
-    `OSError` names `path`.
+    `OSError` names `path`. Raises `ValueError` if `path` is something else than a file, which a rename would replace.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is a folder or device, which is not replaced; choose another path")
     temporary = None
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=_MARK)

@@ -1,29 +1,19 @@
-"""What the machine can do, and how this process and its workers begin and end."""
+"""Abilities of the machine, worker processes, and locks of folders."""
 
 import ctypes
+import errno
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import resource_tracker
-from multiprocessing.pool import Pool
 from pathlib import Path
 
 import torch
-
-__all__ = [
-    "alone_in",
-    "begin_worker",
-    "end_with_parent",
-    "keep_freed_memory",
-    "multiplies_bfloat16",
-    "peak_memory",
-    "starting_workers",
-    "workers",
-]
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 """Parameters of glibc's `mallopt` (malloc.h)."""
@@ -60,8 +50,8 @@ def peak_memory() -> int:
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
-def end_with_parent() -> None:
-    """In a worker: end when the process that started it is gone, for whatever reason."""
+def begin_worker(threads: int = 1) -> None:
+    """In a worker: leave Ctrl-C to the process that started it, and end when that process is gone, for any reason."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -70,12 +60,7 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
-
-
-def begin_worker() -> None:
-    """In a worker: use one core, leave Ctrl-C to the process that started it, and end with that process."""
-    end_with_parent()
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -97,14 +82,25 @@ def starting_workers() -> Iterator[None]:
 
 
 @contextmanager
-def workers(count: int) -> Iterator[Pool]:
-    """Processes of one thread each. They end with the block: after their work, or at once if the block fails."""
-    with ExitStack() as held:
+def workers(count: int, begin: Callable[[], None] = begin_worker) -> Iterator[ProcessPoolExecutor]:
+    """Start processes, which call `begin`. They end with the block: after their work, or at once if the block fails.
+
+    Raises `OSError` if one of them was killed.
+    """
+    others = set(multiprocessing.active_children())
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=begin) as pool:
         with starting_workers():
-            pool = held.enter_context(multiprocessing.get_context("spawn").Pool(count, begin_worker))
-        yield pool
-        pool.close()
-        pool.join()  # so that they end by themselves
+            for _ in range(count):
+                pool.submit(int)  # starts one worker each time, because none is idle yet
+        try:
+            yield pool
+        except BaseException as error:
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            if not isinstance(error, BrokenExecutor):
+                raise
+            reason = "a worker process was killed, perhaps for lack of memory (fewer of them need less)"
+            raise OSError(errno.ECHILD, reason) from error
 
 
 @contextmanager

@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
     with workers(2) as pool:  # a core for each network
         predicted = not options.without_prediction
         score = partial(train_and_score, speech=SPEECH, training=training, predicted=predicted)
-        for one in pool.imap(score, DISTRIBUTIONS):
+        for one in pool.map(score, DISTRIBUTIONS):
             results.append(one)
             cells = f"{one.mu_law_bits:20.3f}{one.bits:12.3f}{one.multiply_adds:15,}{one.seconds:9.1f}"
             print(f"{one.name:26}{cells}", flush=True)

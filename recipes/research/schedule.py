@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
     results = []
     print(f"{'schedule':24}{'sees':>6} of{'field':>6}{'held-out bits':>15}{'seconds of training':>21}")
     with workers(2) as pool:  # a core for each network
-        for one in pool.imap(partial(train_and_score, speech=SPEECH, training=training), SCHEDULES.items()):
+        for one in pool.map(partial(train_and_score, speech=SPEECH, training=training), SCHEDULES.items()):
             results.append(one)
             print(
                 f"{one.name:24}{one.seen:6,} of{one.receptive_field:6,}{one.bits:15.3f}{one.seconds:21.1f}", flush=True

@@ -5,19 +5,18 @@ sample of the batch, backward, clipping and Adam.
 One case is no network: the matrix products of a step alone, each as one call, which bounds what any network reaches.
 """
 
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wavenet.machine import end_with_parent, keep_freed_memory, multiplies_bfloat16, peak_memory
+from wavenet.machine import begin_worker, keep_freed_memory, multiplies_bfloat16, peak_memory, workers
 from wavenet.network import WaveNet, WaveNetConfig, multiply_adds
 
 
@@ -102,14 +101,12 @@ def measure_training(
     config: WaveNetConfig, cases: Sequence[TrainCase], rounds: int = 9, steps: int = 1
 ) -> list[TrainRow]:
     """Rates of all cases, `steps` steps of each in each round, on the threads that torch has here."""
-    threads, spawn = torch.get_num_threads(), multiprocessing.get_context("spawn")
+    begin = partial(_begin, config, threads=torch.get_num_threads())
     with ExitStack() as stack:
-        workers = [
-            stack.enter_context(ProcessPoolExecutor(1, spawn, _begin, (config, case, threads))) for case in cases
-        ]
-        for worker in workers:
-            worker.submit(_measure, 2).result()  # it compiles, and touches its memory
-        turns = [[worker.submit(_measure, steps).result() for worker in workers] for _ in range(rounds)]
+        pools = [stack.enter_context(workers(1, partial(begin, case))) for case in cases]
+        for pool in pools:
+            pool.submit(_measure, 2).result()  # it compiles, and touches its memory
+        turns = [[pool.submit(_measure, steps).result() for pool in pools] for _ in range(rounds)]
     operations = 6 * multiply_adds(WaveNet(config))  # two for each multiply-add; forward, and twice as many backward
     rows = []
     for index, case in enumerate(cases):
@@ -127,8 +124,7 @@ _work: tuple[Callable[[], None], Callable[[], None], torch.device]
 
 def _begin(config: WaveNetConfig, case: TrainCase, threads: int) -> None:
     global _work
-    end_with_parent()
-    torch.set_num_threads(threads)
+    begin_worker(threads)
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _work = _step(config, case, device), _matrix_product(case.precision, device), device

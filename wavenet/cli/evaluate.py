@@ -38,14 +38,14 @@ def evaluate(
     Every sample is scored once, given all samples of the clip before it.
     """
     from wavenet.cli.held_out import open_clips, sample_progress
-    from wavenet.evaluation import CLASSES, baselines, pooled_row, score_rows
+    from wavenet.evaluation import CLASSES, pooled_row, score_baselines, score_rows
     from wavenet.evaluation import evaluate as run_evaluation
 
     network, prepared, clips = open_clips(model, dataset, split, speaker, limit, as_speaker)
     with sample_progress(clips) as bar:
         scores = run_evaluation(network, clips, bar.update, speaker=as_speaker, weights=weights)
     train = [clip for clip in prepared.clips if clip.split == "train"]
-    rows = score_rows(scores, baselines(clips, CLASSES, train=train) if with_baselines else {})
+    rows = score_rows(scores, score_baselines(clips, CLASSES, train=train) if with_baselines else {})
     total = pooled_row(rows)
     if as_json:
         print(json.dumps({"clips": len(clips), **total, "speakers": rows}, indent=2))

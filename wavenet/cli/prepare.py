@@ -43,8 +43,6 @@ def prepare(
 
     from wavenet.data import PrepareConfig, PreparedDataset, find_clips, prepare_dataset
 
-    if not 0 <= held_out < 1:
-        raise ValueError(f"--held-out is {held_out}; expected a share from 0 to under 1")
     if dataset.exists() and not force:
         raise FileExistsError(f"{dataset} exists; choose another path or pass --force to replace it")
     config = PrepareConfig(sample_rate=sample_rate, trim_db=trim_db or None)

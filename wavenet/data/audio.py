@@ -14,17 +14,7 @@ from torch import Tensor
 from torchaudio import functional
 
 from wavenet.atomic import write_atomically
-
-__all__ = [
-    "AUDIO_SUFFIXES",
-    "encode_audio",
-    "from_int16",
-    "read_audio",
-    "resample",
-    "to_int16",
-    "trim_silence",
-    "write_audio",
-]
+from wavenet.network import check_waveform
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3")
 
@@ -79,7 +69,11 @@ def _refuse_truncated(path: Path, file: BinaryIO) -> None:
 
 
 def write_audio(path: str | os.PathLike[str], waveform: Tensor, sample_rate: int) -> None:
-    """Write `(T,)` as 16-bit audio in the format of the suffix (WAV, FLAC); values outside [-1, 1] are clipped."""
+    """Write a waveform, `(T,)` or `(1, T)`, as 16-bit WAV or FLAC, after the suffix of `path`.
+
+    Values outside [-1, 1] are clipped. Raises `ValueError` if the waveform is not finite floating point,
+    or `sample_rate`, in Hz, is not a usual one.
+    """
     container = Path(path).suffix[1:].upper()
     if container not in ("WAV", "FLAC"):
         raise ValueError(f"{path}: audio is written as .wav or .flac, not as {Path(path).suffix!r}")
@@ -87,10 +81,21 @@ def write_audio(path: str | os.PathLike[str], waveform: Tensor, sample_rate: int
 
 
 def encode_audio(waveform: Tensor, sample_rate: int, container: str) -> bytes:
-    """The bytes of a file of 16-bit audio made from `(T,)`, clipped to [-1, 1]; `container` is "WAV" or "FLAC"."""
+    """The bytes of a file of 16-bit audio, as `write_audio` writes it; `container` is "WAV" or "FLAC"."""
+    check_waveform(waveform)
+    check_sample_rate(sample_rate)
+    if waveform.dim() != 1 and (waveform.dim() != 2 or len(waveform) != 1):
+        raise ValueError(f"waveform has shape {tuple(waveform.shape)}; expected one channel, (T,) or (1, T)")
     encoded = io.BytesIO()
-    soundfile.write(encoded, to_int16(waveform).numpy(), sample_rate, format=container, subtype="PCM_16")
+    samples = to_int16(waveform.detach().flatten()).cpu().numpy()
+    soundfile.write(encoded, samples, sample_rate, format=container, subtype="PCM_16")
     return encoded.getvalue()
+
+
+def check_sample_rate(sample_rate: int) -> None:
+    """Raise `ValueError` unless this is a usual sample rate, in Hz."""
+    if not isinstance(sample_rate, int) or not 1000 <= sample_rate <= 768000:
+        raise ValueError(f"sample_rate is {sample_rate!r} Hz; expected 1000 to 768000")
 
 
 def to_int16(waveform: Tensor) -> Tensor:

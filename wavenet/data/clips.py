@@ -1,4 +1,4 @@
-"""Clips: pieces of audio that read themselves, wherever their samples lie. Whatever takes audio takes clips."""
+"""Clips: pieces of audio that read themselves, from memory, disk or elsewhere. Every function for audio takes them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,22 +8,10 @@ from typing import Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from wavenet.data.audio import from_int16
+from wavenet.data.audio import check_sample_rate, from_int16
 from wavenet.data.corpus import find_clips
 from wavenet.data.prepare import PrepareConfig, Skipped, load_clip
-
-__all__ = [
-    "Clip",
-    "TensorClip",
-    "check_clips",
-    "check_speakers",
-    "load_folder",
-    "pick_clips",
-    "pick_clips_lasting",
-    "read_clip",
-    "speaker_label",
-    "tensor_clips",
-]
+from wavenet.network import check_waveform
 
 
 @runtime_checkable
@@ -68,6 +56,7 @@ class TensorClip:
 
     def __post_init__(self) -> None:
         _check_waveform(self.waveform, self.name)
+        check_sample_rate(self.sample_rate)
         object.__setattr__(self, "waveform", self.waveform.detach().to("cpu", torch.float32))
 
     @property
@@ -79,17 +68,14 @@ class TensorClip:
 
 
 def _check_waveform(waveform: object, name: str) -> None:
-    if not isinstance(waveform, Tensor):
-        raise ValueError(f"{name} is a {type(waveform).__name__}; expected a waveform, a tensor (T,)")
-    found = f"{name} is {waveform.dtype} of shape {tuple(waveform.shape)}"
-    if not waveform.is_floating_point():
-        raise ValueError(f"{found}; expected floating point in [-1, 1]: divide 16-bit integers by 32768")
+    check_waveform(waveform, name)
+    assert isinstance(waveform, Tensor)
     if waveform.dim() != 1:
-        raise ValueError(f"{found}; expected one channel, (T,): take one, or the mean of several")
+        raise ValueError(
+            f"{name} has shape {tuple(waveform.shape)}; expected one channel, (T,): take one, or the mean of several"
+        )
     if not len(waveform):
-        raise ValueError(f"{found}; expected at least one sample: leave empty waveforms out")
-    if not bool(waveform.isfinite().all()):
-        raise ValueError(f"{name} has samples that are not finite (NaN or infinity); leave it out or mend it")
+        raise ValueError(f"{name} is empty; expected at least one sample: leave empty waveforms out")
     peak = float(waveform.detach().abs().max())
     if peak > 1:
         raise ValueError(f"{name} has a peak of {peak:.4g}; expected samples in [-1, 1]: scale it down")
@@ -98,7 +84,7 @@ def _check_waveform(waveform: object, name: str) -> None:
 def tensor_clips(
     waveforms: Sequence[Tensor], sample_rate: int, *, speakers: Sequence[str] | None = None
 ) -> tuple[TensorClip, ...]:
-    """Clips in memory from waveforms `(T,)`, floating point in [-1, 1]; `speakers` names who speaks in each.
+    """Clips in memory from waveforms `(T,)`, floating point in [-1, 1]; `speakers` names the speaker of each.
 
     Raises `ValueError` that names the entry which is no such waveform.
 
@@ -138,12 +124,14 @@ def load_folder(
 
 
 def speaker_label(clip: Clip) -> str | None:
-    """Who speaks in a clip, if its labels say so."""
+    """The speaker of a clip, if its labels name one."""
     return clip.labels.get("speaker")
 
 
 def check_clips(clips: Sequence[Clip], sample_rate: int, name: str = "clips") -> None:
     """Raise `ValueError` unless `clips`, the argument called `name`, holds clips of one sample rate, at least one."""
+    if not isinstance(clips, Sequence):
+        raise ValueError(f'{name} is a {type(clips).__name__}; expected clips in a sequence, as dataset.split("test")')
     if not clips:
         raise ValueError(f"{name} is empty; expected at least one clip")
     for index, clip in enumerate(clips):

@@ -12,8 +12,6 @@ from torchaudio import datasets
 
 from wavenet.data.audio import AUDIO_SUFFIXES
 
-__all__ = ["CORPORA", "Recording", "find_clips", "printable", "stable_split"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
@@ -45,9 +43,12 @@ def find_clips(
 ) -> list[Recording]:
     """The recordings below `source`, sorted by name. Raises `ValueError` if there are none.
 
-    `corpus` is a key of `CORPORA`. `speakers` (for `folder`) takes the first folder level as the speaker. With
-    `download` torchaudio fetches, checks and unpacks a known corpus first.
+    `corpus` is a key of `CORPORA`. `held_out`, from 0 to under 1, is the share of the split `test`. `speakers` (for
+    `folder`) takes the first folder level as the speaker. With `download` torchaudio fetches, checks and unpacks a
+    known corpus first.
     """
+    if not 0 <= held_out < 1:
+        raise ValueError(f"held_out is {held_out}; expected a share from 0 to under 1")
     if corpus not in CORPORA:
         raise ValueError(f"corpus is {corpus!r}; expected one of {', '.join(CORPORA)}")
     if speakers and corpus != "folder":

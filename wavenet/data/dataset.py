@@ -15,8 +15,6 @@ from torch import Tensor
 
 from wavenet.data.audio import from_int16
 
-__all__ = ["IndexEntry", "PreparedClip", "PreparedDataset", "checksum"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class IndexEntry:

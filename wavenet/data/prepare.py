@@ -4,15 +4,13 @@ The files grow in `DATASET.partial/`, clip by clip in order, which is renamed to
 preparation goes on from the last whole clip.
 """
 
-import errno
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,12 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavenet.atomic import write_atomically
-from wavenet.data.audio import read_audio, resample, to_int16, trim_silence
+from wavenet.data.audio import check_sample_rate, read_audio, resample, to_int16, trim_silence
 from wavenet.data.corpus import Recording, printable
 from wavenet.data.dataset import IndexEntry, checksum
-from wavenet.machine import alone_in, begin_worker, starting_workers
-
-__all__ = ["PrepareConfig", "Skipped", "load_clip", "prepare_dataset"]
+from wavenet.machine import alone_in, workers
 
 FORMAT = "wavenet-toolkit dataset, version 1"
 _DATA_FILES = ("audio.pcm", "index.jsonl", "skipped.jsonl")
@@ -42,8 +38,7 @@ class PrepareConfig:
     trim_db: float | None = 40.0
 
     def __post_init__(self) -> None:
-        if not 1000 <= self.sample_rate <= 768000:
-            raise ValueError(f"sample_rate is {self.sample_rate} Hz; expected 1000 to 768000")
+        check_sample_rate(self.sample_rate)
         if self.trim_db is not None and not self.trim_db > 0:
             raise ValueError(
                 f"trim_db is {self.trim_db}; expected a positive number of decibels, or none to switch off"
@@ -221,33 +216,23 @@ class _Work:
 @contextmanager
 def _mapper(jobs: int, recordings: int) -> Iterator[Callable[..., Iterator[Any]]]:
     """A `map` that uses processes if it pays: each takes seconds to start, because it imports torch."""
-    workers = min(jobs, recordings // 100)
-    if workers <= 1:
+    count = min(jobs, recordings // 100)
+    if count <= 1:
         yield map
         return
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=begin_worker)
+    with workers(count) as pool:
 
-    def map_ahead(work: Callable[[Recording], Any], recordings: Sequence[Recording]) -> Iterator[Any]:
-        """Results in order. The workers run only so far ahead that results do not pile up behind a long recording."""
-        pending: deque[Future[Any]] = deque()
-        for recording in recordings:
-            pending.append(pool.submit(work, recording))
-            if len(pending) > 4 * workers:
+        def map_ahead(work: Callable[[Recording], Any], recordings: Sequence[Recording]) -> Iterator[Any]:
+            """Results in order. Workers run only so far ahead that results do not pile up behind a long recording."""
+            pending: deque[Future[Any]] = deque()
+            for recording in recordings:
+                pending.append(pool.submit(work, recording))
+                if len(pending) > 4 * count:
+                    yield pending.popleft().result()
+            while pending:
                 yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
 
-    try:
-        with starting_workers():
-            for _ in range(workers):
-                pool.submit(int)  # starts one worker each time, because none is idle yet
         yield map_ahead
-    except BrokenExecutor as error:
-        raise OSError(
-            errno.ECHILD, "a worker process was killed, perhaps for lack of memory (fewer jobs need less)"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _write_manifest(folder: Path, config: PrepareConfig, work: _Work) -> None:

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from wavenet.data.clips import Clip, check_clips, check_speakers, read_clip
 
-__all__ = ["Batch", "Source", "WindowSampler", "as_sources"]
-
 
 @dataclass(frozen=True)
 class Source:
@@ -112,7 +110,7 @@ class WindowSampler:
 
     @property
     def _first(self) -> int:
-        """Where a clip's first window begins, in steps of the grid: it holds only the clip's first sample."""
+        """The start of a clip's first window, which holds only the first sample, in steps of the grid."""
         return -((self.window - 1) // self.grid)
 
     def batch(self, step: int, rows: slice = slice(None)) -> Batch:

@@ -10,9 +10,9 @@ from wavenet.engines.native import NOT_BUILT, WEIGHT_TYPES, NativeEngine, Weight
 from wavenet.engines.stepwise import StepwiseEngine
 from wavenet.network import Conditioning, WaveNet
 
-__all__ = ["ENGINES", "EngineOptions", "make_engine"]
+_OTHERS = {engine.name: engine for engine in (IncrementalEngine, StepwiseEngine, NaiveEngine)}
 
-ENGINES = (NativeEngine.name, IncrementalEngine.name, StepwiseEngine.name, NaiveEngine.name)
+ENGINES = (NativeEngine.name, *_OTHERS)
 """The engines by name, the fastest first."""
 
 
@@ -48,7 +48,7 @@ class EngineOptions:
     @classmethod
     def of(cls, engine: "str | EngineOptions") -> "EngineOptions":
         """Turn an engine's name into options with default settings."""
-        return cls(engine) if isinstance(engine, str) else engine
+        return engine if isinstance(engine, EngineOptions) else cls(engine)
 
     def resolved(self, model: WaveNet) -> tuple["EngineOptions", str | None]:
         """Replace `auto` by the fastest engine that can run `model`; also return why it is not native."""
@@ -57,9 +57,8 @@ class EngineOptions:
         refusal = NativeEngine.refusal(model)
         if refusal is None:
             return replace(self, name=NativeEngine.name), None
-        engines: tuple[type[IncrementalEngine | StepwiseEngine], ...] = (IncrementalEngine, StepwiseEngine)
-        able = [engine.name for engine in engines if engine.refusal(model) is None]
-        return replace(self, name=[*able, NaiveEngine.name][0]), refusal
+        able = (name for name, engine in _OTHERS.items() if engine.refusal(model) is None)
+        return replace(self, name=next(able)), refusal
 
 
 def make_engine(
@@ -75,8 +74,4 @@ def make_engine(
         warnings.warn(f"generating with the {chosen.name} engine: {reason}", stacklevel=4)
     if chosen.name == NativeEngine.name:
         return NativeEngine(model, batch, conditioning, weights=chosen.weights, threads=chosen.threads)
-    if chosen.name == IncrementalEngine.name:
-        return IncrementalEngine(model, batch, conditioning)
-    if chosen.name == StepwiseEngine.name:
-        return StepwiseEngine(model, batch, conditioning)
-    return NaiveEngine(model, batch, conditioning)
+    return _OTHERS[chosen.name](model, batch, conditioning)

@@ -6,8 +6,6 @@ from torch import Tensor
 
 from wavenet.network import SamplingOptions
 
-__all__ = ["Engine"]
-
 
 class Engine(Protocol):
     """Runs a model sample by sample. A new engine stands at the end of endless silence.

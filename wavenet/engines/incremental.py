@@ -26,8 +26,6 @@ from wavenet.network import (
     input_signals,
 )
 
-__all__ = ["IncrementalEngine"]
-
 
 class IncrementalEngine(ResumableEngine):
     """Works on every device torch has, in the model's own precision."""
@@ -189,9 +187,9 @@ class _Stepper:
     def _biases(self, count: int) -> Tensor:
         """The biases of convolutions and conditioning: `(count or 1, L, B or 1, gate)`."""
         layers, _, gate = self.gates.shape
-        if self.model.conditioner is None:
+        biases = self.model.biases(self.engine.conditioning, self.time + 1, self.time + 1 + count)
+        if biases is None:
             return self.biases[None]
-        biases = self.model.conditioner(self.engine.conditioning, self.time + 1, self.time + 1 + count)
         by_step = biases.view(*biases.shape[:2], layers, gate).permute(1, 2, 0, 3)
         summed: Tensor = (by_step + self.biases).contiguous()
         return summed

@@ -1,4 +1,4 @@
-"""Runs the whole context again for every sample: the oracle, slow, and short enough to be sure of."""
+"""The slow reference: runs the whole context again for every sample. The other engines are tested against it."""
 
 from typing import ClassVar
 
@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 
 from wavenet.network import Conditioning, SamplingOptions, WaveNet
-
-__all__ = ["NaiveEngine"]
 
 
 class NaiveEngine:
@@ -20,6 +18,10 @@ class NaiveEngine:
         self.conditioning = conditioning or model.condition(batch)
         self.past = torch.full((batch, model.context), model.distribution.silence, device=model.device)
         self.time = 0
+
+    @staticmethod
+    def refusal(model: WaveNet) -> None:
+        """It can run every model."""
 
     def prime(self, symbols: Tensor) -> None:
         self.past = torch.cat([self.past, symbols], dim=1)[:, -self.model.context :]

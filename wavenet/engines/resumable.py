@@ -10,8 +10,6 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from wavenet.network import AmplitudeEmbedding, CausalConv1d, Conditioning, ResidualBlock, State, WaveNet
 
-__all__ = ["EngineState", "FramePieces", "ResumableEngine", "chunk_samples", "foreign_part"]
-
 _KNOWN = (WaveNet, AmplitudeEmbedding, ResidualBlock, CausalConv1d, nn.Linear)
 
 _NUMBERS_AT_ONCE = 2**25
@@ -28,7 +26,7 @@ def chunk_samples(model: WaveNet, batch: int) -> int:
 def foreign_part(model: WaveNet) -> str | None:
     """Why an engine that computes the layers itself cannot run a model: a part of another class. `None` if it can.
 
-    A subclass may compute something else than the class whose weights it has.
+    A subclass may compute something else from the same weights.
     """
     layers = [layer for block in model.blocks for layer in block.children()]
     for part in (model, model.embedding, *model.blocks, *layers, model.skip, model.head, model.output):
@@ -71,7 +69,7 @@ class ResumableEngine(ABC):
         self.load(EngineState(latest, self.model.silent_state(self.batch, self.conditioning)))
 
     def run_up(self, samples: int) -> None:
-        """Take in so many more samples of the silence before the clip. Their frames must be known."""
+        """Take in `samples` more of the silence before the clip. Their frames must be known."""
         if samples:
             silence = self.model.distribution.silence
             self.prime(torch.full((self.batch, samples), silence, device=self.model.device))

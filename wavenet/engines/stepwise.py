@@ -8,8 +8,6 @@ from torch import Tensor
 from wavenet.engines.resumable import EngineState, ResumableEngine
 from wavenet.network import Conditioning, SamplingOptions, WaveNet
 
-__all__ = ["StepwiseEngine"]
-
 
 class StepwiseEngine(ResumableEngine):
     """Runs any model whose `advance` goes on where it left off, on every device, in the model's own precision."""

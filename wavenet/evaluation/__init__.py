@@ -1,11 +1,12 @@
 """How good a model is: likelihood of held-out audio, baselines, and the quality of a vocoder's copies."""
 
-from wavenet.evaluation.baselines import baselines, linear_prediction_bits, pooled_row, score_rows
+from wavenet.evaluation.baselines import linear_prediction_bits, score_baselines, score_rows
 from wavenet.evaluation.likelihood import (
     CLASSES,
     Score,
     condition_on,
     evaluate,
+    pooled_row,
     score_symbols,
     speaker_of,
 )
@@ -26,7 +27,6 @@ __all__ = [
     "Copies",
     "Quality",
     "Score",
-    "baselines",
     "check_installed",
     "condition_on",
     "copy_clips",
@@ -36,6 +36,7 @@ __all__ = [
     "linear_prediction_bits",
     "measure",
     "pooled_row",
+    "score_baselines",
     "score_rows",
     "score_symbols",
     "speaker_of",

@@ -1,4 +1,4 @@
-"""What a model must beat: bits per sample of simple predictors, on the same classes.
+"""Bits per sample of simple predictors, on the same classes, which a model must beat.
 
 - uniform: log2(classes);
 - unigram: the frequencies of the classes in the training clips, with one count added to each;
@@ -20,8 +20,6 @@ from wavenet.data import Clip, read_clip, speaker_label
 from wavenet.evaluation.likelihood import Score
 from wavenet.network import Conditioning, PastPredictor, PredictionConfig, decode_mu_law, encode_mu_law, expand
 
-__all__ = ["Baseline", "baselines", "linear_prediction_bits", "pooled_row", "score_rows"]
-
 _PREDICTION = PredictionConfig(source="past", order=32, block=40, window=480, noise_floor=1e-4)
 _MEMORY = 32
 """The memory of the error's scale, in samples. The best of eight settings tried on 16 kHz speech."""
@@ -40,7 +38,7 @@ class Baseline:
         return {name: bits for name, bits in vars(self).items() if bits is not None}
 
 
-def baselines(
+def score_baselines(
     clips: Sequence[Clip],
     classes: int,
     *,
@@ -70,13 +68,6 @@ def score_rows(scores: Mapping[str | None, Score], references: Mapping[str | Non
         {"speaker": name, **vars(scores[name]), **(references[name].known() if references else {})}
         for name in sorted(scores, key=str)
     ]
-
-
-def pooled_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The row of all samples together: the means of the columns that all rows have, weighted by `samples`."""
-    samples = sum(row["samples"] for row in rows)
-    shared = [name for name in rows[0] if name not in ("speaker", "samples") and all(name in row for row in rows)]
-    return {"samples": samples, **{name: sum(row[name] * row["samples"] for row in rows) / samples for name in shared}}
 
 
 def _unigram(clips: Sequence[Clip], classes: int) -> Tensor:

@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,16 +12,6 @@ from torch import Tensor
 from wavenet.data import Clip, check_clips, check_speakers, read_clip, speaker_label
 from wavenet.engines import NativeEngine, WeightType, chunk_samples
 from wavenet.network import Conditioning, WaveNet, check_symbols
-
-__all__ = [
-    "CLASSES",
-    "Score",
-    "SymbolScores",
-    "condition_on",
-    "evaluate",
-    "score_symbols",
-    "speaker_of",
-]
 
 CLASSES = 256
 """Models of different resolutions are compared in this many µ-law classes."""
@@ -30,7 +21,7 @@ CLASSES = 256
 class Score:
     """`bits` is the mean of -log2 probability per sample, `accuracy` the share of samples that were the mode.
 
-    `mu_law_bits` is the same as `bits` for the 256 µ-law classes, whatever the model's own resolution.
+    `mu_law_bits` is the same as `bits` for the 256 µ-law classes, independent of the model's resolution.
     """
 
     samples: int
@@ -41,13 +32,14 @@ class Score:
     @classmethod
     def pooled(cls, scores: Iterable["Score"]) -> "Score":
         """The score of all samples together."""
-        scores = list(scores)
-        samples = sum(score.samples for score in scores)
-        means = (
-            sum(getattr(score, name) * score.samples for score in scores) / samples
-            for name in ("bits", "mu_law_bits", "accuracy")
-        )
-        return cls(samples, *means)
+        return cls(**pooled_row([vars(score) for score in scores]))
+
+
+def pooled_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The row of all samples together: the means of the columns that all rows have, weighted by `samples`."""
+    samples = sum(row["samples"] for row in rows)
+    shared = [name for name in rows[0] if name not in ("speaker", "samples") and all(name in row for row in rows)]
+    return {"samples": samples, **{name: sum(row[name] * row["samples"] for row in rows) / samples for name in shared}}
 
 
 @dataclass(frozen=True)
@@ -73,6 +65,14 @@ def score_symbols(
     `chunk`. With `weights` the native engine computes the scores, and stores its weights as that type.
     """
     check_symbols(symbols)
+    if not symbols.numel():
+        raise ValueError(f"symbols have shape {tuple(symbols.shape)}; expected at least one sample")
+    least, most = int(symbols.min()), int(symbols.max())
+    if least < 0 or most >= model.distribution.symbols:
+        raise ValueError(
+            f"symbols are {least} to {most}; the model's are 0 to {model.distribution.symbols - 1}: make them with "
+            "model.encode(waveform)"
+        )
     chunk = chunk or chunk_samples(model, len(symbols))
     if weights is None:
         follow = _in_parallel(model, len(symbols), conditioning)

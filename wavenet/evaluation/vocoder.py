@@ -25,18 +25,6 @@ from wavenet.evaluation.likelihood import CLASSES, speaker_of
 from wavenet.generation import generate_scored
 from wavenet.network import LogMel, LogMelConfig, SamplingOptions, WaveNet, decode_mu_law, encode_mu_law
 
-__all__ = [
-    "SYSTEMS",
-    "Copies",
-    "Interval",
-    "Quality",
-    "check_installed",
-    "copy_clips",
-    "griffin_lim",
-    "interval",
-    "measure",
-]
-
 SYSTEMS = ("model", "griffin_lim", "mu_law")
 _SCORED_RATE = 16000
 _ITERATIONS = 100
@@ -86,7 +74,7 @@ def copy_clips(
 ) -> Iterator[Copies[AnyClip]]:
     """Generate each clip from its own features in batches, shortest clips first, and make the references.
 
-    The clip at index i draws from seed + i, whatever the batch. With `speaker` a multi-speaker model generates all
+    The clip at index i draws from seed + i in every batch. With `speaker` a multi-speaker model generates all
     clips as this speaker. Raises `ValueError` if the model takes no features or does not know a speaker.
     """
     log_mel = model.log_mel

@@ -6,13 +6,8 @@ import torch
 from torch import Tensor
 
 from wavenet.engines import EngineOptions
-from wavenet.generation.streaming import Generated, Stream
-from wavenet.network import Conditioning, SamplingOptions, WaveNet
-
-__all__ = ["generate", "generate_chunks", "generate_scored"]
-
-_CHUNK = 800
-"""Samples of a chunk. The audio does not depend on it."""
+from wavenet.generation.streaming import Generated, Stream, check_count
+from wavenet.network import Conditioning, SamplingOptions, WaveNet, check_waveform
 
 
 def generate(
@@ -39,7 +34,9 @@ def generate(
 
     Raises `ValueError` if options are out of range or do not fit the model.
     """
-    batch = _batch(batch, features)
+    if batch is None:
+        batch = 1 if features is None or (isinstance(features, Tensor) and features.dim() == 2) else len(features)
+    check_count("batch", batch)
     return generate_scored(
         model,
         num_samples,
@@ -75,50 +72,32 @@ def generate_scored(
 
 def generate_chunks(stream: Stream, num_samples: int | None, prime: Tensor | None = None) -> Iterator[Generated]:
     """Prime a new stream and run it to its end, the audio clipped to [-1, 1]. Everything is checked before it runs."""
-    primed = 0
-    if prime is not None:
-        symbols = _prime_symbols(stream.model, prime, stream.batch)
-        primed = symbols.shape[1]
-    num_samples = _length(stream, num_samples, primed)
-    if num_samples < 1:
-        raise ValueError(f"num_samples is {num_samples}; expected at least 1")
-    if prime is not None:
+    symbols = None if prime is None else _prime_symbols(stream.model, prime, stream.batch)
+    num_samples = _length(stream, num_samples, 0 if symbols is None else symbols.shape[1])
+    if symbols is not None:
         stream.prime(symbols)
-    lengths = (min(_CHUNK, num_samples - done) for done in range(0, num_samples, _CHUNK))
-    pieces = (stream.take(length) for length in lengths)
-    return (Generated(piece.audio.clamp(-1, 1), piece.log_probs) for piece in pieces)
-
-
-def _batch(batch: int | None, features: Tensor | Sequence[Tensor] | None) -> int:
-    if batch is not None:
-        if batch < 1:
-            raise ValueError(f"batch is {batch}; expected at least 1")
-        return batch
-    if features is None or (isinstance(features, Tensor) and features.dim() == 2):
-        return 1
-    return len(features)
+    return stream.chunks(num_samples)
 
 
 def _length(stream: Stream, num_samples: int | None, primed: int) -> int:
     """How many samples to generate: `num_samples`, or as many as the features last."""
+    if num_samples is not None:
+        check_count("num_samples", num_samples)
     features = stream.conditioning.features
     if features is None:
         if num_samples is None:
             raise ValueError("num_samples is missing; only features say how long to go on")
         return num_samples
     frames, hop = features.shape[2], stream.model.alignment.hop
-    if num_samples is None:
-        return frames * hop - primed
-    if primed + num_samples > frames * hop:
-        needed = -(-(primed + num_samples) // hop)
-        raise ValueError(f"features have {frames} frames; {primed + num_samples} samples at hop {hop} need {needed}")
-    return num_samples
+    total = primed + (num_samples or 1)
+    if total > frames * hop:
+        raise ValueError(f"features have {frames} frames; {total} samples at hop {hop} need {-(-total // hop)}")
+    return num_samples or frames * hop - primed
 
 
 def _prime_symbols(model: WaveNet, prime: Tensor, batch: int) -> Tensor:
+    check_waveform(prime, "prime")
     waveforms = prime.expand(batch, -1) if prime.dim() == 1 else prime
     if waveforms.dim() != 2 or waveforms.shape[0] != batch or waveforms.shape[1] == 0:
         raise ValueError(f"prime has shape {tuple(prime.shape)}; expected (T,) or ({batch}, T) with T at least 1")
-    if not bool(torch.isfinite(waveforms).all()):
-        raise ValueError("prime has samples that are not finite (NaN or infinity)")
     return model.encode(waveforms.to(model.device))

@@ -1,4 +1,4 @@
-"""Streams: audio as it is made, that can pause, be copied, saved and resumed; and features that arrive bit by bit."""
+"""Streams: audio as it is made, that can pause, be copied, saved and resumed; and features that arrive in pieces."""
 
 import json
 import os
@@ -15,10 +15,9 @@ from wavenet.atomic import write_atomically
 from wavenet.engines import EngineOptions, EngineState, ResumableEngine, make_engine
 from wavenet.network import Conditioning, SamplingOptions, State, WaveNet
 
-__all__ = ["FeatureStream", "Generated", "Stream", "StreamState", "stream"]
-
 _FORMAT = "stream state, version 1"
 _CHUNK = 800
+"""Samples of a chunk. The audio does not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -97,9 +96,10 @@ class Stream:
         seed: int | Sequence[int] = 0,
         engine: str | EngineOptions = "auto",
     ) -> None:
-        if batch < 1:
-            raise ValueError(f"batch is {batch}; expected at least 1")
-        seeds = [seed + row for row in range(batch)] if isinstance(seed, int) else list(seed)
+        check_count("batch", batch)
+        seeds = [seed + row for row in range(batch)] if isinstance(seed, int) else seed
+        if not isinstance(seeds, Sequence) or not all(isinstance(row_seed, int) for row_seed in seeds):
+            raise ValueError(f"seed is {seed!r}; expected a whole number, or one for each stream")
         if len(seeds) != batch:
             raise ValueError(f"seed has {len(seeds)} entries; batch is {batch}")
         if not all(-(2**63) <= row_seed < 2**64 for row_seed in seeds):
@@ -117,8 +117,7 @@ class Stream:
 
     def take(self, samples: int) -> Generated:
         """The next `samples` of each stream, not clipped. Raises `ValueError` if the model's weights are damaged."""
-        if samples < 1:
-            raise ValueError(f"samples is {samples}; expected at least 1")
+        check_count("samples", samples)
         rows = [torch.rand(samples, generator=generator, dtype=torch.float32) for generator in self.generators]
         uniforms = torch.stack(rows)
         symbols, log_probs = self.engine.run(uniforms.to(self.model.device), self.options)
@@ -127,6 +126,13 @@ class Stream:
         audio = self.model.decode(symbols, self.previous)
         self.previous = audio[:, -1]
         return Generated(audio, log_probs)
+
+    def chunks(self, samples: int | None = None) -> Iterator[Generated]:
+        """The next `samples` of each stream in chunks, clipped to [-1, 1]; without end if it is `None`."""
+        while samples is None or samples > 0:
+            piece = self.take(_CHUNK if samples is None else min(_CHUNK, samples))
+            yield Generated(piece.audio.clamp(-1, 1), piece.log_probs)
+            samples = None if samples is None else samples - _CHUNK
 
     def state(self) -> StreamState:
         """The state of the streams. Raises `ValueError` with the naive engine, which cannot pause."""
@@ -153,7 +159,7 @@ class Stream:
 
 
 class FeatureStream:
-    """One stream whose features arrive bit by bit. `push` gives the audio that the frames so far allow.
+    """One stream whose features arrive in pieces. `push` gives the audio that the frames so far allow.
 
     A sample waits for the frames it is made of and no others: `model.alignment.look_ahead` frames beyond its own.
     Memory does not grow. `speaker` is what `WaveNet.condition` takes.
@@ -274,9 +280,10 @@ def stream(
             raise ValueError("num_samples and features are both given; the features say how long to go on")
         arriving = FeatureStream(model, speaker=speaker, options=options, seed=seed, engine=engine)
         return _as_frames_arrive(arriving, features)
-    if num_samples is not None and num_samples < 1:
-        raise ValueError(f"num_samples is {num_samples}; expected at least 1")
-    return _on_and_on(Stream(model, model.condition(speaker=speaker), options, seed=seed, engine=engine), num_samples)
+    if num_samples is not None:
+        check_count("num_samples", num_samples)
+    going_on = Stream(model, model.condition(speaker=speaker), options, seed=seed, engine=engine)
+    return (piece.audio[0] for piece in going_on.chunks(num_samples))
 
 
 def _as_frames_arrive(arriving: FeatureStream, features: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -289,12 +296,10 @@ def _as_frames_arrive(arriving: FeatureStream, features: Iterable[Tensor]) -> It
         yield audio
 
 
-def _on_and_on(going_on: Stream, num_samples: int | None) -> Iterator[Tensor]:
-    made = 0
-    while num_samples is None or made < num_samples:
-        length = _CHUNK if num_samples is None else min(_CHUNK, num_samples - made)
-        yield going_on.take(length).audio[0].clamp(-1, 1)
-        made += length
+def check_count(name: str, count: int) -> None:
+    """Raise `ValueError` unless the argument `name` is a whole number, at least 1."""
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"{name} is {count!r}; expected at least 1, a whole number")
 
 
 def _generator(state: Tensor) -> torch.Generator:

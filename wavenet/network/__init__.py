@@ -3,21 +3,14 @@
 from wavenet.network.alignment import Alignment
 from wavenet.network.block import BlockFactory, ResidualBlock
 from wavenet.network.conditioning import Conditioning, ConditioningConfig
-from wavenet.network.config import WaveNetConfig
+from wavenet.network.config import KINDS, WaveNetConfig
 from wavenet.network.conv import CausalConv1d
 from wavenet.network.cost import multiply_adds
-from wavenet.network.distributions import (
-    KINDS,
-    Categorical,
-    Distribution,
-    GaussianMixture,
-    LogisticMixture,
-    Mixture,
-    Prediction,
-)
+from wavenet.network.distributions import Categorical, Distribution, Prediction, check_symbols
 from wavenet.network.embedding import AmplitudeEmbedding
 from wavenet.network.features import LogMel, LogMelConfig, read_features
-from wavenet.network.model import State, WaveNet, check_symbols
+from wavenet.network.mixtures import GaussianMixture, LogisticMixture, Mixture
+from wavenet.network.model import State, WaveNet
 from wavenet.network.prediction import (
     QUIETEST,
     FeaturePredictor,
@@ -26,7 +19,7 @@ from wavenet.network.prediction import (
     Predictor,
     input_signals,
 )
-from wavenet.network.quantize import compand, decode_mu_law, encode_mu_law, expand, silence_class
+from wavenet.network.quantize import check_waveform, compand, decode_mu_law, encode_mu_law, expand, silence_class
 from wavenet.network.receptive_field import (
     count_paths,
     describe_sight,
@@ -65,6 +58,7 @@ __all__ = [
     "WaveNet",
     "WaveNetConfig",
     "check_symbols",
+    "check_waveform",
     "compand",
     "count_paths",
     "decode_mu_law",

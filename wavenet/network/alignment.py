@@ -1,4 +1,4 @@
-"""Where frames lie among samples, said once: frame f is centred on sample f * hop.
+"""The places of frames among samples: frame f is centred on sample f * hop.
 
     sample   0         hop        2 hop       3 hop      T - 1
              |----------|----------|----------|----------|
@@ -10,8 +10,6 @@ A clip's frames are those from 0 to T // hop. Frames before and after them are s
 
 import math
 from dataclasses import dataclass
-
-__all__ = ["Alignment"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +42,7 @@ class Alignment:
 
     @property
     def run_up(self) -> int:
-        """Samples before a clip whose conditioning may differ from that of endless silence."""
+        """Samples before a clip that its first frames can reach; before them the conditioning is that of silence."""
         return (self.look_ahead + 1) * self.hop
 
     @property

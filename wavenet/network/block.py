@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from wavenet.network.config import WaveNetConfig
 from wavenet.network.conv import CausalConv1d
 
-__all__ = ["BlockFactory", "ResidualBlock"]
-
 
 class BlockFactory(Protocol):
     """Makes the block of one layer: a class such as `ResidualBlock`, or a function.

@@ -1,4 +1,4 @@
-"""Conditioning: who speaks (global) and how it sounds, frame by frame (local).
+"""Conditioning: on a speaker (global) and on features, frame by frame (local).
 
 WaveNet paper, section 2.5: the gates of every layer get a bias from the speaker and a time series from the features.
 One product gives the biases of all layers, before the layers run.
@@ -21,11 +21,8 @@ from torch.nn import functional
 
 from wavenet.network.alignment import Alignment
 from wavenet.network.features import LogMelConfig, log_mel_refusal
+from wavenet.network.settings import STRICT, check_whole
 from wavenet.network.upsample import UPSAMPLERS
-
-__all__ = ["Conditioner", "Conditioning", "ConditioningConfig", "check_features", "check_speaker"]
-
-_STRICT = {"extra": "forbid", "strict": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +32,7 @@ class ConditioningConfig:
     The product of the upsampler's `scales` must be the features' hop.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     channels: int = 32
     context_channels: int = 96
@@ -44,9 +41,7 @@ class ConditioningConfig:
     scales: tuple[int, ...] = (10, 20)
 
     def __post_init__(self) -> None:
-        for name, least in (("channels", 1), ("context_channels", 1), ("context_frames", 0)):
-            if not least <= getattr(self, name) <= 4096:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected {least} to 4096")
+        check_whole(self, channels=(1, 4096), context_channels=(1, 4096), context_frames=(0, 4096))
         if not self.scales or len(self.scales) > 16 or not all(1 <= scale <= 4096 for scale in self.scales):
             raise ValueError(f"scales are {list(self.scales)}; expected one to 16 numbers from 1 to 4096")
 
@@ -65,7 +60,7 @@ class Conditioning:
     first_frame: int = 0
 
     def frames(self, start: int, stop: int) -> Tensor:
-        """Frames `start` to `stop - 1`, whether given or silent: `(B, bins, stop - start)`."""
+        """Frames `start` to `stop - 1`; those not given are silence: `(B, bins, stop - start)`."""
         assert self.features is not None
         first, last = self.first_frame, self.first_frame + self.features.shape[2]
         inside = self.features[:, :, max(start - first, 0) : max(min(stop, last) - first, 0)]
@@ -86,7 +81,7 @@ def check_speaker(
             raise ValueError("speaker is given, and the model knows no speakers; leave it out")
         return None
     if names:
-        if speaker is None or isinstance(speaker, Tensor):
+        if not isinstance(speaker, str | Sequence):
             raise ValueError(f"the model needs a speaker by name; it knows {', '.join(names)}")
         chosen = [speaker] * batch if isinstance(speaker, str) else list(speaker)
         for name in chosen:
@@ -122,6 +117,8 @@ def check_features(
     if len(clips) != batch or not clips:
         raise ValueError(f"features of {len(clips)} clips given for a batch of {batch}")
     for clip in clips:
+        if not isinstance(clip, Tensor):
+            raise ValueError(f"features hold a {type(clip).__name__}; expected tensors, as torch.from_numpy makes")
         if clip.dim() != 2 or clip.shape[0] != config.bins or clip.shape[1] == 0:
             raise ValueError(f"features have shape {tuple(clip.shape)}; the model needs ({config.bins}, frames)")
         wrong = log_mel_refusal(clip)

@@ -1,16 +1,41 @@
 """The shape of a network, frozen and checked where it is built."""
 
+import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+import operator
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Annotated, Any
+
+from pydantic import Field, GetPydanticSchema, TypeAdapter, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator
 
 from wavenet.network.conditioning import ConditioningConfig
-from wavenet.network.distributions import AnyDistribution, Categorical
+from wavenet.network.distributions import Categorical, Distribution
 from wavenet.network.features import LogMelConfig
+from wavenet.network.mixtures import GaussianMixture, LogisticMixture
 from wavenet.network.prediction import PredictionConfig
+from wavenet.network.settings import STRICT, check_whole
 
-__all__ = ["WaveNetConfig"]
+KINDS = (Categorical, LogisticMixture, GaussianMixture)
+"""The distributions that recipes and model files can name by their `kind`."""
+
+_Known = Annotated[Categorical | LogisticMixture | GaussianMixture, Field(discriminator="kind")]
+
+
+def _read_own(value: Any, known: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """Read a distribution of a class that the validation's context lists; the package's own are left to `known`."""
+    own = {kind.kind: kind for kind in (info.context or {}).get("distributions", ())}
+    if isinstance(value, dict) and value.get("kind") in own:
+        return TypeAdapter(own[value["kind"]]).validate_json(json.dumps(value))
+    return known(value)
+
+
+AnyDistribution = Annotated[
+    Distribution,
+    GetPydanticSchema(lambda _, schema_of: schema_of(_Known)),
+    WrapValidator(_read_own),
+]
+"""Distributions in recipes and model files: the package's by `kind`, custom ones from classes that the reader has."""
 
 _BOUNDS = {
     "sample_rate": (1000, 768000),
@@ -43,7 +68,7 @@ class WaveNetConfig:
     27
     """
 
-    __pydantic_config__: ClassVar[Mapping[str, Any]] = {"extra": "forbid", "strict": True}
+    __pydantic_config__ = STRICT
 
     sample_rate: int = 16000
     kernel_size: int = 2
@@ -63,26 +88,33 @@ class WaveNetConfig:
     pre_emphasis: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, (least, most) in _BOUNDS.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                raise ValueError(f"{name} is {value}; expected {least} to {most}")
+        off = {name for name in ("cycles", "layers_per_cycle", "speaker_channels") if getattr(self, name) is None}
+        check_whole(self, **{name: bounds for name, bounds in _BOUNDS.items() if name not in off})
         if self.gate_channels % 2:
             raise ValueError(f"gate_channels is {self.gate_channels}; expected an even number (filter and gate)")
-        if self.dilations == []:  # not the default, which is a tuple
-            raise ValueError("dilations is an empty list; expected a dilation for each layer, or leave it out")
-        if len(self.dilations) > 1000:
-            raise ValueError(f"dilations lists {len(self.dilations)} layers; expected at most 1000")
-        for dilation in self.dilations:
-            if not 1 <= dilation <= 2**23:
-                raise ValueError(f"dilations has {dilation}; expected whole numbers from 1 to {2**23}")
         object.__setattr__(self, "dilations", self._resolved_dilations())
+        own = self.distribution
+        if isinstance(own, type) or not is_dataclass(own) or not isinstance(getattr(own, "kind", None), str):
+            raise ValueError(
+                f"distribution is {own!r}; expected an object of a frozen dataclass with a field kind, "
+                'such as kind: Literal["its_name"] = "its_name" (see Distribution)'
+            )
         if not 0 <= self.pre_emphasis < 1:
             raise ValueError(f"pre_emphasis is {self.pre_emphasis}; expected from 0 (off) to below 1")
         self._check_conditioning()
 
     def _resolved_dilations(self) -> tuple[int, ...]:
-        listed = tuple(self.dilations)
+        try:
+            listed = tuple(map(operator.index, self.dilations))
+        except TypeError as error:
+            raise ValueError(f"dilations is {self.dilations!r}; expected whole numbers, one for each layer") from error
+        if not listed and not isinstance(self.dilations, tuple):  # the default is a tuple
+            raise ValueError("dilations is an empty list; expected a dilation for each layer, or leave it out")
+        if len(listed) > 1000:
+            raise ValueError(f"dilations lists {len(listed)} layers; expected at most 1000")
+        for dilation in listed:
+            if not 1 <= dilation <= 2**23:
+                raise ValueError(f"dilations has {dilation}; expected whole numbers from 1 to {2**23}")
         if listed and self.cycles is None and self.layers_per_cycle is None:
             return listed
         cycles, layers = self.cycles or 3, self.layers_per_cycle or 10
@@ -95,8 +127,14 @@ class WaveNetConfig:
         return cycled
 
     def _check_conditioning(self) -> None:
+        for name, kind in (("features", LogMelConfig), ("prediction", PredictionConfig)):
+            if not isinstance(getattr(self, name), kind | None):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected a {kind.__name__}, or None")
+        if isinstance(self.speakers, str):
+            raise ValueError(f"speakers is {self.speakers!r}; expected a tuple of names, such as ({self.speakers!r},)")
+        object.__setattr__(self, "speakers", tuple(self.speakers))
         for name in self.speakers:
-            if not name or not name.isprintable():
+            if not isinstance(name, str) or not name or not name.isprintable():
                 raise ValueError(f"speakers has the name {name!r}; expected printable names")
         if self.features is None and self.conditioning != ConditioningConfig():
             raise ValueError("conditioning is set, and the model has no features for it; add them or leave it out")

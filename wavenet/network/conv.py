@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["CausalConv1d"]
-
 
 class CausalConv1d(nn.Module):
     """Dilated convolution over `(B, T, C)` that sees only the present and the past (WaveNet paper, section 2.1).

@@ -1,8 +1,6 @@
-"""What a model costs, by counting."""
+"""Count the operations of a model."""
 
 from wavenet.network.model import WaveNet
-
-__all__ = ["multiply_adds"]
 
 
 def multiply_adds(model: WaveNet) -> int:

@@ -9,8 +9,6 @@ from torch.nn import functional
 
 from wavenet.network.quantize import expand
 
-__all__ = ["AmplitudeEmbedding", "smooth_rows"]
-
 
 class AmplitudeEmbedding(nn.Module):
     """Embeds `signals` numbers in [-1, 1], `(..., signals)` -> `(..., channels)`: the sum of a table row for each.

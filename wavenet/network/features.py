@@ -16,9 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torchaudio import functional
 
-__all__ = ["LogMel", "LogMelConfig", "mel_bands", "read_features"]
-
-_STRICT = {"extra": "forbid", "strict": True}
+from wavenet.network.settings import STRICT, check_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +27,7 @@ class LogMelConfig:
     sample rate.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     bins: int = 80
     hop: int = 200
@@ -39,9 +37,7 @@ class LogMelConfig:
     floor: float = 1e-6
 
     def __post_init__(self) -> None:
-        for name, least, most in (("bins", 1, 1024), ("hop", 1, 65536), ("window", 4, 65536)):
-            if not least <= getattr(self, name) <= most:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected {least} to {most}")
+        check_whole(self, bins=(1, 1024), hop=(1, 65536), window=(4, 65536))
         if self.window % 2:
             raise ValueError(f"window is {self.window}; expected an even number of samples")
         if self.window < self.hop:

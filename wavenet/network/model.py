@@ -1,47 +1,40 @@
 """The network: a stack of gated residual blocks over dilated causal convolutions (van den Oord et al. 2016)."""
 
-import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Self, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 import torchaudio
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.parametrize import type_before_parametrizations
 from torch.utils.checkpoint import checkpoint
 
-from wavenet.network.alignment import Alignment
 from wavenet.network.block import BlockFactory, ResidualBlock
 from wavenet.network.conditioning import Conditioner, Conditioning, check_features, check_speaker
 from wavenet.network.config import WaveNetConfig
-from wavenet.network.distributions import Distribution, Prediction
+from wavenet.network.distributions import Distribution, Prediction, check_symbols
 from wavenet.network.embedding import AmplitudeEmbedding
 from wavenet.network.features import LogMel
-from wavenet.network.model_file import load_tensors, read_model_file, write_model_file
-from wavenet.network.prediction import FeaturePredictor, PastPredictor, Predictor, input_signals
-from wavenet.network.quantize import compand
-
-__all__ = ["State", "WaveNet", "check_symbols"]
-
-T = TypeVar("T")
-
-
-def check_symbols(symbols: Tensor) -> None:
-    """Raise `ValueError` unless these are symbols `(B, T)`, which `WaveNet.encode` makes of a waveform `(B, T)`."""
-    if symbols.dim() != 2 or symbols.dtype != torch.int64:
-        raise ValueError(
-            f"symbols are {symbols.dtype} of shape {tuple(symbols.shape)}; expected int64 (B, T), "
-            "as model.encode(waveform) gives for a waveform (B, T)"
-        )
+from wavenet.network.model_file import load_tensors, read_config, read_model_file, write_model_file
+from wavenet.network.parts import (
+    ConditionerFactory,
+    align,
+    attribute,
+    check_biases,
+    check_block_output,
+    make_conditioner,
+    make_predictor,
+    own_parts,
+)
+from wavenet.network.prediction import input_signals
+from wavenet.network.quantize import check_waveform, compand
 
 
 @dataclass(frozen=True)
 class State:
-    """What the network remembers between chunks.
+    """The network's memory between chunks.
 
     `time` is the time of the next sample to come in; a clip begins at 0. `samples` `(B, history)` are the last samples,
     for linear prediction. `queues` are the last inputs of each block, `(B, context, residual)`.
@@ -69,7 +62,7 @@ class WaveNet(nn.Module):
         config: WaveNetConfig,
         *,
         block: BlockFactory = ResidualBlock,
-        conditioner: Callable[[WaveNetConfig], nn.Module] | None = None,
+        conditioner: ConditionerFactory | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -77,34 +70,20 @@ class WaveNet(nn.Module):
         self.distribution = config.distribution
         with torch.device("cpu"):  # they have no parameters, and their buffers are needed on the meta device too
             self.log_mel = None if config.features is None else LogMel(config.features, config.sample_rate)
-            self.predictor = _predictor(config)
+            self.predictor = make_predictor(config)
         signals = 1 if self.predictor is None else 4
         self.embedding = AmplitudeEmbedding(signals, self.distribution.input_rows, config.residual_channels)
         last = len(config.dilations) - 1
         self.blocks = nn.ModuleList(
             block(config, dilation, last=index == last) for index, dilation in enumerate(config.dilations)
         )
-        self.contexts = [_attribute(block, "context", int) for block in self.blocks]
+        self.contexts = [attribute(block, "context", int) for block in self.blocks]
         self.skip = nn.Linear(len(config.dilations) * config.gate_channels // 2, config.skip_channels)
         self.head = nn.Linear(config.skip_channels, config.head_channels)
         self.output = nn.Linear(config.head_channels, self.distribution.outputs(self.predictor is not None))
-        self.conditioner = _conditioner(config) if conditioner is None else conditioner(config)
-        self.alignment = self._alignment()
+        self.conditioner = (conditioner or make_conditioner)(config)
+        self.alignment = align(config, self.conditioner, 1 if self.predictor is None else self.predictor.block)
         self._initialise()
-
-    def _alignment(self) -> Alignment:
-        config, frames = self.config, Alignment()
-        if self.conditioner is not None:
-            frames = _attribute(self.conditioner, "alignment", Alignment)
-        if config.features is not None and frames.hop != config.features.hop:
-            raise ValueError(
-                f"the conditioner's alignment has a hop of {frames.hop} samples; expected that of the features, "
-                f"{config.features.hop}"
-            )
-        half_window = 0 if not config.pre_emphasis else 1
-        if config.features is not None:
-            half_window = config.features.fft // 2
-        return replace(frames, half_window=half_window, block=1 if self.predictor is None else self.predictor.block)
 
     @torch.no_grad()
     def _initialise(self) -> None:
@@ -136,13 +115,7 @@ class WaveNet(nn.Module):
     @property
     def own_parts(self) -> dict[str, str]:
         """The classes of a custom `block` and `conditioner`, if the model has any."""
-        conditioners = [] if self.conditioner is None else [self.conditioner]
-        custom: dict[str, str] = {}
-        for name, parts in (("block", list(self.blocks)), ("conditioner", conditioners)):
-            for part in parts:
-                if type_before_parametrizations(part) not in (ResidualBlock, Conditioner):
-                    custom[name] = type(part).__name__
-        return custom
+        return own_parts(list(self.blocks), self.conditioner)
 
     def condition(
         self,
@@ -183,7 +156,7 @@ class WaveNet(nn.Module):
         samples = self.distribution.decode(symbols).to(self.output.weight.dtype)
         conditioning, first = conditioning or self.condition(symbols.shape[0]), start + self.history
         x, prediction = self._inputs(samples, first, conditioning)
-        biases = self._biases(conditioning, first + 1, first + 1 + x.shape[1])
+        biases = self.biases(conditioning, first + 1, first + 1 + x.shape[1])
         outputs = self.respond(x, biases)
         if prediction is not None:
             length = outputs.shape[2]
@@ -202,7 +175,7 @@ class WaveNet(nn.Module):
             length = x.shape[1] - context
             if block_biases is not None and block_biases.shape[1] > 1:
                 block_biases = block_biases[:, block_biases.shape[1] - length :]
-            x, activations = self._run(block, x, block_biases)
+            x, activations = self._run(block, x, block_biases, context)
             gated.append(activations)
         length = x.shape[1]
         return self._project([activations[:, activations.shape[1] - length :] for activations in gated])
@@ -213,7 +186,7 @@ class WaveNet(nn.Module):
         conditioning, length = conditioning or self.condition(symbols.shape[0]), symbols.shape[1]
         samples = torch.cat([state.samples, self.distribution.decode(symbols).to(state.samples)], dim=1)
         x, prediction = self._inputs(samples, state.time, conditioning)
-        biases = self._biases(conditioning, state.time + 1, state.time + 1 + length)
+        biases = self.biases(conditioning, state.time + 1, state.time + 1 + length)
         outputs, queues = self.respond_after(x, state.queues, biases)
         after = State(state.time + length, samples[:, length:].clone(), queues)
         return self.distribution.place(outputs, prediction), after
@@ -226,16 +199,19 @@ class WaveNet(nn.Module):
         for block, block_biases, queue in zip(self.blocks, self._by_block(biases), queues, strict=True):
             x = torch.cat([queue, x], dim=1)
             after.append(x[:, x.shape[1] - queue.shape[1] :].clone())
-            x, activations = self._run(block, x, block_biases)
+            x, activations = self._run(block, x, block_biases, queue.shape[1])
             gated.append(activations)
         return self._project(gated), after
 
-    def _run(self, block: nn.Module, x: Tensor, biases: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _run(self, block: nn.Module, x: Tensor, biases: Tensor | None, context: int) -> tuple[Tensor, Tensor]:
         result: tuple[Tensor, Tensor]
         if self.recompute and torch.is_grad_enabled():
             result = checkpoint(block, x, biases, use_reentrant=False)
         else:
             result = block(x, biases)
+        if type(block) is not ResidualBlock:
+            rows = x.shape[0], x.shape[1] - context
+            check_block_output(block, result, rows, x.shape[2], self.config.gate_channels // 2)
         return result
 
     def _inputs(self, samples: Tensor, start: int, conditioning: Conditioning) -> tuple[Tensor, Prediction | None]:
@@ -253,8 +229,14 @@ class WaveNet(nn.Module):
             signals = input_signals(inputs, error, following, rows)
         return self.embedding(signals), following
 
-    def _biases(self, conditioning: Conditioning, start: int, stop: int) -> Tensor | None:
-        return None if self.conditioner is None else self.conditioner(conditioning, start, stop)
+    def biases(self, conditioning: Conditioning, start: int, stop: int) -> Tensor | None:
+        """The conditioner's biases of samples `start` to `stop - 1`, `(B, T or 1, layers * gate)`, if there is one."""
+        if self.conditioner is None:
+            return None
+        biases: Tensor = self.conditioner(conditioning, start, stop)
+        if type(self.conditioner) is not Conditioner:
+            check_biases(self.conditioner, biases, stop - start, len(self.blocks) * self.config.gate_channels)
+        return biases
 
     def _by_block(self, biases: Tensor | None) -> Sequence[Tensor | None]:
         return [None] * len(self.blocks) if biases is None else torch.split(biases, self.config.gate_channels, dim=2)
@@ -271,7 +253,8 @@ class WaveNet(nn.Module):
     def silent_state(self, batch: int = 1, conditioning: Conditioning | None = None) -> State:
         """The state after endless silence, before the first input that the clip's first frames reach.
 
-        Until then the conditioning is silent too: everything is constant, and each queue repeats one vector.
+        Before that time the conditioning is that of silence too, so everything is constant and each queue repeats one
+        vector.
         """
         conditioning = conditioning or self.condition(batch)
         silence = torch.full((batch, self.history + 1), self.distribution.silence, device=self.device)
@@ -279,7 +262,7 @@ class WaveNet(nn.Module):
         time = -1 - (0 if self.conditioner is None else self.alignment.run_up)
         x, _ = self._inputs(samples, time - 1, conditioning)
         queues = []
-        by_block = self._by_block(self._biases(conditioning, time, time + 1))
+        by_block = self._by_block(self.biases(conditioning, time, time + 1))
         for block, context, biases in zip(self.blocks, self.contexts, by_block, strict=True):
             x = x.expand(-1, context + 1, -1)
             queues.append(x[:, 1:].clone())
@@ -295,7 +278,9 @@ class WaveNet(nn.Module):
         return self.advance(silence, state, conditioning)[1] if silence.shape[1] else state
 
     def encode(self, waveform: Tensor) -> Tensor:
-        """A waveform in [-1, 1] `(B, T)` to symbols `(B, T)`, with pre-emphasis if the model has it."""
+        """A waveform in [-1, 1] `(B, T)`, as floats, to symbols `(B, T)`; with pre-emphasis if the model has it."""
+        if not waveform.is_floating_point():
+            check_waveform(waveform)
         if self.config.pre_emphasis:
             waveform = torchaudio.functional.preemphasis(waveform, self.config.pre_emphasis)
         return self.distribution.encode(waveform)
@@ -326,7 +311,7 @@ class WaveNet(nn.Module):
         path: str | os.PathLike[str],
         *,
         block: BlockFactory | None = None,
-        conditioner: Callable[[WaveNetConfig], nn.Module] | None = None,
+        conditioner: ConditionerFactory | None = None,
         distributions: Sequence[type[Distribution]] = (),
     ) -> Self:
         """Read a model file, in evaluation mode on the CPU.
@@ -340,51 +325,9 @@ class WaveNet(nn.Module):
         for name, own in metadata.get("own_parts", {}).items():
             if given[name] is None:
                 raise ValueError(f"{path} has a custom {name}, {own}; pass {name}={own} to from_pretrained")
-        config = _read_config(path, metadata.get("config"), distributions)
+        config = read_config(path, metadata.get("config"), distributions)
         parts = {name: part for name, part in given.items() if part is not None}
         with torch.device("cpu" if parts else "meta"):  # buffers of custom parts may not be in the file
             model = cls(config, **parts)
         load_tensors(model, tensors, path)
         return model.eval()
-
-
-def _read_config(
-    path: str | os.PathLike[str], values: Any, distributions: Sequence[type[Distribution]]
-) -> WaveNetConfig:
-    reader = TypeAdapter(WaveNetConfig)
-    try:
-        return reader.validate_json(json.dumps(values), context={"distributions": distributions})
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        hint = ""
-        if first["type"] == "union_tag_invalid":
-            hint = "; pass the class of a custom distribution in from_pretrained(path, distributions=[...])"
-        raise ValueError(
-            f"{path}: its configuration is not one of this toolkit ({key}: {first['msg']}){hint}"
-        ) from error
-
-
-def _attribute(module: nn.Module, name: str, kind: type[T]) -> T:
-    """Return an attribute that a custom part must have; raise `ValueError` if it is missing."""
-    value = getattr(module, name, None)
-    if not isinstance(value, kind):
-        raise ValueError(f"{type(module).__name__}.{name} is {value!r}; expected {kind.__name__}: see WaveNet")
-    return value
-
-
-def _conditioner(config: WaveNetConfig) -> nn.Module | None:
-    if config.speaker_channels is None and config.features is None:
-        return None
-    biases = len(config.dilations) * config.gate_channels
-    return Conditioner(config.conditioning, config.features, len(config.speakers), config.speaker_channels, biases)
-
-
-def _predictor(config: WaveNetConfig) -> Predictor | None:
-    prediction = config.prediction
-    if prediction is None:
-        return None
-    if prediction.source == "past":
-        return PastPredictor(prediction)
-    assert config.features is not None
-    return FeaturePredictor(prediction, config.features, config.sample_rate, config.pre_emphasis)

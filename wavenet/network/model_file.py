@@ -2,18 +2,19 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from wavenet.atomic import check_utf8, write_atomically
-
-__all__ = ["load_tensors", "read_model_file", "write_model_file"]
+from wavenet.network.config import WaveNetConfig
+from wavenet.network.distributions import Distribution
 
 _KEY = "wavenet-toolkit"  # one key for all metadata: safetensors writes several in no stable order
 _TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -58,20 +59,43 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
 
 
 def load_tensors(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
-    """Load these tensors in float32 into `module`, built on the meta device; `ValueError` names the first misfit."""
-    expected = module.state_dict()
+    """Load these tensors, numbers in float32, into `module`, which may be on the meta device.
+
+    Raises `ValueError` that names the first tensor which does not fit, or has weights that are not finite.
+    """
+    expected, loaded = module.state_dict(), {}
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:
             raise ValueError(f"{path}: tensor {name!r} is missing; the file does not fit its own configuration")
         if name not in expected:
             raise ValueError(f"{path}: tensor {name!r} is unknown; the file does not fit its own configuration")
-        if tensors[name].shape != expected[name].shape:
+        found, own = tensors[name], expected[name]
+        if found.shape != own.shape:
             raise ValueError(
-                f"{path}: tensor {name!r} has shape {tuple(tensors[name].shape)}; "
-                f"its configuration needs {tuple(expected[name].shape)}"
+                f"{path}: tensor {name!r} has shape {tuple(found.shape)}; its configuration needs {tuple(own.shape)}"
             )
-        if tensors[name].dtype not in _TYPES:
-            raise ValueError(f"{path}: tensor {name!r} is {tensors[name].dtype}; expected a floating-point type")
-        if not bool(tensors[name].to(torch.float32).isfinite().all()):
+        if found.dtype not in (_TYPES if own.is_floating_point() else (own.dtype,)):
+            kind = "a floating-point type" if own.is_floating_point() else own.dtype
+            raise ValueError(f"{path}: tensor {name!r} is {found.dtype}; expected {kind}")
+        if not bool(found.isfinite().all()):
             raise ValueError(f"{path}: tensor {name!r} has weights that are not finite (NaN or infinity)")
-    module.load_state_dict({name: tensor.to(torch.float32) for name, tensor in tensors.items()}, assign=True)
+        loaded[name] = found.to(torch.float32) if own.is_floating_point() else found
+    module.load_state_dict(loaded, assign=True)
+
+
+def read_config(
+    path: str | os.PathLike[str], values: Any, distributions: Sequence[type[Distribution]]
+) -> WaveNetConfig:
+    """The configuration of a model file; `distributions` are the classes of custom ones."""
+    reader = TypeAdapter(WaveNetConfig)
+    try:
+        return reader.validate_json(json.dumps(values), context={"distributions": distributions})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        hint = ""
+        if first["type"] == "union_tag_invalid":
+            hint = "; pass the class of a custom distribution in from_pretrained(path, distributions=[...])"
+        raise ValueError(
+            f"{path}: its configuration is not one of this toolkit ({key}: {first['msg']}){hint}"
+        ) from error

@@ -19,19 +19,7 @@ from wavenet.network.conditioning import Conditioning
 from wavenet.network.distributions import Prediction
 from wavenet.network.features import LogMelConfig, mel_bands
 from wavenet.network.quantize import compand
-
-__all__ = [
-    "QUIETEST",
-    "FeaturePredictor",
-    "PastPredictor",
-    "PredictionConfig",
-    "Predictor",
-    "input_signals",
-    "levinson",
-    "predict",
-]
-
-_STRICT = {"extra": "forbid", "strict": True}
+from wavenet.network.settings import STRICT, check_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +30,7 @@ class PredictionConfig:
     relative to its mean, so that the predictor does not trust what lies below the quantization noise.
     """
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     source: Literal["features", "past"]
     order: int = 32
@@ -51,9 +39,7 @@ class PredictionConfig:
     noise_floor: float = 1e-4
 
     def __post_init__(self) -> None:
-        for name, least, most in (("order", 1, 1024), ("block", 1, 65536), ("window", 2, 65536)):
-            if not least <= getattr(self, name) <= most:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected {least} to {most}")
+        check_whole(self, order=(1, 1024), block=(1, 65536), window=(2, 65536))
         if self.source == "past" and self.window <= self.order:
             raise ValueError(f"window is {self.window} samples, order {self.order}; expected a window longer than that")
         if not 0 < self.noise_floor < 1:

@@ -9,13 +9,26 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["check_classes", "compand", "decode_mu_law", "encode_mu_law", "expand", "silence_class"]
-
 
 def check_classes(classes: int) -> None:
     """Raise `ValueError` unless `classes` is a power of two from 4 to 65536."""
     if classes < 4 or classes > 65536 or classes & (classes - 1):
         raise ValueError(f"classes is {classes}; expected a power of two from 4 to 65536, such as 256")
+
+
+def check_waveform(waveform: object, name: str = "waveform") -> None:
+    """Raise `ValueError` unless this is a tensor of finite floating-point numbers; the error calls it `name`."""
+    if not isinstance(waveform, Tensor):
+        raise ValueError(
+            f"{name} is a {type(waveform).__name__}; expected a tensor, as torch.from_numpy makes of arrays"
+        )
+    if not waveform.is_floating_point():
+        raise ValueError(
+            f"{name} is {waveform.dtype} of shape {tuple(waveform.shape)}; expected floating point in [-1, 1]: divide "
+            "16-bit integers by 32768"
+        )
+    if not bool(waveform.isfinite().all()):
+        raise ValueError(f"{name} has samples that are not finite (NaN or infinity); leave them out or mend them")
 
 
 def compand(waveform: Tensor, classes: int) -> Tensor:
@@ -34,12 +47,19 @@ def expand(companded: Tensor, classes: int) -> Tensor:
 def encode_mu_law(waveform: Tensor, classes: int = 256) -> Tensor:
     """Quantize a waveform in [-1, 1] to class indices.
 
-    Shape: any -> the same, int64 in [0, classes). Values outside [-1, 1] are clipped; they must be finite.
+    Shape: any -> the same, int64 in [0, classes). Values outside [-1, 1] are clipped. Raises `ValueError` if the
+    waveform is not finite floating point.
 
     >>> encode_mu_law(torch.tensor([-1.0, 0.0, 1.0]))
     tensor([  0, 128, 255])
     """
     check_classes(classes)
+    check_waveform(waveform)
+    return quantize(waveform, classes)
+
+
+def quantize(waveform: Tensor, classes: int) -> Tensor:
+    """`encode_mu_law` without its checks, which would make a compiled step wait for the device."""
     levels = (compand(waveform, classes) + 1) / 2 * (classes - 1)
     return (levels + 0.5).floor().long()
 
@@ -61,4 +81,4 @@ def silence_class(classes: int = 256) -> int:
     >>> silence_class(256)  # 0.0 lies between the levels of 127 and 128
     128
     """
-    return int(encode_mu_law(torch.zeros(()), classes))
+    return int(quantize(torch.zeros(()), classes))

@@ -1,4 +1,4 @@
-"""Which past samples a network sees: counted along its dilations, and measured by gradient.
+"""Find the past samples that a network sees: count paths along its dilations, or measure gradients.
 
 `WaveNetConfig.receptive_field` is the formula for how far it reaches. A network may not see every sample within its
 reach: a schedule that starts at dilation 2 never sees half of them.
@@ -12,17 +12,6 @@ from torch import Tensor
 
 from wavenet.network.config import WaveNetConfig
 from wavenet.network.model import WaveNet
-
-__all__ = [
-    "WIDEST",
-    "count_paths",
-    "describe_reach",
-    "describe_sight",
-    "layer_table",
-    "measure_reach",
-    "seen_lags",
-    "visible_lags",
-]
 
 WIDEST = 2**16
 """The widest receptive field, in samples, that is examined input by input."""
@@ -91,7 +80,7 @@ def visible_lags(model: WaveNet, samples: int | None = None) -> Tensor:
 
     Measured as the gradient of the output with respect to each input's embedding, in float64, on a copy whose output
     layer is all ones (a fresh one has columns that sum to zero) and whose rectifiers are all open. `samples` defaults
-    to the receptive field and one more. What linear prediction and features see besides is not counted.
+    to the receptive field and one more. Inputs of linear prediction and features are not counted.
     """
     probe = copy.deepcopy(model).double()
     torch.nn.init.ones_(probe.output.weight)
@@ -136,7 +125,7 @@ def describe_reach(seen: Tensor, sample_rate: int) -> str:
             runs.append((lag, lag))
     named = [str(first) if first == last else f"{first} to {last}" for first, last in runs[:_NAMED]]
     unnamed = len(runs) - _NAMED
-    more = f" and {unnamed} more stretch{'es' * (unnamed > 1)}" if unnamed > 0 else ""
+    more = f" and {unnamed} more run{'s' * (unnamed > 1)}" if unnamed > 0 else ""
     holes = f"never those {', '.join(named)}{more} before the newest"
     return f"sees {int(seen.sum()):,} of the last {len(seen):,} samples ({milliseconds:.1f} ms); {holes}"
 
@@ -153,4 +142,4 @@ def describe_sight(model: WaveNet) -> str:
         reach = describe_reach(seen, config.sample_rate)
     if model.predictor is None:
         return f"It {reach}"
-    return f"Its stack of layers {reach}; linear prediction takes in the last {model.history:,} samples besides"
+    return f"Its stack of layers {reach}; linear prediction also takes in the last {model.history:,} samples"

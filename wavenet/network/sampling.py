@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["SamplingOptions", "choose"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions:
@@ -27,8 +25,8 @@ class SamplingOptions:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise ValueError(f"temperature is {self.temperature}; expected 0 or a positive number")
-        if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k is {self.top_k}; expected at least 1, or None to switch it off")
+        if self.top_k is not None and not (isinstance(self.top_k, int) and self.top_k >= 1):
+            raise ValueError(f"top_k is {self.top_k!r}; expected at least 1, or None to switch it off")
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}; expected over 0 and at most 1, or None to switch it off")
 

@@ -15,8 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["UPSAMPLERS", "InterpolatingUpsampler", "TransposedUpsampler"]
-
 
 def triangle(scale: int) -> Tensor:
     """The kernel of linear interpolation, `(2 * scale - 1,)`."""

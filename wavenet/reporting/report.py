@@ -20,7 +20,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from wavenet.data import check_clips, encode_audio, pick_clips_lasting
-from wavenet.evaluation import CLASSES, baselines, evaluate, pooled_row, score_rows
+from wavenet.evaluation import CLASSES, evaluate, pooled_row, score_baselines, score_rows
 from wavenet.network import SamplingOptions, WaveNet, WaveNetConfig, describe_sight, layer_table, seen_lags
 from wavenet.reporting.examples import Sound, examples
 from wavenet.reporting.plots import draw_cone, draw_curves, draw_sound, to_svg
@@ -172,7 +172,7 @@ def _scores(model: WaveNet, scored: Sequence[Selection]) -> list[dict[str, Any]]
     for source in scored:
         dataset = source.dataset
         train = [clip for clip in dataset.clips if clip.split == "train"]
-        for row in score_rows(evaluate(model, source.clips), baselines(source.clips, CLASSES, train=train)):
+        for row in score_rows(evaluate(model, source.clips), score_baselines(source.clips, CLASSES, train=train)):
             told = [dataset.path.name] * (len(scored) > 1) + ([row["speaker"]] if row["speaker"] else [])
             rows.append({**row, "speaker": ", ".join(told) or "all"})
     if len(rows) > 1:

@@ -28,15 +28,13 @@ from wavenet.network import (
     WaveNet,
 )
 
-__all__ = ["NOT_BUILT", "WEIGHT_TYPES", "NativeEngine", "WeightType", "native_module"]
-
 WeightType = Literal["float32", "bfloat16", "int8"]
 WEIGHT_TYPES: tuple[WeightType, ...] = ("float32", "bfloat16", "int8")
 NOT_BUILT = "the native engine is not built; install GCC or Clang, and then install the package again"
 
 
 def native_module() -> Any:
-    """The compiled module for this processor; `_native_baseline.pyi` documents it.
+    """The compiled module for this processor: what `engine.h` describes, under the names in `module.cpp`.
 
     The environment variable `WAVENET_NATIVE` chooses an instruction set (`avx512`, `avx2`, `baseline`), or none (`0`).
     Raises `ImportError` if there is no module, and `ValueError` if `WAVENET_NATIVE` has another value.
@@ -175,19 +173,16 @@ class NativeEngine(ResumableEngine):
 
     def _bias(self, steps: int) -> Tensor | None:
         """The conditioning's biases of all layers for the next samples: `(B, steps or 1, layers * gate)`."""
-        conditioner = self.model.conditioner
-        if conditioner is None:
-            return None
         if self.model.alignment.reach is not None:
             return self._biases(self.time + 1, self.time + 1 + steps).contiguous()
-        if self._constant is None:
-            self._constant = conditioner(self.conditioning, 0, 1).contiguous()
+        if self._constant is None and self.model.conditioner is not None:
+            self._constant = self._bias_piece(0, 1).contiguous()
         return self._constant
 
     def _bias_piece(self, start: int, stop: int) -> Tensor:
-        assert self.model.conditioner is not None
-        piece: Tensor = self.model.conditioner(self.conditioning, start, stop)
-        return piece
+        biases = self.model.biases(self.conditioning, start, stop)
+        assert biases is not None
+        return biases
 
     def _correlation(self, steps: int) -> tuple[Tensor | None, int]:
         """The features' autocorrelations for the next samples, `(B, blocks, order + 1)`, and the first block."""
