@@ -1,6 +1,7 @@
 """Audio files, corpora, clips, prepared datasets, and random windows for training."""
 
 from wavenet.data.audio import encode_audio, from_int16, read_audio, resample, to_int16, write_audio
+from wavenet.data.augmentation import Augmentation
 from wavenet.data.clips import (
     Clip,
     TensorClip,
@@ -19,6 +20,7 @@ from wavenet.data.prepare import PrepareConfig, prepare_dataset
 from wavenet.data.windows import Batch, Source, WindowSampler, as_sources
 
 __all__ = [
+    "Augmentation",
     "Batch",
     "Clip",
     "PrepareConfig",

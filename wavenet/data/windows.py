@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wavenet.data.augmentation import Augmentation
 from wavenet.data.clips import Clip, check_clips, check_speakers, read_clip
 
 
@@ -61,7 +62,8 @@ class Batch:
 
     `samples` float32 `(B, margin + context + window + margin)`, zeros beyond a clip's ends; `scored` `(B, window)`,
     false beyond them; `times` `(B,)`, the time in its clip at which each row's context begins (negative before the
-    clip). `scored_in_all` counts the scored samples of the whole batch, of which this may be a part.
+    clip). `scored_in_all` counts the scored samples of the whole batch, of which this may be a part. `inputs`, of the
+    shape of `samples`, is what the network is given in place of them, if augmentation disturbs its inputs.
     """
 
     samples: Tensor
@@ -69,6 +71,7 @@ class Batch:
     times: Tensor
     clips: tuple[Clip, ...]
     scored_in_all: int
+    inputs: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +83,8 @@ class WindowSampler:
     not scored.
     `margin` more samples at both ends serve the features. Windows begin at multiples of `grid`; context and margin are
     multiples of it too. So the frames of all rows lie at the same places.
-    A batch depends on `seed` and the step alone: a resumed run sees what it would have seen, and each of several
-    processes can read its own rows.
+    A batch depends on `seed` and the step alone, its augmentation too: a resumed run sees what it would have seen, and
+    each of several processes can read its own rows.
     """
 
     sources: tuple[Source, ...]
@@ -91,6 +94,7 @@ class WindowSampler:
     seed: int
     margin: int = 0
     grid: int = 1
+    augmentation: Augmentation | None = None
 
     def __post_init__(self) -> None:
         assert self.context % self.grid == self.margin % self.grid == 0
@@ -99,6 +103,8 @@ class WindowSampler:
                 f"window is {self.window} samples; expected at least {self.grid}, the grid of the model's frames and "
                 "blocks of linear prediction"
             )
+        if self.augmentation is not None:
+            self.augmentation.check_rate(self.sources[0].clips[0].sample_rate)
 
     @cached_property
     def _ends(self) -> list[NDArray[np.int64]]:
@@ -127,7 +133,16 @@ class WindowSampler:
             samples[row, first - begin : stop - begin] = read_clip(clip, first, stop)
             scored[row, max(0, -start) : clip.samples - start] = True
         times = torch.tensor([start - self.context for _, start in drawn])
-        return Batch(samples, scored, times, tuple(clip for clip, _ in drawn), scored_in_all)
+        clips = tuple(clip for clip, _ in drawn)
+        inputs = None
+        if self.augmentation is not None:
+            numbers = range(self.batch_size)[rows]
+            pairs = [
+                self.augmentation.apply(row, clip.sample_rate, [self.seed, step, number])
+                for row, clip, number in zip(samples, clips, numbers, strict=True)
+            ]
+            samples, inputs = (torch.stack(column) for column in zip(*pairs, strict=True))
+        return Batch(samples, scored, times, clips, scored_in_all, inputs)
 
     def _draw(self, step: int) -> list[tuple[Clip, int]]:
         """For each row the clip, and the time in it at which the window begins."""
