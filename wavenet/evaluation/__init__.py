@@ -10,21 +10,24 @@ from wavenet.evaluation.likelihood import (
     score_symbols,
     speaker_of,
 )
-from wavenet.evaluation.vocoder import (
-    SYSTEMS,
-    Copies,
+from wavenet.evaluation.quality import (
+    Interval,
+    Opinion,
     Quality,
     check_installed,
-    copy_clips,
-    griffin_lim,
     interval,
     measure,
+    opinion,
+    word_error_rate,
 )
+from wavenet.evaluation.vocoder import SYSTEMS, Copies, copy_clips, griffin_lim
 
 __all__ = [
     "CLASSES",
     "SYSTEMS",
     "Copies",
+    "Interval",
+    "Opinion",
     "Quality",
     "Score",
     "check_installed",
@@ -35,9 +38,11 @@ __all__ = [
     "interval",
     "linear_prediction_bits",
     "measure",
+    "opinion",
     "pooled_row",
     "score_baselines",
     "score_rows",
     "score_symbols",
     "speaker_of",
+    "word_error_rate",
 ]

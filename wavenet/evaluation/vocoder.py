@@ -1,15 +1,9 @@
-"""How well a model turns features back into speech: copy-synthesis of clips, scored beside two references.
+"""Copy-synthesis: a model turns clips' features back into speech, beside two references.
 
 - Griffin-Lim from the same features (Griffin & Lim 1984, with momentum: Perraudin et al. 2013), without training;
 - the µ-law round trip of the original, 256 classes, which is the best that 8 bits can give.
-
-Scores: wide-band PESQ (ITU-T P.862.2, 1 to 4.64), STOI (Taal et al. 2011, 0 to 1) and the log-mel distance in dB.
 """
 
-import contextlib
-import importlib.util
-import math
-import statistics
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,46 +13,24 @@ import torch
 from torch import Tensor, nn
 from torchaudio import transforms
 
-from wavenet.data import Clip, check_clips, read_clip, resample
+from wavenet.data import Clip, check_clips, read_clip
 from wavenet.engines import EngineOptions
 from wavenet.evaluation.likelihood import CLASSES, speaker_of
 from wavenet.generation import generate_scored
-from wavenet.network import LogMel, LogMelConfig, SamplingOptions, WaveNet, decode_mu_law, encode_mu_law
+from wavenet.network import LogMelConfig, SamplingOptions, WaveNet, decode_mu_law, encode_mu_law
 
-SYSTEMS = ("model", "griffin_lim", "mu_law")
-_SCORED_RATE = 16000
+SYSTEMS = ("original", "model", "griffin_lim", "mu_law")
 _ITERATIONS = 100
-_SHORTEST_STOI = 0.4
-"""In seconds. STOI correlates envelopes over segments of 384 ms."""
 
 AnyClip = TypeVar("AnyClip", bound=Clip)
 
 
 @dataclass(frozen=True)
-class Quality:
-    """The scores of a copy against its original. PESQ and STOI are NaN if there is too little speech."""
-
-    pesq: float
-    stoi: float
-    log_mel_db: float
-
-
-@dataclass(frozen=True)
 class Copies(Generic[AnyClip]):
-    """A clip, its waveform, and the copy that each system made of it, `(T,)` each."""
+    """A clip, and the waveform `(T,)` of each of `SYSTEMS`: its own, and the copies of it."""
 
     clip: AnyClip
-    original: Tensor
     audio: Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over clips and the half-width of its 95% confidence interval (Student's t); `None` if too few."""
-
-    mean: float | None
-    half_width: float | None
-    clips: int
 
 
 def copy_clips(
@@ -103,12 +75,13 @@ def copy_clips(
             for row, (_, clip) in enumerate(rows):
                 original = originals[row]
                 audio = {
+                    "original": original,
                     "model": generated[row, : len(original)],
                     "griffin_lim": griffin_lim(features[row].cpu(), log_mel.config, clip.sample_rate, len(original)),
                     "mu_law": decode_mu_law(encode_mu_law(original, CLASSES), CLASSES),
                 }
                 progress(len(original))
-                yield Copies(clip, original, audio)
+                yield Copies(clip, audio)
 
     return copies()
 
@@ -128,43 +101,3 @@ def griffin_lim(features: Tensor, config: LogMelConfig, sample_rate: int, sample
         features = nn.functional.pad(features, (0, frames - features.shape[1]), value=config.silence)
         waveform: Tensor = to_waveform(to_spectrum(features.exp()))
     return nn.functional.pad(waveform, (0, max(0, samples - len(waveform))))[:samples].clamp(-1, 1)
-
-
-def check_installed() -> None:
-    """Raise `ValueError` unless the packages that measure speech are installed."""
-    for name in ("pesq", "pystoi", "scipy"):
-        if importlib.util.find_spec(name) is None:
-            raise ValueError(f"{name} is not installed; pip install 'wavenet-toolkit[scores]'")
-
-
-def measure(original: Tensor, copy: Tensor, log_mel: LogMel, sample_rate: int) -> Quality:
-    """Score a copy against its original, both `(T,)`. `ValueError` if the `scores` extra is not installed."""
-    check_installed()
-    from pesq import PesqError, pesq
-    from pystoi import stoi
-
-    reference, degraded = (resample(x, sample_rate, _SCORED_RATE).numpy() for x in (original, copy))
-    try:
-        quality = float(pesq(_SCORED_RATE, reference, degraded, "wb"))
-    except (PesqError, ValueError):  # no speech in one of the two, or less than a quarter of a second
-        quality = math.nan
-    intelligibility = math.nan
-    if len(reference) >= _SHORTEST_STOI * _SCORED_RATE:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", RuntimeWarning)
-            with contextlib.suppress(RuntimeWarning):  # too little speech
-                intelligibility = float(stoi(reference, degraded, _SCORED_RATE))
-    difference = (log_mel(original[None]) - log_mel(copy[None]))[0] * (10 / math.log(10))
-    distance = float(difference.square().mean(dim=0).sqrt().mean())
-    return Quality(quality, intelligibility, distance)
-
-
-def interval(values: Sequence[float]) -> Interval:
-    """Mean and 95% confidence interval of the values that are not NaN."""
-    from scipy import stats
-
-    values = [value for value in values if not math.isnan(value)]
-    if len(values) < 2:
-        return Interval(values[0] if values else None, None, len(values))
-    error = statistics.stdev(values) / math.sqrt(len(values))
-    return Interval(statistics.fmean(values), float(stats.t.ppf(0.975, len(values) - 1)) * error, len(values))

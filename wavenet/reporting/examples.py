@@ -67,7 +67,7 @@ def examples(
 
 def _copied(model: WaveNet, clips: Sequence[PreparedClip], sampling: SamplingOptions, seed: int) -> Iterator[Example]:
     for copies in copy_clips(model, clips, sampling, seed=seed):
-        sounds = [Sound("The original", "", copies.original)]
+        sounds = [Sound("The original", "", copies.audio["original"])]
         sounds += [Sound(title, note, copies.audio[system]) for system, (title, note) in _SYSTEMS.items()]
         yield Example(copies.clip.name, sounds, copies.clip.speaker, copies.clip.text)
 
