@@ -17,6 +17,7 @@ import torchaudio
 
 from tests.conftest import small_config, tone
 from wavenet import WaveNet
+from wavenet.data import PreparedDataset
 from wavenet.network import (
     ConditioningConfig,
     GaussianMixture,
@@ -163,10 +164,26 @@ def test_copy_scores_three_systems_and_writes_audio(wavenet, vocoder_file: Path,
     assert "NaN" not in result.out, "JSON has none"
     rows = json.loads(result.out)["rows"]
     assert {row["speaker"] for row in rows} >= {None}, "all speakers together"
-    assert {row["system"] for row in rows} == {"model", "griffin_lim", "mu_law"}
+    assert {row["system"] for row in rows} == {"original", "model", "griffin_lim", "mu_law"}
+    assert all({"ovrl", "plcmos", "pesq", "stoi"} <= row.keys() for row in rows)
     assert len(list(folder.rglob("*.wav"))) == 2 * 4
-    assert "griffin_lim" in wavenet("copy", vocoder_file, dataset, "--limit", 1).out
+    table = wavenet("copy", vocoder_file, dataset, "--limit", 1).out
+    assert "griffin_lim" in table
+    assert "word error rate" not in table, "nothing was recognised"
     wavenet("copy", vocoder_file, dataset, "--audio", folder).fails_with("copies exists; choose another folder")
+
+
+def test_a_recogniser_counts_word_errors(wavenet, vocoder_file: Path, speech_folder: Path, tmp_path: Path) -> None:
+    for index, path in enumerate(sorted(speech_folder.rglob("*.wav"))):
+        path.with_suffix(".txt").write_text("seven eight" if index % 2 else "nine", "utf-8")
+    wavenet("prepare", speech_folder, tmp_path / "d", "--speakers", "--held-out", 0.5)
+    copy = ("copy", vocoder_file, tmp_path / "d", "--recogniser")
+    rows = json.loads(wavenet(*copy, "sh -c 'echo Seven.'", "--json").out)["rows"]
+    clips = PreparedDataset(tmp_path / "d").split("test")
+    expected = sum(0.5 if clip.text == "seven eight" else 1.0 for clip in clips) / len(clips)
+    assert [row["wer"]["mean"] for row in rows if row["speaker"] is None] == pytest.approx([expected] * 4)
+    wavenet(*copy, "no-such-recogniser").fails_with("--recogniser 'no-such-recogniser': no such command")
+    wavenet(*copy, "false").fails_with("--recogniser 'false' ended with status 1 (it said nothing)")
 
 
 def test_evaluation_as_another_speaker(wavenet, vocoder_file: Path, dataset: Path) -> None:

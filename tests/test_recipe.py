@@ -3,9 +3,12 @@ from pathlib import Path
 import pytest
 
 from wavenet import Categorical
+from wavenet.data import Augmentation
 from wavenet.training import Recipe, load_recipe
 from wavenet.training.checkpoint import MAY_CHANGE
 from wavenet.training.recipe import _keys
+
+ROOT = Path(__file__).parent.parent
 
 RECIPE = """
 dataset = "data"
@@ -106,3 +109,16 @@ def test_the_page_of_recipes_has_every_key() -> None:
         assert f"`{key}`" in page or (f"`{section}" in page and f"`{name}`" in page), key
     for name in MAY_CHANGE:
         assert f"`train.{name}` *" in page
+
+
+def test_augmentation_is_a_section_of_the_recipe(tmp_path: Path) -> None:
+    path = ROOT / "recipes" / "prompts" / "vocoder.toml"
+    recipe = load_recipe(path, ["train.augmentation.input_noise=1.0", "train.augmentation.level_db=24"])
+    assert recipe.train.augmentation == Augmentation(input_noise=1.0, level_db=24)
+    again = tmp_path / "again.toml"
+    again.write_text(recipe.to_toml(), "utf-8")
+    assert load_recipe(again).train == recipe.train
+    with pytest.raises(ValueError, match=r"unknown key train.augmentation.input_nois; did you mean .*input_noise"):
+        load_recipe(path, ["train.augmentation.input_nois=1.0"])
+    with pytest.raises(ValueError, match=r"train.augmentation.*band_share is 2.*expected 0 to 1"):
+        load_recipe(path, ["train.augmentation.band_share=2.0"])

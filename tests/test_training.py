@@ -16,7 +16,7 @@ import torch
 
 from tests.conftest import small_config
 from wavenet import Categorical, WaveNet, generate, tensor_clips
-from wavenet.data import PreparedDataset
+from wavenet.data import Augmentation, PreparedDataset
 from wavenet.evaluation import condition_on, score_symbols
 from wavenet.machine import alone_in
 from wavenet.network import (
@@ -118,6 +118,34 @@ def test_resumed_run_equals_uninterrupted_run(recipe: Callable[..., Recipe], opt
     torch.rand(5)  # whatever else the process drew
     assert train_recipe(broken, Watcher(), resume=True)
     assert_same_run(whole.run, broken.run)
+
+
+def test_resumed_run_draws_the_same_changes_of_its_windows(recipe: Callable[..., Recipe]) -> None:
+    changes = {"augmentation": Augmentation(input_noise=1.0, level_db=24.0, noise_share=0.5)}
+    whole, broken, plain = recipe("whole", **changes), recipe("broken", **changes), recipe("plain")
+    assert train_recipe(whole, Watcher())
+    assert train_recipe(plain, Watcher())
+    watcher = Watcher()
+    assert not train_recipe(broken, watcher, stop=lambda: watcher.steps == 3)
+    assert train_recipe(broken, Watcher(), resume=True)
+    assert_same_run(whole.run, broken.run)
+    assert (whole.run / "model.safetensors").read_bytes() != (plain.run / "model.safetensors").read_bytes()
+
+
+def test_a_run_that_listens_scores_free_running_and_keeps_the_best(recipe: Callable[..., Recipe]) -> None:
+    heard = recipe("heard", listen=2, audio_seconds=0.5, evaluate_every=6)
+    assert train_recipe(heard, Watcher())
+    lines = [json.loads(line) for line in (heard.run / "metrics.jsonl").read_text().splitlines()]
+    scores = [line for line in lines if "held_out_bits" in line]
+    assert [line["step"] for line in scores] == [0, 6, 12]
+    assert all({"ovrl", "sig", "bak", "p808", "plcmos"} <= line.keys() for line in scores)
+    best = max(scores[1:], key=lambda line: line["ovrl"] + line["plcmos"])
+    state = load_checkpoint(heard.run)
+    assert state is not None
+    assert state["progress"]["best_opinion"] == best["ovrl"] + best["plcmos"]
+    newest, loved = (WaveNet.from_pretrained(heard.run / f"{name}.safetensors") for name in ("model", "best-heard"))
+    same = all(torch.equal(a, b) for a, b in zip(newest.parameters(), loved.parameters(), strict=True))
+    assert same == (best["step"] == 12)
 
 
 def test_killed_run_resumes_to_the_same_end(recipe: Callable[..., Recipe], tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tests.conftest import small_config, tone
 from wavenet import SamplingOptions, WaveNet, generate
 from wavenet.data import PreparedDataset, read_audio
-from wavenet.evaluation import copy_clips, griffin_lim, interval, measure
+from wavenet.evaluation import Opinion, copy_clips, griffin_lim, interval, measure, opinion, word_error_rate
 from wavenet.network import ConditioningConfig, LogMel, LogMelConfig, decode_mu_law, encode_mu_law
 
 SPEECH = Path(__file__).parent.parent / "samples" / "speech" / "en" / "demo-thanks.flac"
@@ -63,7 +64,7 @@ def test_copies_do_not_depend_on_the_batch(speech_folder: Path, prepare: Callabl
             original = clip.read()
             alone = generate(model, len(original), features=model.log_mel(original[None])[0], seed=4 + index)
             assert torch.equal(made[clip.name].audio["model"], alone[0])
-            assert torch.equal(made[clip.name].original, original)
+            assert torch.equal(made[clip.name].audio["original"], original)
 
 
 def test_interval_is_students() -> None:
@@ -82,3 +83,46 @@ def test_what_is_too_short_for_pesq_and_stoi_has_none(samples: int) -> None:
     assert math.isnan(quality.pesq)
     assert math.isnan(quality.stoi)
     assert math.isfinite(quality.log_mel_db)
+
+
+def test_listeners_would_rank_speech_over_griffin_lim_over_noise(speech: torch.Tensor) -> None:
+    log_mel = LogMel(LogMelConfig(), 16000)
+    clips = [
+        speech,
+        griffin_lim(log_mel(speech[None])[0], log_mel.config, 16000, len(speech)),
+        torch.randn(len(speech), generator=torch.Generator().manual_seed(0)) * speech.std(),
+    ]
+    numpy_before = np.random.get_state()[1].copy()  # noqa: NPY002
+    scores = [opinion(clip, 16000) for clip in clips]
+    assert scores[0].ovrl > scores[1].ovrl > scores[2].ovrl
+    assert scores[0].plcmos > scores[1].plcmos
+    assert opinion(speech, 16000) == scores[0], "the imagined raters are the same each time"
+    assert (np.random.get_state()[1] == numpy_before).all()  # noqa: NPY002
+    assert measure(speech, clips[1], log_mel, 16000).ovrl == scores[1].ovrl
+
+
+@pytest.mark.parametrize(
+    "waveform", [torch.zeros(16000), torch.ones(100) / 2, torch.zeros(0)], ids=["silent", "short", "empty"]
+)
+def test_nobody_has_an_opinion_of_nothing(waveform: torch.Tensor) -> None:
+    assert all(math.isnan(score) for score in vars(opinion(waveform, 16000)).values())
+    assert all(math.isnan(score) for score in vars(Opinion()).values())
+
+
+@pytest.mark.parametrize(
+    ("text", "heard", "share"),
+    [
+        ("Seven, eight; nine!", "seven EIGHT nine", 0.0),
+        ("one two three four", "one three four", 0.25),
+        ("one two", "one or two", 0.5),
+        ("don't", "dont", 1.0),
+        ("one", "", 1.0),
+        ("one", "two three four", 3.0),
+    ],
+)
+def test_word_errors_are_counted_as_everybody_counts_them(text: str, heard: str, share: float) -> None:
+    assert word_error_rate(text, heard) == share
+
+
+def test_no_words_have_no_error_rate() -> None:
+    assert math.isnan(word_error_rate(" ... ", "something"))

@@ -1,9 +1,14 @@
 """`wavenet copy`: a model's quality as a vocoder, on held-out clips."""
 
+import itertools
 import json
 import os
+import shlex
+import shutil
+import subprocess
+import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +29,8 @@ from wavenet.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from wavenet.data import PreparedClip
     from wavenet.evaluation import Copies
     from wavenet.network import WaveNet
@@ -37,6 +44,13 @@ def copy(
     limit: Limit = None,
     as_speaker: AsSpeaker = None,
     audio: Annotated[Path | None, typer.Option(help="New folder to write each copy to, as a WAV file.")] = None,
+    recogniser: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="Command that prints what it hears in a WAV file; scores word errors of clips with text.",
+        ),
+    ] = None,
     temperature: Temperature = 1.0,
     seed: Annotated[int, typer.Option(help="Clip i draws from a generator seeded SEED + i.")] = 0,
     weights: Weights = None,
@@ -45,8 +59,9 @@ def copy(
 ) -> None:
     """Copy held-out clips from their features and score the copies.
 
-    PESQ, STOI and log-mel distance of the model's copies, beside those of Griffin-Lim from the same features and of
-    the µ-law round trip. For models that are conditioned on features.
+    Scores the clips themselves, the model's copies, those of Griffin-Lim from the same features, and the µ-law round
+    trip: opinions as listeners would give them (DNSMOS, PLCMOS), PESQ, STOI and log-mel distance to the original. For
+    models that are conditioned on features.
     """
     if audio is not None and os.path.lexists(audio):
         raise ValueError(f"--audio {audio} exists; choose another folder")
@@ -56,6 +71,7 @@ def copy(
     from wavenet.network import SamplingOptions
 
     check_installed()
+    hear = None if recogniser is None else _recogniser(recogniser)
     engine = EngineOptions(weights=weights or "float32", threads=threads)
     network, _, clips = open_clips(model, dataset, split, speaker, limit, as_speaker)
     with sample_progress(clips) as bar:
@@ -68,24 +84,31 @@ def copy(
             engine=engine,
             progress=bar.update,
         )
-        rows = _score(network, copies, audio)
+        rows = _score(network, copies, audio, hear)
     _print(rows, {"clips": len(clips), "temperature": temperature}, as_json)
 
 
-def _score(network: "WaveNet", made: "Iterator[Copies[PreparedClip]]", audio: Path | None) -> list[dict[str, Any]]:
+def _score(
+    network: "WaveNet",
+    made: "Iterator[Copies[PreparedClip]]",
+    audio: Path | None,
+    hear: "Callable[[Tensor, int], str] | None",
+) -> list[dict[str, Any]]:
     """A row for each speaker and system, then rows for all speakers together, whose speaker is `None`.
 
-    Writes the copies to a new folder `audio`, if one is given.
+    Writes the copies to a new folder `audio`, if one is given. `hear` recognises the words of a waveform.
     """
     from wavenet.evaluation import SYSTEMS, Quality, interval, measure
 
     assert network.log_mel is not None
+    rate = network.config.sample_rate
     found: defaultdict[tuple[str | None, str], list[Quality]] = defaultdict(list)
     for copies in made:
         if audio is not None:
-            _write_copies(audio, copies, network.config.sample_rate)
+            _write_copies(audio, copies, rate)
         for system, copy in copies.audio.items():
-            quality = measure(copies.original, copy, network.log_mel, network.config.sample_rate)
+            heard = hear(copy, rate) if hear is not None and copies.clip.text else None
+            quality = measure(copies.audio["original"], copy, network.log_mel, rate, text=copies.clip.text, heard=heard)
             for speaker in {copies.clip.speaker, None}:
                 found[speaker, system].append(quality)
     rows: list[dict[str, Any]] = []
@@ -99,24 +122,61 @@ def _score(network: "WaveNet", made: "Iterator[Copies[PreparedClip]]", audio: Pa
 
 
 def _print(rows: list[dict[str, Any]], settings: dict[str, Any], as_json: bool) -> None:
-    """Print a table, or the rows as JSON together with the settings they were made with."""
+    """Print a table for each speaker, or the rows as JSON together with the settings they were made with."""
     if as_json:
         print(json.dumps({**settings, "rows": rows}, indent=2))
         return
-    from wavenet.evaluation import Quality
+    for speaker, of_speaker in itertools.groupby(rows, key=lambda row: row["speaker"]):
+        columns = list(of_speaker)
+        title = f"{speaker or 'all'}, {columns[0]['log_mel_db']['clips']} clips"
+        print(f"{title:24}" + "".join(f"{row['system']:>16}" for row in columns))
+        for name, title in _TITLES.items():
+            if any(row[name]["clips"] for row in columns):
+                print(f"{title:24}" + "".join(_cell(row[name]) for row in columns))
+        print()
+    print("mean and 95% confidence interval over clips")
 
-    names = [field.name for field in fields(Quality)]
-    print(f"{'':12}{'':14}{'clips':>6}" + "".join(f"{name:>20}" for name in names))
-    for row in rows:
-        cells = "".join(_cell(row[name]["mean"], row[name]["half_width"]) for name in names)
-        speaker = "(all)" if row["speaker"] is None else row["speaker"]
-        print(f"{speaker:12}{row['system']:14}{row['log_mel_db']['clips']:6}{cells}")
-    print("mean and 95% confidence interval over clips; PESQ is wide-band, log_mel_db the distance of the features")
+
+_TITLES = {
+    "ovrl": "DNSMOS overall (OVRL)",
+    "sig": "DNSMOS speech (SIG)",
+    "bak": "DNSMOS background (BAK)",
+    "p808": "DNSMOS P.808",
+    "plcmos": "PLCMOS",
+    "pesq": "PESQ, wide-band",
+    "stoi": "STOI",
+    "log_mel_db": "log-mel distance, dB",
+    "wer": "word error rate",
+}
 
 
-def _cell(mean: float | None, half_width: float | None) -> str:
+def _cell(score: dict[str, float | None]) -> str:
+    mean, half_width = score["mean"], score["half_width"]
     width = "" if half_width is None else f" ± {half_width:.3f}"
-    return ("-" if mean is None else f"{mean:.3f}{width}").rjust(20)
+    return ("-" if mean is None else f"{mean:.3f}{width}").rjust(16)
+
+
+def _recogniser(command: str) -> "Callable[[Tensor, int], str]":
+    """Maps a waveform to the text that a command prints when it is given a WAV file."""
+    words = shlex.split(command)
+    if not words or shutil.which(words[0]) is None:
+        raise ValueError(
+            f"--recogniser {command!r}: no such command; expected one that prints what it hears in a WAV file"
+        )
+
+    def hear(waveform: "Tensor", sample_rate: int) -> str:
+        from wavenet.data import write_audio
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "copy.wav"
+            write_audio(path, waveform, sample_rate)
+            done = subprocess.run([*words, str(path)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            raise ValueError(f"--recogniser {command!r} ended with status {done.returncode} ({reason})")
+        return done.stdout
+
+    return hear
 
 
 def _write_copies(folder: Path, copies: "Copies[PreparedClip]", rate: int) -> None:
@@ -126,7 +186,7 @@ def _write_copies(folder: Path, copies: "Copies[PreparedClip]", rate: int) -> No
     name = Path(copies.clip.name)
     if name.is_absolute() or ".." in name.parts:
         raise ValueError(f"clip {copies.clip.name!r} would be written outside of {folder}; prepare the dataset again")
-    for system, waveform in {"original": copies.original, **copies.audio}.items():
+    for system, waveform in copies.audio.items():
         path = folder / system / f"{name}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_audio(path, waveform, rate)

@@ -54,6 +54,11 @@ class TrainingConsole(Observer):
         if self.bar.disable and "train_bits" in record:
             speed = f"{record['samples_per_second']:,.0f} samples/s"
             print(f"step {record['step']:>6}: {record['train_bits']:.3f} bits/sample in training, {speed}", flush=True)
+        if "ovrl" in record:
+            scores = (
+                f"{name.upper()} {record[name]:.2f}" for name in ("ovrl", "plcmos", "pesq", "stoi") if name in record
+            )
+            self.note(f"step {record['step']:>6}: {', '.join(scores)} in free running")
         if self.tensorboard is not None:
             self.tensorboard.logged(record)
 

@@ -1,6 +1,7 @@
 """How good a model is: likelihood of held-out audio, baselines, and the quality of a vocoder's copies."""
 
 from wavenet.evaluation.baselines import linear_prediction_bits, score_baselines, score_rows
+from wavenet.evaluation.free_running import score_free_running
 from wavenet.evaluation.likelihood import (
     CLASSES,
     Score,
@@ -41,6 +42,7 @@ __all__ = [
     "opinion",
     "pooled_row",
     "score_baselines",
+    "score_free_running",
     "score_rows",
     "score_symbols",
     "speaker_of",

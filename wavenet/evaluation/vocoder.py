@@ -42,12 +42,14 @@ def copy_clips(
     batch: int = 16,
     seed: int = 0,
     engine: str | EngineOptions = "auto",
+    systems: Sequence[str] = SYSTEMS,
     progress: Callable[[int], None] = lambda samples: None,
 ) -> Iterator[Copies[AnyClip]]:
     """Generate each clip from its own features in batches, shortest clips first, and make the references.
 
-    The clip at index i draws from seed + i in every batch. With `speaker` a multi-speaker model generates all
-    clips as this speaker. Raises `ValueError` if the model takes no features or does not know a speaker.
+    The clip at index i draws from seed + i in every batch. `systems` names the references to make. With `speaker` a
+    multi-speaker model generates all clips as this speaker. Raises `ValueError` if the model takes no features or does
+    not know a speaker.
     """
     log_mel = model.log_mel
     if log_mel is None:
@@ -74,12 +76,13 @@ def copy_clips(
             ).audio.cpu()
             for row, (_, clip) in enumerate(rows):
                 original = originals[row]
-                audio = {
-                    "original": original,
-                    "model": generated[row, : len(original)],
-                    "griffin_lim": griffin_lim(features[row].cpu(), log_mel.config, clip.sample_rate, len(original)),
-                    "mu_law": decode_mu_law(encode_mu_law(original, CLASSES), CLASSES),
-                }
+                audio = {"original": original, "model": generated[row, : len(original)]}
+                if "griffin_lim" in systems:
+                    audio["griffin_lim"] = griffin_lim(
+                        features[row].cpu(), log_mel.config, clip.sample_rate, len(original)
+                    )
+                if "mu_law" in systems:
+                    audio["mu_law"] = decode_mu_law(encode_mu_law(original, CLASSES), CLASSES)
                 progress(len(original))
                 yield Copies(clip, audio)
 

@@ -25,7 +25,8 @@ class Progress:
     """The step that a run has reached, and its figures so far.
 
     `bits_sum` over `bits_count` is the training loss since the last log line; `norm_sum` over `bits_count` is the norm
-    of the gradient before clipping. `best_bits` is the lowest held-out figure so far.
+    of the gradient before clipping. `best_bits` is the lowest held-out figure so far, `best_opinion` the highest
+    sum of free-running OVRL and PLCMOS.
     """
 
     step: int = 0
@@ -35,6 +36,7 @@ class Progress:
     seconds: float = 0.0
     metrics_bytes: int = 0
     best_bits: float = math.inf
+    best_opinion: float = 0.0
 
     def take_averages(self) -> dict[str, float]:
         """Return the loss and the gradient's norm, averaged since the last call, and begin new averages."""
@@ -52,7 +54,7 @@ _DAMAGE = (
 CHECKPOINTS = ("checkpoint.new.pt", "checkpoint.pt", "checkpoint.previous.pt")
 """The files that a run can go on from, the newest first."""
 
-MAY_CHANGE = ("audio", "audio_seconds", "checkpoint_every", "keep_models", "log_every", "tensorboard")
+MAY_CHANGE = ("audio", "audio_seconds", "checkpoint_every", "keep_models", "listen", "log_every", "tensorboard")
 """Keys of `TrainConfig` that may change when a run is resumed: they do not affect the model."""
 
 _FORMAT = "wavenet-toolkit checkpoint, version 1"

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
+from wavenet.data import Augmentation
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -17,9 +19,12 @@ class TrainConfig:
     part in that many micro-batches, which costs time and saves memory, as does `checkpoint_activations` (recomputing
     the activations for the gradient). `precision = "auto"` is bfloat16 on hardware that multiplies it, else float32;
     `compile = "auto"` compiles if the precision is bfloat16, where it pays. `evaluation_seconds` bounds the held-out
-    audio that an evaluation scores.
+    audio that an evaluation scores. `augmentation` changes the windows. With `listen` an evaluation also scores so many
+    held-out clips as the model copies them in free running (or so much babble), because likelihood is not sound: a
+    network may predict better and sound worse (see `Augmentation.input_noise`).
 
-    A run folder keeps the last `keep_models` evaluated models, beside the best and the newest.
+    A run folder keeps the last `keep_models` evaluated models, beside the newest, the best by bits per sample, and with
+    `listen` the best by free-running scores.
     Some fields are for recipes and the command line, not for a `Trainer`: `speakers` restricts training to these
     speakers of the datasets, and `init_from` is a model file to start from. With `audio` each evaluation leaves
     `audio_seconds` of generated audio in the run folder, made beside the training; `tensorboard` writes curves, and as
@@ -51,6 +56,8 @@ class TrainConfig:
     checkpoint_every: int = 500
     evaluation_seconds: float = 30.0
     keep_models: int = 0
+    listen: int = 0
+    augmentation: Augmentation | None = None
     tensorboard: bool = False
     audio: bool = False
     audio_seconds: float = 1.0
@@ -68,7 +75,7 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a positive number below 1e38")
         if not 0 < self.audio_seconds <= 60:
             raise ValueError(f"audio_seconds is {self.audio_seconds}; expected over 0, up to 60")
-        for name in ("warmup_steps", "seed", "weight_decay", "keep_models"):
+        for name in ("warmup_steps", "seed", "weight_decay", "keep_models", "listen"):
             if not 0 <= getattr(self, name) < 2**63:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more, below 2^63")
         for name, below in (("decay_share", 1.0000001), ("ema_decay", 1.0)):

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -25,7 +25,8 @@ def train(
     """Train to the last step in a run folder; returns `False` if `stop()` ended it before. Leaves a checkpoint.
 
     The folder gets `metrics.jsonl`, `checkpoint.pt`, and the averaged model: the newest as `model.safetensors`, that of
-    the best evaluation as `best.safetensors`, and with `keep_models` those of the last evaluations as
+    the best evaluation as `best.safetensors`, with `listen` that of the highest sum of free-running OVRL and PLCMOS as
+    `best-heard.safetensors`, and with `keep_models` those of the last evaluations as
     `model-STEP.safetensors`; with a `recipe` also `recipe.json`, and `recipe.toml`, which trains again.
     With `resume` a run that is there goes on. All ranks must call this; rank 0 writes, and nothing is written if one
     cannot begin.
@@ -56,7 +57,7 @@ def check_folder(run: Path, resume: bool) -> None:
     """Raise `FileExistsError` or `ValueError` if no run can begin in the folder, or, with `resume`, go on in it."""
     if run.exists() and not run.is_dir():
         raise FileExistsError(f"{run} is a file; choose a folder")
-    written = (*CHECKPOINTS, "model.safetensors", "best.safetensors", "metrics.jsonl")
+    written = (*CHECKPOINTS, "model.safetensors", "best.safetensors", "best-heard.safetensors", "metrics.jsonl")
     present = [name for name in written if (run / name).exists()]
     present += [path.name for path in _kept_models(run)]
     if present and not resume:
@@ -138,12 +139,16 @@ class _RunFolder(Keeper):
             raise OSError(error.errno, error.strerror, str(self.metrics)) from error
         self.trainer.progress.metrics_bytes += len(line)
 
-    def evaluated(self, bits: float) -> None:
-        """Keep the best model and the last ones. A resumed run writes the same ones again."""
+    def evaluated(self, bits: float, scores: Mapping[str, float]) -> None:
+        """Keep the best models and the last ones. A resumed run writes the same ones again."""
         progress, keep = self.trainer.progress, self.trainer.config.keep_models
         if progress.step and bits < progress.best_bits:
             progress.best_bits = bits
             self.trainer.average.save_pretrained(self.run / "best.safetensors")
+        opinion = scores.get("ovrl", 0.0) + scores.get("plcmos", 0.0)
+        if progress.step and opinion > progress.best_opinion:
+            progress.best_opinion = opinion
+            self.trainer.average.save_pretrained(self.run / "best-heard.safetensors")
         if progress.step and keep:
             self.trainer.average.save_pretrained(self.run / f"model-{progress.step:08}.safetensors")
             for old in _kept_models(self.run)[:-keep]:

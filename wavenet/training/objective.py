@@ -19,12 +19,20 @@ class Objective(nn.Module):
         self.model, self.margin, self.autocast = model, margin, autocast
 
     def forward(
-        self, samples: Tensor, scored: Tensor, times: Tensor, lengths: Tensor, speakers: Tensor | None
+        self,
+        samples: Tensor,
+        scored: Tensor,
+        times: Tensor,
+        lengths: Tensor,
+        speakers: Tensor | None,
+        inputs: Tensor | None = None,
     ) -> Tensor:
         """The sum of the bits of the scored samples, `()`.
 
         Samples `(B, margin + context + window + margin)`, scored `(B, window)`, and `(B,)` each: the times at which the
-        contexts begin, the lengths of the clips, and the indices of their speakers.
+        contexts begin, the lengths of the clips, and the indices of their speakers. The network and its linear
+        prediction from the past are given `inputs`, of the shape of the samples, in place of the samples; the features
+        and what is to be predicted are of the samples.
         """
         model, margin = self.model, self.margin
         conditioning = Conditioning(speaker=speakers)
@@ -32,9 +40,11 @@ class Objective(nn.Module):
             with torch.no_grad():
                 features, first = model.log_mel.around(samples, margin, times, lengths)
             conditioning = Conditioning(speakers, features, model.log_mel.config.silence, first)
-        symbols = model.encode(samples)[:, margin : samples.shape[1] - margin]
+        inside = slice(margin, samples.shape[1] - margin)
+        symbols = model.encode(samples)[:, inside]
+        given = symbols if inputs is None else model.encode(inputs)[:, inside]
         with torch.autocast(samples.device.type, torch.bfloat16, enabled=self.autocast):
-            parameters = model(symbols[:, :-1], conditioning)[:, :, -scored.shape[1] :]
+            parameters = model(given[:, :-1], conditioning)[:, :, -scored.shape[1] :]
         log_probs = model.distribution.log_prob(parameters, symbols[:, -scored.shape[1] :])
         return -(log_probs * scored).sum() / math.log(2)
 

@@ -1,5 +1,7 @@
 """An observer watches a run, and a keeper stores what it makes."""
 
+from collections.abc import Mapping
+
 from wavenet.network import Conditioning, WaveNet
 
 
@@ -25,8 +27,8 @@ class Keeper:
     def log(self, record: dict[str, float]) -> None:
         """Store a record of metrics."""
 
-    def evaluated(self, bits: float) -> None:
-        """Store the averaged model, whose held-out bits per sample these are, if it is worth keeping."""
+    def evaluated(self, bits: float, scores: Mapping[str, float]) -> None:
+        """Store the averaged model, if its held-out bits per sample, or its free-running scores, make it worth it."""
 
     def save(self) -> None:
         """Store all that the run needs to go on from here."""

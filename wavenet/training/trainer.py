@@ -1,6 +1,7 @@
 """Trains a model on clips: its average, optimizers and progress; a step, an evaluation, and the state of a run."""
 
 import copy
+import itertools
 import json
 import math
 import time
@@ -21,11 +22,12 @@ from wavenet.data import (
     Source,
     WindowSampler,
     as_sources,
+    pick_clips,
     pick_clips_lasting,
     read_clip,
     speaker_label,
 )
-from wavenet.evaluation import Score, condition_on, evaluate, speaker_of
+from wavenet.evaluation import Score, check_installed, condition_on, evaluate, score_free_running, speaker_of
 from wavenet.network import Conditioning, WaveNet
 from wavenet.training.capacity import micro_batches, refuse_too_large, wants_bfloat16
 from wavenet.training.checkpoint import Progress, refuse_changes
@@ -82,6 +84,8 @@ class Trainer:
         sources = as_sources(train, sample_rate, names, "train")
         watched = as_sources(held_out, sample_rate, names, "held_out")
         scored_samples = int(config.evaluation_seconds / len(watched) * sample_rate)
+        if config.listen:
+            check_installed()
         self.held_out = [replace(source, clips=pick_clips_lasting(source.clips, scored_samples)) for source in watched]
         self.rows = micro_batches(config, processes)
         own_device = torch.device("cuda", processes.local_rank) if torch.cuda.is_available() else torch.device("cpu")
@@ -98,6 +102,7 @@ class Trainer:
             seed=config.seed,
             margin=model.alignment.margin,
             grid=model.alignment.grid,
+            augmentation=config.augmentation,
         )
         self.progress = Progress()
         self.autocast = wants_bfloat16(config, self.device)
@@ -131,7 +136,7 @@ class Trainer:
         names = self.model.config.speakers
         speakers = torch.tensor([names.index(speaker_label(clip) or "") for clip in batch.clips]) if names else None
         lengths = torch.tensor([clip.samples for clip in batch.clips])
-        tensors = (batch.samples, batch.scored, batch.times, lengths, speakers)
+        tensors = (batch.samples, batch.scored, batch.times, lengths, speakers, batch.inputs)
         bits = self.loss(*(None if tensor is None else tensor.to(self.device) for tensor in tensors))
         return bits / batch.scored_in_all
 
@@ -197,6 +202,13 @@ class Trainer:
                 scores += evaluate(self.average, mine).values()
         return Score.pooled(self.processes.gather(scores)).bits
 
+    @cached_property
+    def _clips_to_hear(self) -> list[Clip]:
+        """`config.listen` held-out clips, from each source in turn."""
+        each = [pick_clips(source.clips, self.config.listen) for source in self.held_out]
+        turns = itertools.chain.from_iterable(itertools.zip_longest(*each))
+        return list(itertools.islice((clip for clip in turns if clip is not None), self.config.listen))
+
     def example(self) -> Conditioning:
         """The conditioning of the first held-out clip."""
         clip = self.held_out[0].clips[0]
@@ -234,10 +246,12 @@ class Trainer:
 
     def watch(self, keeper: Keeper) -> float:
         """Evaluate; rank 0 tells the observer and the keeper. All ranks must call this."""
-        bits = self.evaluate()
-        self._log(keeper, held_out_bits=bits)
+        bits, scores = self.evaluate(), {}
+        if self.processes.first and self.config.listen:
+            scores = score_free_running(self.average, self._clips_to_hear, seconds=self.config.audio_seconds)
+        self._log(keeper, held_out_bits=bits, **scores)
         if self.processes.first:
-            keeper.evaluated(bits)
+            keeper.evaluated(bits, scores)
             self.observer.evaluated(self.progress.step, bits, self.average, self.example())
         return bits
 
