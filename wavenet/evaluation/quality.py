@@ -25,8 +25,6 @@ from torchaudio.functional import edit_distance
 from wavenet.data import resample
 from wavenet.network import LogMel
 
-__all__ = ["Interval", "Opinion", "Quality", "check_installed", "interval", "measure", "opinion", "word_error_rate"]
-
 _SCORED_RATE = 16000
 _SHORTEST = 0.4
 """In seconds. STOI correlates envelopes over segments of 384 ms."""
