@@ -25,7 +25,7 @@ SHORT = {
         "--set train.checkpoint_every=1 --set train.compile=off"
     ),
     "evaluate": "--limit 2",
-    "copy": "--limit 2",
+    "copy": "--limit 1",
     "generate": "--seconds 0.02",
     "recipes/research/layer.py": "--steps 2",
     "recipes/research/schedule.py": "--steps 2",

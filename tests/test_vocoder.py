@@ -11,7 +11,16 @@ import torch
 from tests.conftest import small_config, tone
 from wavenet import SamplingOptions, WaveNet, generate
 from wavenet.data import PreparedDataset, read_audio
-from wavenet.evaluation import Opinion, copy_clips, griffin_lim, interval, measure, opinion, word_error_rate
+from wavenet.evaluation import (
+    Opinion,
+    compare,
+    copy_clips,
+    griffin_lim,
+    interval,
+    measure,
+    opinion,
+    word_error_rate,
+)
 from wavenet.network import ConditioningConfig, LogMel, LogMelConfig, decode_mu_law, encode_mu_law
 
 SPEECH = Path(__file__).parent.parent / "samples" / "speech" / "en" / "demo-thanks.flac"
@@ -40,11 +49,11 @@ def test_scores_rank_mu_law_over_griffin_lim_over_noise(speech: torch.Tensor) ->
         griffin_lim(log_mel(speech[None])[0], log_mel.config, 16000, len(speech)),
         torch.randn(len(speech), generator=torch.Generator().manual_seed(0)) * speech.std(),
     ]
-    scores = [measure(speech, copy, log_mel, 16000) for copy in copies]
+    scores = [compare(speech, copy, log_mel, 16000) for copy in copies]
     assert scores[0].pesq > scores[1].pesq > scores[2].pesq
     assert scores[0].stoi > scores[1].stoi > scores[2].stoi
     assert scores[0].log_mel_db < scores[1].log_mel_db < scores[2].log_mel_db
-    perfect = measure(speech, speech, log_mel, 16000)
+    perfect = compare(speech, speech, log_mel, 16000)
     assert perfect.pesq > 4.6
     assert perfect.stoi == pytest.approx(1, abs=1e-4)
     assert perfect.log_mel_db == 0
@@ -79,7 +88,7 @@ def test_what_is_too_short_for_pesq_and_stoi_has_none(samples: int) -> None:
     clip = torch.from_numpy(tone(0.5))[:samples]
     copy = griffin_lim(log_mel(clip[None])[0], log_mel.config, 16000, samples)
     assert copy.shape == clip.shape
-    quality = measure(clip, copy, log_mel, 16000)
+    quality = compare(clip, copy, log_mel, 16000)
     assert math.isnan(quality.pesq)
     assert math.isnan(quality.stoi)
     assert math.isfinite(quality.log_mel_db)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wavenet import WaveNet, WaveNetConfig
 from wavenet.data import PreparedDataset, pick_clips
-from wavenet.evaluation import interval, measure
+from wavenet.evaluation import compare, interval
 from wavenet.network import LogMel, LogMelConfig
 
 COEFFICIENTS = (0.0, 0.5, 0.7, 0.85, 0.95)
@@ -46,7 +46,7 @@ def main() -> None:
             copy = model.decode(model.encode(original[None]))[0]
             for values, (low, high) in zip(noise, BANDS, strict=True):
                 values.append(decibels(copy - original, dataset.sample_rate, low, high))
-            quality.append(measure(original, copy, log_mel, dataset.sample_rate).pesq)
+            quality.append(compare(original, copy, log_mel, dataset.sample_rate).pesq)
         bands = "".join(f"{interval(values).mean:12.1f}" for values in noise)
         score = interval(quality)
         print(f"{coefficient:11.2f}   {bands}   {score.mean:.3f} ± {score.half_width:.3f}", flush=True)

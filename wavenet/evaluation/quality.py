@@ -42,12 +42,18 @@ class Opinion:
 
 
 @dataclass(frozen=True)
-class Quality(Opinion):
-    """All scores of a copy. What cannot be scored is NaN: too little speech, or no text to compare with."""
+class Fidelity:
+    """Scores of a copy against its original; PESQ and STOI are NaN if there is too little speech."""
 
     pesq: float = math.nan
     stoi: float = math.nan
     log_mel_db: float = math.nan
+
+
+@dataclass(frozen=True)
+class Quality(Fidelity, Opinion):
+    """All scores of a copy. What cannot be scored is NaN: too little speech, or no text to compare with."""
+
     wer: float = math.nan
 
 
@@ -76,10 +82,17 @@ def measure(
     text: str | None = None,
     heard: str | None = None,
 ) -> Quality:
-    """Score a copy against its original, both `(T,)`, and `heard`, what a recogniser hears in it, against its `text`.
+    """All scores of a copy, both `(T,)`; `heard` is what a recogniser hears in it, `text` what is said.
 
     Raises `ValueError` if the `scores` extra is not installed.
     """
+    wrong = math.nan if text is None or heard is None else word_error_rate(text, heard)
+    against, alone = compare(original, copy, log_mel, sample_rate), opinion(copy, sample_rate)
+    return Quality(**vars(against), **vars(alone), wer=wrong)
+
+
+def compare(original: Tensor, copy: Tensor, log_mel: LogMel, sample_rate: int) -> Fidelity:
+    """Score a copy against its original, both `(T,)`. `ValueError` if the `scores` extra is not installed."""
     check_installed()
     from pesq import PesqError, pesq
     from pystoi import stoi
@@ -97,9 +110,7 @@ def measure(
                 intelligibility = float(stoi(reference, degraded, _SCORED_RATE))
     difference = (log_mel(original[None]) - log_mel(copy[None]))[0] * (10 / math.log(10))
     distance = float(difference.square().mean(dim=0).sqrt().mean())
-    wrong = math.nan if text is None or heard is None else word_error_rate(text, heard)
-    opinions = opinion(copy, sample_rate)
-    return Quality(**vars(opinions), pesq=quality, stoi=intelligibility, log_mel_db=distance, wer=wrong)
+    return Fidelity(quality, intelligibility, distance)
 
 
 def opinion(waveform: Tensor, sample_rate: int) -> Opinion:
