@@ -16,6 +16,7 @@ from wavenet.data.clips import (
 )
 from wavenet.data.corpus import Recording, find_clips, stable_split
 from wavenet.data.dataset import PreparedClip, PreparedDataset
+from wavenet.data.label_files import read_timed_labels
 from wavenet.data.prepare import PrepareConfig, prepare_dataset
 from wavenet.data.windows import Batch, Source, WindowSampler, as_sources
 
@@ -42,6 +43,7 @@ __all__ = [
     "prepare_dataset",
     "read_audio",
     "read_clip",
+    "read_timed_labels",
     "resample",
     "speaker_label",
     "stable_split",

@@ -28,11 +28,13 @@ from wavenet.network.receptive_field import (
     seen_lags,
 )
 from wavenet.network.sampling import SamplingOptions
+from wavenet.network.timed_labels import TIMED_ROWS, TimedLabel, check_timed_labels, timed_frames
 from wavenet.network.upsample import UPSAMPLERS
 
 __all__ = [
     "KINDS",
     "QUIETEST",
+    "TIMED_ROWS",
     "UPSAMPLERS",
     "Alignment",
     "AmplitudeEmbedding",
@@ -55,9 +57,11 @@ __all__ = [
     "ResidualBlock",
     "SamplingOptions",
     "State",
+    "TimedLabel",
     "WaveNet",
     "WaveNetConfig",
     "check_symbols",
+    "check_timed_labels",
     "check_waveform",
     "compand",
     "count_paths",
@@ -72,4 +76,5 @@ __all__ = [
     "read_features",
     "seen_lags",
     "silence_class",
+    "timed_frames",
 ]

@@ -1,0 +1,96 @@
+"""Timed labels: what is said or played when, and what a frame knows of it.
+
+An aligner or a person says that a name lasts from a start to an end. Each frame is told the name that lasts at its
+centre, the ones before and after, how much of it has passed, and how long it is: enough to place a sound within a word
+(WaveNet paper, section 3.2, conditions on such features; so does Deep Voice). Gaps between labels are labels without a
+name.
+"""
+
+import bisect
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+TIMED_ROWS = ("before", "name", "after", "passed", "length")
+"""The rows of `timed_frames`: three indices of names, the share that has passed, and the logarithm of the seconds."""
+
+
+@dataclass(frozen=True)
+class TimedLabel:
+    """A `name` that lasts from `start` to `end`, in seconds; the end is not part of it.
+
+    Raises `ValueError` unless 0 <= start < end.
+    """
+
+    start: float
+    end: float
+    name: str
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.end) and 0 <= self.start < self.end):
+            raise ValueError(
+                f"label {self.name!r} lasts from {self.start:g} to {self.end:g} s; expected 0 <= start < end"
+            )
+
+
+def check_timed_labels(labels: Sequence[TimedLabel]) -> tuple[TimedLabel, ...]:
+    """The labels in the order of time; those without a name are gaps and are left out.
+
+    Raises `ValueError` that names the first two that overlap by more than a microsecond.
+    """
+    named = sorted((label for label in labels if label.name), key=lambda label: label.start)
+    for first, second in itertools.pairwise(named):
+        if second.start < first.end - 1e-6:
+            raise ValueError(
+                f"label {second.name!r} begins at {second.start:g} s, before {first.name!r} ends at {first.end:g} s; "
+                "expected labels that do not overlap"
+            )
+    return tuple(named)
+
+
+def timed_frames(
+    labels: Sequence[TimedLabel], names: Sequence[str], *, frames: int, frames_per_second: float
+) -> Tensor:
+    """What each frame knows: `(5, frames)`, the rows of `TIMED_ROWS`; frame f lies at f / `frames_per_second`.
+
+    Index 0 is a gap, index i the i-th of `names`. Before the first label and after the last one nothing has passed and
+    the length is that of a second. Raises `ValueError` if a name is unknown or labels overlap.
+
+    >>> timed_frames([TimedLabel(0.5, 1.5, "one")], ["one", "two"], frames=4, frames_per_second=2)[:4].tolist()
+    [[0.0, 0.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.5, 0.0]]
+    """
+    lasting = _with_gaps(check_timed_labels(labels))
+    for label in lasting:
+        if label.name and label.name not in names:
+            raise ValueError(f"label {label.name!r} at {label.start:g} s is unknown; known are {', '.join(names)}")
+    index = {"": 0, **{name: number for number, name in enumerate(names, 1)}}
+    starts = [label.start for label in lasting]
+    rows = []
+    for frame in range(frames):
+        time = frame / frames_per_second
+        place = bisect.bisect_right(starts, time + 1e-9) - 1
+        now = lasting[place] if place >= 0 and time < lasting[place].end - 1e-9 else None
+        after = place + 1 if place + 1 < len(lasting) else None
+        before = (place - 1 if now else place) if lasting else -1
+        neighbours = [
+            index[lasting[before].name] if before >= 0 else 0,
+            index[now.name] if now else 0,
+            index[lasting[after].name] if after is not None else 0,
+        ]
+        timing = [(time - now.start) / (now.end - now.start), math.log(now.end - now.start)] if now else [0.0, 0.0]
+        rows.append([*neighbours, *timing])
+    return torch.tensor(rows, dtype=torch.float32).reshape(frames, len(TIMED_ROWS)).T
+
+
+def _with_gaps(labels: Sequence[TimedLabel]) -> list[TimedLabel]:
+    """The labels, with one without a name wherever neither lasts between two of them."""
+    filled = list(labels[:1])
+    for label in labels[1:]:
+        if label.start > filled[-1].end + 1e-6:
+            filled.append(TimedLabel(filled[-1].end, label.start, ""))
+        filled.append(label)
+    return filled
