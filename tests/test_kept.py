@@ -89,6 +89,8 @@ def test_a_kept_recipe_is_read_or_its_error_says_the_new_name(name: str, tmp_pat
             load_recipe(path)
         path.write_text(text.replace("\nvoices = ", "\nspeakers = "))
     expected["train"]["speakers"] = expected["train"].pop("voices")
+    newer = {"augmentation": None, "listen": 0}  # keys that came later are off
+    expected["train"] |= newer
     assert json.loads(json.dumps(load_recipe(path).to_dict())) == expected
 
 

@@ -52,6 +52,12 @@ ELSEWHERE = {
     "make research": "takes two to three minutes; the programs are run below, shortened",
     "pip install .": "make installs the package",
     "pip install '.[prompts]'": "make installs the package with its extras",
+    "pip install '.[scores]'": "make installs the package with its extras",
+    "pip install '.[prompts,scores]'": "make installs the package with its extras",
+    "git clone --depth 1 https://github.com/rhasspy/dataset-voice-kathleen data/kathleen-audio": "fetches speech",
+    "git clone --depth 1 https://github.com/rhasspy/dataset-voice-nathalie data/nathalie-audio": "fetches speech",
+    "git clone --depth 1 https://github.com/rhasspy/dataset-voice-kerstin data/kerstin-audio": "fetches speech",
+    "git clone --depth 1 https://github.com/Jakobovski/free-spoken-digit-dataset data/digits-audio": "fetches speech",
     "wavenet bench": "takes minutes; test_cli.py runs it on a small model",
     "wavenet bench --train": "takes minutes; test_train_benchmark.py measures small cases",
     "wavenet COMMAND --help": "test_cli.py",
@@ -158,7 +164,7 @@ def shortened(line: str) -> tuple[list[str], str]:
     words = shlex.split(line)
     name = "train" if "train" in words else words[1]
     words += shlex.split(SHORT.get(name, ""))
-    if name == "prepare" and not {"samples/speech", "sc09"} & set(words):  # those two come with a split that will do
+    if name == "prepare" and not {"samples/speech", "sc09", "--held-out"} & set(words):  # their splits will do
         words += ["--held-out", "0.5"]
     return words, reader
 
@@ -207,6 +213,15 @@ def _put_corpora(sources: list[Path], data: Path) -> None:
             48000,
         )
         _put(source, digits / "one" / f"s{index}_nohash_0.wav", seconds=0.5)
+        kathleen = data / "kathleen-audio" / "data" / f"arctic_a{index:04}_159274857{index}.wav"
+        _put(source, kathleen, 48000)
+        kathleen.with_suffix(".txt").write_text("A text.\n")
+        _put(source, data / "nathalie-audio" / "verified" / f"nl_rhasspy_{index}.flac", 48000)
+        _put(source, data / "kerstin-audio" / "verified" / f"de_rhasspy-{index:04}.flac", 48000)
+        _put(source, data / "digits-audio" / "recordings" / f"{index // 6}_theo_{index % 6}.wav", 8000, seconds=0.5)
+    for speaker, names in (("nathalie", "nl_rhasspy_{}"), ("kerstin", "de_rhasspy-{:04}")):
+        rows = "".join(f"{names.format(index)}|A text.\n" for index in range(len(sources)))
+        (data / f"{speaker}-audio" / "metadata.csv").write_text(rows)
     (data / "LJSpeech" / "LJSpeech-1.1" / "metadata.csv").write_text("\n".join(lines) + "\n")
     (vctk / "txt").mkdir()
     (digits / "validation_list.txt").write_text("one/s0_nohash_0.wav\n")

@@ -111,7 +111,7 @@ def test_missing_samples_begin_anew_and_a_foreign_folder_is_left_alone(speech_fo
     prepare_dataset(clips, tmp_path / "whole", PrepareConfig())
     partial = tmp_path / "dataset.partial"
     partial.mkdir()
-    settings = json.dumps(_settings(clips, PrepareConfig()))
+    settings = json.dumps(_settings(clips, PrepareConfig(), {}))
     (partial / "settings.json").write_text(settings)
     for name in ("index.jsonl", "skipped.jsonl"):
         (partial / name).write_bytes((tmp_path / "whole" / name).read_bytes())

@@ -15,7 +15,16 @@ TYPE_CHECKING = False  # importing `typing` would double the time until the comm
 if TYPE_CHECKING:
     from typing import Any
 
-    from wavenet.data import Clip, PreparedDataset, TensorClip, load_folder, read_audio, tensor_clips, write_audio
+    from wavenet.data import (
+        Clip,
+        HeldOut,
+        PreparedDataset,
+        TensorClip,
+        load_folder,
+        read_audio,
+        tensor_clips,
+        write_audio,
+    )
     from wavenet.engines import EngineOptions
     from wavenet.evaluation import evaluate, score_symbols
     from wavenet.generation import FeatureStream, generate, stream
@@ -51,6 +60,7 @@ __all__ = [
     "EngineOptions",
     "FeatureStream",
     "GaussianMixture",
+    "HeldOut",
     "LogMel",
     "LogMelConfig",
     "LogisticMixture",

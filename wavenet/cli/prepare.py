@@ -3,12 +3,16 @@
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from wavenet.cli.options import Force, between, counted
+
+if TYPE_CHECKING:
+    from wavenet.data import HeldOut, PreparedDataset
 
 Corpus = Literal["folder", "ljspeech", "vctk", "libritts", "sc09"]
 
@@ -25,11 +29,32 @@ def prepare(
     speakers: Annotated[
         bool, typer.Option("--speakers", help="The first level of folders in SOURCE names the speakers.")
     ] = False,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Labels in the files' names, such as '{speaker}/{word}_{take}'; {} stands for text to pass over.",
+        ),
+    ] = None,
+    metadata: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Table of texts and labels: lines name|text, or CSV with a header: name, text, kinds of label.",
+        ),
+    ] = None,
     sample_rate: Annotated[int, typer.Option(help="Sample rate of the dataset, in Hz.")] = 16000,
     trim_db: Annotated[
         float, typer.Option(help="Trim ends of a clip that stay this many dB below its peak; 0 trims nothing.")
     ] = 40.0,
-    held_out: Annotated[float, typer.Option(help="Share of clips to hold out; a hash of a clip's name decides.")] = 0.1,
+    held_out: Annotated[
+        str,
+        typer.Option(
+            metavar="RULE",
+            help="What to hold out, by a hash: a share of the clips, such as 0.1, or of a label's values, such as "
+            "sentence:0.1; or exactly the clips with some values, such as take=0,1.",
+        ),
+    ] = "0.1",
     jobs: Annotated[
         int | None, typer.Option(callback=between(1, 1024), help="Number of processes; one for each core if not given.")
     ] = None,
@@ -46,29 +71,67 @@ def prepare(
     if dataset.exists() and not force:
         raise FileExistsError(f"{dataset} exists; choose another path or pass --force to replace it")
     config = PrepareConfig(sample_rate=sample_rate, trim_db=trim_db or None)
-    clips = find_clips(source, corpus, held_out=held_out, speakers=speakers, download=download)
+    clips = find_clips(
+        source,
+        corpus,
+        held_out=_held_out_rule(held_out),
+        speakers=speakers,
+        labels=labels,
+        metadata=metadata,
+        download=download,
+        note=lambda message: print(message, file=sys.stderr),
+    )
+    ways = {"corpus": corpus, "speakers": speakers, "labels": labels, "metadata": metadata, "held_out": held_out}
+    found = {name: str(way) for name, way in ways.items() if way}
     jobs = jobs or os.cpu_count() or 1
     begun, resumed = time.perf_counter(), dataset.with_name(dataset.name + ".partial").exists()
     try:
         with tqdm(total=len(clips), unit="clip", desc="prepare", disable=None) as bar:
-            skipped = prepare_dataset(clips, dataset, config, jobs=jobs, force=force, progress=bar.update)
+            skipped = prepare_dataset(clips, dataset, config, jobs=jobs, force=force, found=found, progress=bar.update)
     except KeyboardInterrupt:
         print(f"interrupted; the same command continues from {dataset}.partial", file=sys.stderr)
         raise SystemExit(130) from None
     for clip in skipped:
         print(f"skipped: {clip.reason}", file=sys.stderr)
     prepared = PreparedDataset(dataset)
-    present = {clip.split for clip in prepared.clips}
-    for missing in {"train", "test"} - present:
-        remedy = "add files, each of which is a clip, or change --held-out"
-        print(f"no clip fell into split {missing}: training needs both; {remedy}", file=sys.stderr)
-    for split in sorted(present):
-        members = prepared.split(split)
-        minutes = sum(clip.samples for clip in members) / prepared.sample_rate / 60
-        print(f"{split}: {counted(len(members), 'clip')}, {minutes:.1f} minutes")
+    _describe(prepared)
     print(
         f"wrote {dataset}: {counted(len(prepared.clips), 'clip')} at {prepared.sample_rate} Hz, {len(skipped)} skipped"
     )
     if not resumed:
         length, seconds = prepared.manifest.samples / prepared.sample_rate, time.perf_counter() - begun
         print(f"{length / 60:.1f} minutes in {seconds:.1f} s, {length / seconds:,.0f} times real time, --jobs {jobs}")
+
+
+def _held_out_rule(text: str) -> "HeldOut":
+    """The rule that `--held-out` spells."""
+    from wavenet.data import HeldOut
+
+    label, equals, values = text.partition("=")
+    if label and equals and all(values.split(",")):
+        return HeldOut(label=label, values=tuple(values.split(",")))
+    label, colon, share = text.rpartition(":")
+    with suppress(ValueError):
+        number = float(share)
+        if bool(label) == bool(colon):
+            return HeldOut(label=label or None, share=number)
+    raise ValueError(
+        f"--held-out is {text}; expected a share from 0 to under 1 such as 0.1, or of a label's values such as "
+        "sentence:0.1, or a label's values such as take=0,1"
+    )
+
+
+def _describe(dataset: "PreparedDataset") -> None:
+    """Print the size of each split, and how many values each kind of label has."""
+    present = {clip.split for clip in dataset.clips}
+    for missing in {"train", "test"} - present:
+        remedy = "add files, each of which is a clip, or change --held-out"
+        print(f"no clip fell into split {missing}: training needs both; {remedy}", file=sys.stderr)
+    for split in sorted(present):
+        members = dataset.split(split)
+        minutes = sum(clip.samples for clip in members) / dataset.sample_rate / 60
+        print(f"{split}: {counted(len(members), 'clip')}, {minutes:.1f} minutes")
+    kinds = dict.fromkeys(kind for clip in dataset.clips for kind in clip.labels)
+    counts = [f"{kind} ({len({clip.labels.get(kind) for clip in dataset.clips})})" for kind in kinds]
+    if counts:
+        print(f"labels and their values: {', '.join(counts)}")

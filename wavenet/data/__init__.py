@@ -14,8 +14,9 @@ from wavenet.data.clips import (
     speaker_label,
     tensor_clips,
 )
-from wavenet.data.corpus import Recording, find_clips, stable_split
+from wavenet.data.corpus import Recording, find_clips
 from wavenet.data.dataset import PreparedClip, PreparedDataset
+from wavenet.data.held_out import HeldOut, stable_split
 from wavenet.data.label_files import read_timed_labels
 from wavenet.data.prepare import PrepareConfig, prepare_dataset
 from wavenet.data.windows import Batch, Source, WindowSampler, as_sources
@@ -24,6 +25,7 @@ __all__ = [
     "Augmentation",
     "Batch",
     "Clip",
+    "HeldOut",
     "PrepareConfig",
     "PreparedClip",
     "PreparedDataset",

@@ -1,6 +1,6 @@
 """Clips: pieces of audio that read themselves, from memory, disk or elsewhere. Every function for audio takes them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from wavenet.data.audio import check_sample_rate, from_int16
 from wavenet.data.corpus import find_clips
+from wavenet.data.held_out import HeldOut
 from wavenet.data.prepare import PrepareConfig, Skipped, load_clip
 from wavenet.network import check_waveform
 
@@ -104,21 +105,30 @@ def tensor_clips(
 
 
 def load_folder(
-    folder: str | Path, config: PrepareConfig | None = None, *, held_out: float = 0.1, speakers: bool = False
+    folder: str | Path,
+    config: PrepareConfig | None = None,
+    *,
+    held_out: float | HeldOut = 0.1,
+    speakers: bool = False,
+    labels: str | None = None,
+    metadata: str | Path | None = None,
+    note: Callable[[str], None] = lambda message: None,
 ) -> tuple[tuple[TensorClip, ...], tuple[TensorClip, ...]]:
-    """Load a folder of audio into memory: the clips to train on, and those held out, the share `held_out` of them.
+    """Load a folder of audio into memory: the clips to train on, and those that `held_out` chooses, a share or a rule.
 
-    The clips are those that `prepare_dataset` would write with this `config`, sample for sample. With `speakers` the
-    first folder level names the speaker. Raises `ValueError` that names a file which cannot be used.
+    The clips are those that `prepare_dataset` would write with this `config`, sample for sample. Their labels come from
+    `speakers`, `labels` and `metadata`, as in `find_clips`. Raises `ValueError` that names a file which cannot be used.
     """
-    config = config or PrepareConfig()
+    config, table = config or PrepareConfig(), None if metadata is None else Path(metadata)
     splits: dict[str, list[TensorClip]] = {"train": [], "test": []}
-    for recording in find_clips(Path(folder), "folder", held_out=held_out, speakers=speakers):
+    for recording in find_clips(
+        Path(folder), "folder", held_out=held_out, speakers=speakers, labels=labels, metadata=table, note=note
+    ):
         loaded = load_clip(recording, config)
         if isinstance(loaded, Skipped):
             raise ValueError(f"{loaded.reason}; remove the file")
-        labels = {} if recording.speaker is None else {"speaker": recording.speaker}
-        clip = TensorClip(from_int16(torch.from_numpy(loaded)), config.sample_rate, recording.name, labels)
+        waveform = from_int16(torch.from_numpy(loaded))
+        clip = TensorClip(waveform, config.sample_rate, recording.name, recording.labels)
         splits[recording.split].append(clip)
     return tuple(splits["train"]), tuple(splits["test"])
 

@@ -1,16 +1,17 @@
 """Find the recordings of a corpus: any folder of audio, or a known layout. Nothing is decoded here."""
 
 import csv
-import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torchaudio import datasets
 
 from wavenet.data.audio import AUDIO_SUFFIXES
+from wavenet.data.held_out import HeldOut
+from wavenet.data.labels import label_pattern, match_rows, read_metadata
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,17 +21,12 @@ class Recording:
     name: str
     path: Path
     split: str
-    speaker: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     text: str | None = None
 
-
-def stable_split(name: str, held_out: float) -> str:
-    """`test` for a share `held_out` of all names, else `train`.
-
-    A hash of the name decides, so adding recordings to a corpus moves none from one split to the other.
-    """
-    digest = hashlib.sha256(name.encode()).digest()
-    return "test" if int.from_bytes(digest[:8], "big") < held_out * 2**64 else "train"
+    @property
+    def speaker(self) -> str | None:
+        return self.labels.get("speaker")
 
 
 def printable(name: str) -> str:
@@ -39,20 +35,28 @@ def printable(name: str) -> str:
 
 
 def find_clips(
-    source: Path, corpus: str, *, held_out: float, speakers: bool = False, download: bool = False
+    source: Path,
+    corpus: str,
+    *,
+    held_out: float | HeldOut,
+    speakers: bool = False,
+    labels: str | None = None,
+    metadata: Path | None = None,
+    download: bool = False,
+    note: Callable[[str], None] = lambda message: None,
 ) -> list[Recording]:
     """The recordings below `source`, sorted by name. Raises `ValueError` if there are none.
 
-    `corpus` is a key of `CORPORA`. `held_out`, from 0 to under 1, is the share of the split `test`. `speakers` (for
-    `folder`) takes the first folder level as the speaker. With `download` torchaudio fetches, checks and unpacks a
-    known corpus first.
+    `corpus` is a key of `CORPORA`. `held_out`, a share from 0 to under 1 or another rule, chooses the split `test`.
+    With `download` torchaudio fetches, checks and unpacks a known corpus first.
+
+    Only for `folder`: `speakers` takes the first folder level as the speaker; `labels`, such as
+    `{word}_{speaker}_{take}`, reads labels from a file's path below `source`, without its suffix (see
+    `label_pattern`); `metadata` is a table of texts and labels (see `read_metadata`), and `note` is told which of its
+    rows and which recordings have no partner.
     """
-    if not 0 <= held_out < 1:
-        raise ValueError(f"held_out is {held_out}; expected a share from 0 to under 1")
-    if corpus not in CORPORA:
-        raise ValueError(f"corpus is {corpus!r}; expected one of {', '.join(CORPORA)}")
-    if speakers and corpus != "folder":
-        raise ValueError(f"speakers is for plain folders; {corpus} names its speakers itself")
+    rule = held_out if isinstance(held_out, HeldOut) else HeldOut(share=held_out)
+    _check_options(corpus, rule, speakers, labels, metadata)
     if download:
         if corpus == "folder":
             raise ValueError(f"a plain folder cannot be downloaded; corpus may be {', '.join(list(CORPORA)[1:])}")
@@ -62,39 +66,81 @@ def find_clips(
     if not source.is_dir():
         raise ValueError(f"{source} is a file; expected a folder of recordings")
     if corpus == "folder":
-        recordings = sorted(_folder(source, held_out, speakers), key=lambda recording: recording.name)
+        recordings = list(_folder(source, rule, speakers, labels, metadata, note))
     else:
         try:
-            recordings = sorted(CORPORA[corpus](source, held_out, download), key=lambda recording: recording.name)
+            recordings = list(CORPORA[corpus](source, rule, download))
         except (RuntimeError, FileNotFoundError) as error:
             raise ValueError(f"{source} is not laid out as {corpus} ({error})") from error
+    _check_found(source, recordings, rule)
+    return sorted(recordings, key=lambda recording: recording.name)
+
+
+def _check_options(corpus: str, rule: HeldOut, speakers: bool, labels: str | None, metadata: Path | None) -> None:
+    if corpus not in CORPORA:
+        raise ValueError(f"corpus is {corpus!r}; expected one of {', '.join(CORPORA)}")
+    for name, value in {"speakers": speakers, "labels": labels is not None, "metadata": metadata is not None}.items():
+        if value and corpus != "folder":
+            raise ValueError(f"{name} is for plain folders; {corpus} names its speakers and texts itself")
+    if rule.label is not None and corpus in ("libritts", "sc09"):
+        raise ValueError(f"held_out is by the label {rule.label!r}; {corpus} comes with a split of its own")
+    if speakers and labels is not None:
+        raise ValueError(f"labels is {labels!r} beside speakers=True; leave one out: a pattern may have {{speaker}}")
+
+
+def _check_found(source: Path, recordings: list[Recording], rule: HeldOut) -> None:
     twice = [name for name, times in Counter(recording.name for recording in recordings).items() if times > 1]
     if twice:
         raise ValueError(f"{source} has two recordings named {twice[0]!r}; rename one of the files")
     if not recordings:
         raise ValueError(f"{source} has no audio files ({', '.join(AUDIO_SUFFIXES)})")
-    return recordings
+    present = {recording.labels.get(rule.label or "") for recording in recordings}
+    for value in rule.values:
+        if value not in present:
+            raise ValueError(f"held_out is by the {rule.label} {value!r}, which no clip has; leave it out")
 
 
-def _folder(source: Path, held_out: float, speakers: bool) -> Iterator[Recording]:
+def _folder(
+    source: Path,
+    rule: HeldOut,
+    speakers: bool = False,
+    labels: str | None = None,
+    metadata: Path | None = None,
+    note: Callable[[str], None] = lambda message: None,
+) -> Iterator[Recording]:
     files = sorted(path for path in source.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+    names = [printable(path.relative_to(source).as_posix()) for path in files]
     stems = [printable(path.relative_to(source).with_suffix("").as_posix()) for path in files]
     counts = Counter(stems)
-    for path, stem in zip(files, stems, strict=True):
-        relative = path.relative_to(source)
-        if speakers and len(relative.parts) < 2:
-            raise ValueError(f"{path} is not in a speaker's folder; expected {source}/SPEAKER/{path.name}")
+    pattern = None if labels is None else label_pattern(labels)
+    rows = match_rows(metadata, read_metadata(metadata), names, note) if metadata is not None and files else {}
+    for path, name, stem in zip(files, names, stems, strict=True):
+        known = _speaker(source, path) if speakers else {}
+        if pattern is not None:
+            match = pattern.fullmatch(stem)
+            if match is None:
+                raise ValueError(f"labels is {labels!r}; {path} does not match it: rename the file, or move it away")
+            known = match.groupdict()
         transcript = path.with_suffix(".txt")
-        yield Recording(
-            name=printable(relative.as_posix()) if counts[stem] > 1 else stem,
-            path=path,
-            split=stable_split(stem, held_out),
-            speaker=printable(relative.parts[0]) if speakers else None,
-            text=transcript.read_text("utf-8", errors="replace").strip() if transcript.is_file() else None,
-        )
+        text = transcript.read_text("utf-8", errors="replace").strip() if transcript.is_file() else None
+        if row := rows.get(name):
+            for kind in known.keys() & row.labels.keys():
+                raise ValueError(
+                    f"{metadata} has a column {kind!r}, and so has the name of {path}; drop one of the two"
+                )
+            known, text = {**known, **row.labels}, row.text or text
+        name = name if counts[stem] > 1 else stem
+        yield Recording(name=name, path=path, split=rule.split(stem, known), labels=known, text=text)
 
 
-def _ljspeech(source: Path, held_out: float, download: bool) -> Iterator[Recording]:
+def _speaker(source: Path, path: Path) -> dict[str, str]:
+    relative = path.relative_to(source)
+    if len(relative.parts) < 2:
+        raise ValueError(f"{path} is not in a speaker's folder; expected {source}/SPEAKER/{path.name}")
+    return {"speaker": printable(relative.parts[0])}
+
+
+def _ljspeech(source: Path, rule: HeldOut, download: bool) -> Iterator[Recording]:
     datasets.LJSPEECH(source, download=download)
     root = source / "LJSpeech-1.1"
     with open(root / "metadata.csv", encoding="utf-8", newline="") as file:
@@ -104,21 +150,21 @@ def _ljspeech(source: Path, held_out: float, download: bool) -> Iterator[Recordi
                     f"{root / 'metadata.csv'}: a line has {len(row)} fields, expected 3 ({'|'.join(row)[:40]})"
                 )
             name, _, text = row
-            split = stable_split(name, held_out)
-            yield Recording(name=name, path=root / "wavs" / f"{name}.wav", split=split, speaker="LJ", text=text)
+            path, labels = root / "wavs" / f"{name}.wav", {"speaker": "LJ"}
+            yield Recording(name=name, path=path, split=rule.split(name, labels), labels=labels, text=text)
 
 
-def _vctk(source: Path, held_out: float, download: bool) -> Iterator[Recording]:
+def _vctk(source: Path, rule: HeldOut, download: bool) -> Iterator[Recording]:
     datasets.VCTK_092(source, mic_id="mic2", download=download)
     root = source / "VCTK-Corpus-0.92"
     for path in sorted((root / "wav48_silence_trimmed").glob("*/*_mic2.flac")):
-        name, speaker = path.stem.removesuffix("_mic2"), path.parent.name
-        transcript = root / "txt" / speaker / f"{name}.txt"
+        name, labels = path.stem.removesuffix("_mic2"), {"speaker": path.parent.name}
+        transcript = root / "txt" / path.parent.name / f"{name}.txt"
         text = transcript.read_text("utf-8").strip() if transcript.is_file() else None
-        yield Recording(name=name, path=path, split=stable_split(name, held_out), speaker=speaker, text=text)
+        yield Recording(name=name, path=path, split=rule.split(name, labels), labels=labels, text=text)
 
 
-def _libritts(source: Path, held_out: float, download: bool) -> Iterator[Recording]:
+def _libritts(source: Path, rule: HeldOut, download: bool) -> Iterator[Recording]:
     root = source / "LibriTTS"
     if download:
         for part in ("train-clean-100", "dev-clean", "test-clean"):
@@ -128,14 +174,15 @@ def _libritts(source: Path, held_out: float, download: bool) -> Iterator[Recordi
         split = {"train": "train", "dev": "validation", "test": "test"}[part.partition("-")[0]]
         transcript = path.with_suffix(".normalized.txt")
         text = transcript.read_text("utf-8").strip() if transcript.is_file() else None
-        yield Recording(name=path.stem, path=path, split=split, speaker=path.parent.parent.name, text=text)
+        labels = {"speaker": path.parent.parent.name}
+        yield Recording(name=path.stem, path=path, split=split, labels=labels, text=text)
 
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-def _sc09(source: Path, held_out: float, download: bool) -> Iterator[Recording]:
-    """Speech Commands digits with the official split (Warden 2018), so `held_out` has no effect."""
+def _sc09(source: Path, rule: HeldOut, download: bool) -> Iterator[Recording]:
+    """Speech Commands digits with the official split (Warden 2018), so a share held out has no effect."""
     for subset, split in (("training", "train"), ("validation", "validation"), ("testing", "test")):
         corpus = datasets.SPEECHCOMMANDS(source, subset=subset, download=download)
         for index in range(len(corpus)):
@@ -143,11 +190,11 @@ def _sc09(source: Path, held_out: float, download: bool) -> Iterator[Recording]:
             if label in _DIGITS:
                 path = source / "SpeechCommands" / relative
                 name = f"{label}/{path.stem}"
-                yield Recording(name=name, path=path, split=split, speaker=speaker, text=label)
+                yield Recording(name=name, path=path, split=split, labels={"speaker": speaker}, text=label)
 
 
-CORPORA: dict[str, Callable[[Path, float, bool], Iterator[Recording]]] = {
-    "folder": lambda source, held_out, download: _folder(source, held_out, speakers=False),
+CORPORA: dict[str, Callable[[Path, HeldOut, bool], Iterator[Recording]]] = {
+    "folder": lambda source, rule, download: _folder(source, rule),
     "ljspeech": _ljspeech,
     "vctk": _vctk,
     "libritts": _libritts,

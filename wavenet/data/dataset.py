@@ -1,10 +1,11 @@
 """A prepared dataset on disk: it may be larger than memory."""
 
 import hashlib
+import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,7 +19,10 @@ from wavenet.data.audio import from_int16
 
 @dataclass(frozen=True, kw_only=True)
 class IndexEntry:
-    """A line of a dataset's index: where a clip's samples lie, and what is known of the clip."""
+    """A line of a dataset's index: where a clip's samples lie, and what is known of the clip.
+
+    `labels` has the speaker too. A line without other labels leaves them out, as all lines of earlier versions do.
+    """
 
     name: str
     split: str
@@ -27,6 +31,17 @@ class IndexEntry:
     source: str
     offset: int
     samples: int
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if self.speaker is not None and not self.labels:
+            object.__setattr__(self, "labels", {"speaker": self.speaker})
+
+    def to_json(self) -> str:
+        values = asdict(self)
+        if not self.labels.keys() - {"speaker"}:
+            del values["labels"]
+        return json.dumps(values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +50,6 @@ class PreparedClip(IndexEntry):
 
     audio: Path
     sample_rate: int
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        return {} if self.speaker is None else {"speaker": self.speaker}
 
     def read(self, start: int = 0, stop: int | None = None) -> Tensor:
         """Samples `start` to `stop`: `(stop - start,)` float32. `OSError` or `ValueError` if the file is gone or cut.
@@ -55,7 +66,10 @@ class PreparedClip(IndexEntry):
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """The settings that a dataset was made with, and the checksum of its index and samples."""
+    """The settings that a dataset was made with, and the checksum of its index and samples.
+
+    `found` says how its recordings were found, as `prepare_dataset` was told.
+    """
 
     format: Literal["wavenet-toolkit dataset, version 1"]
     sample_rate: Annotated[int, Field(ge=1000, le=768000)]
@@ -65,6 +79,7 @@ class Manifest:
     skipped: int
     sha256: str
     index_sha256: str | None = None
+    found: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 def checksum(folder: Path, names: Sequence[str] = ("index.jsonl", "audio.pcm")) -> str:

@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -77,12 +77,13 @@ def prepare_dataset(
     *,
     jobs: int = 1,
     force: bool = False,
+    found: Mapping[str, str] | None = None,
     progress: Callable[[int], None] = lambda recordings: None,
 ) -> list[Skipped]:
     """Write the dataset and return the recordings that had to be left out.
 
-    `force` replaces a dataset that stands at `destination`. `progress` is called with the number of recordings just
-    done.
+    `force` replaces a dataset that stands at `destination`. `found` says how the recordings were found, such as the
+    pattern of their labels, for the manifest. `progress` is called with the number of recordings just done.
     Raises `FileExistsError` if `destination` exists without `force`, `ValueError` if no recording could be read.
     """
     if destination.exists() and not force:
@@ -97,7 +98,7 @@ def prepare_dataset(
         raise ValueError(f"{partial_folder} is in the way: it is not a half-made dataset; move it")
     partial_folder.mkdir(parents=True, exist_ok=True)
     with alone_in(partial_folder):
-        work = _write(recordings, partial_folder, config, jobs, progress)
+        work = _write(recordings, partial_folder, config, found or {}, jobs, progress)
         if destination.exists():
             destination.rename(replaced)
         partial_folder.rename(destination)
@@ -106,10 +107,15 @@ def prepare_dataset(
 
 
 def _write(
-    recordings: Sequence[Recording], folder: Path, config: PrepareConfig, jobs: int, progress: Callable[[int], None]
+    recordings: Sequence[Recording],
+    folder: Path,
+    config: PrepareConfig,
+    found: Mapping[str, str],
+    jobs: int,
+    progress: Callable[[int], None],
 ) -> "_Work":
     """Write all files of a dataset in `folder`, which may hold a half-made one with the same settings."""
-    work = _Work.resume(folder, _settings(recordings, config))
+    work = _Work.resume(folder, _settings(recordings, config, found))
     progress(len(work.done))
     remaining = [recording for recording in recordings if recording.name not in work.done]
     try:
@@ -123,13 +129,14 @@ def _write(
     if not work.samples:
         shutil.rmtree(folder)
         raise ValueError(f"none of the {len(recordings)} recordings could be read; the first: {work.skipped[0].reason}")
-    _write_manifest(folder, config, work)
+    _write_manifest(folder, config, found, work)
     return work
 
 
-def _settings(recordings: Sequence[Recording], config: PrepareConfig) -> dict[str, Any]:
+def _settings(recordings: Sequence[Recording], config: PrepareConfig, found: Mapping[str, str]) -> dict[str, Any]:
     listing = json.dumps([{**asdict(recording), "path": str(recording.path.absolute())} for recording in recordings])
-    return {"format": FORMAT, **asdict(config), "clips": hashlib.sha256(listing.encode()).hexdigest()}
+    digest = hashlib.sha256(listing.encode()).hexdigest()
+    return {"format": FORMAT, **asdict(config), "found": dict(found), "clips": digest}
 
 
 class _Work:
@@ -206,8 +213,9 @@ class _Work:
             source=printable(str(recording.path)),
             offset=self.samples,
             samples=len(loaded),
+            labels=recording.labels,
         )
-        self._index.write(json.dumps(asdict(entry)) + "\n")
+        self._index.write(entry.to_json() + "\n")
         self._index.flush()
         self.samples += len(loaded)
         self.clips += 1
@@ -235,10 +243,11 @@ def _mapper(jobs: int, recordings: int) -> Iterator[Callable[..., Iterator[Any]]
         yield map_ahead
 
 
-def _write_manifest(folder: Path, config: PrepareConfig, work: _Work) -> None:
+def _write_manifest(folder: Path, config: PrepareConfig, found: Mapping[str, str], work: _Work) -> None:
     manifest = {
         "format": FORMAT,
         **asdict(config),
+        "found": dict(found),
         "clips": work.clips,
         "samples": work.samples,
         "skipped": len(work.skipped),
