@@ -31,12 +31,12 @@ format: $(READY)
 # From audio files to audio files, and a page that shows them: three to four minutes on two cores.
 demo: $(READY)
 	$(BIN)/wavenet prepare samples/speech demo/speech --force
-	rm -rf demo/quickstart
+	rm -rf demo/quickstart demo/copies
 	$(BIN)/wavenet train recipes/quickstart/quickstart.toml --set dataset=demo/speech --set run=demo/quickstart
-	$(BIN)/wavenet evaluate demo/quickstart/model.safetensors demo/speech --baselines
-	$(BIN)/wavenet generate demo/quickstart/model.safetensors -o demo/babble.wav --seconds 2 --force
+	$(BIN)/wavenet copy demo/quickstart/model.safetensors demo/speech --audio demo/copies
+	$(BIN)/wavenet generate samples/models/prompts.safetensors -o demo/babble.wav --seconds 2 --force
 	$(BIN)/wavenet report demo/quickstart -o demo/report.html --force
-	@echo "Open demo/report.html in a browser: it shows and plays what was made; samples/audio/ has what a longer training gives."
+	@echo "Open demo/report.html in a browser: held-out sentences, and their copies by a vocoder that began with nothing. demo/copies/ has them as files, demo/babble.wav an hour's model left to itself."
 
 # The native engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer: a build of its own. `-S` keeps the
 # editable installation from being found first.

@@ -20,6 +20,7 @@ from wavenet.evaluation.quality import (
     compare,
     interval,
     measure,
+    missing_packages,
     opinion,
     word_error_rate,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "interval",
     "linear_prediction_bits",
     "measure",
+    "missing_packages",
     "opinion",
     "pooled_row",
     "score_baselines",

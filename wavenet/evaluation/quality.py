@@ -66,11 +66,18 @@ class Interval:
     clips: int
 
 
+_PACKAGES = ("pesq", "pystoi", "scipy", "speechmos", "librosa", "onnxruntime", "requests")
+
+
+def missing_packages() -> list[str]:
+    """Those packages that measure speech, the `scores` extra, which are not installed."""
+    return [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+
+
 def check_installed() -> None:
     """Raise `ValueError` unless the packages that measure speech are installed."""
-    for name in ("pesq", "pystoi", "scipy", "speechmos", "librosa", "onnxruntime", "requests"):
-        if importlib.util.find_spec(name) is None:
-            raise ValueError(f"{name} is not installed; pip install 'wavenet-toolkit[scores]'")
+    if missing := missing_packages():
+        raise ValueError(f"{missing[0]} is not installed; pip install 'wavenet-toolkit[scores]'")
 
 
 def measure(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from wavenet.data import PreparedClip, pick_clips
-from wavenet.evaluation import copy_clips, speaker_of
+from wavenet.evaluation import copy_clips, missing_packages, opinion, speaker_of
 from wavenet.generation import generate
 from wavenet.network import SamplingOptions, WaveNet, decode_mu_law, encode_mu_law
 from wavenet.training import Selection
@@ -17,6 +17,7 @@ _SHORT_SECONDS = 1.5
 """Shorter clips are chosen only if there are no others."""
 _MOST_SPEAKERS = 8
 _SYSTEMS = {
+    "original": ("The original", ""),
     "model": ("Copied by the model", "from the original's features alone"),
     "griffin_lim": ("Griffin-Lim", "from the same features, without training"),
     "mu_law": ("µ-law, 256 classes", "the original in 8 bits"),
@@ -67,9 +68,22 @@ def examples(
 
 def _copied(model: WaveNet, clips: Sequence[PreparedClip], sampling: SamplingOptions, seed: int) -> Iterator[Example]:
     for copies in copy_clips(model, clips, sampling, seed=seed):
-        sounds = [Sound("The original", "", copies.audio["original"])]
-        sounds += [Sound(title, note, copies.audio[system]) for system, (title, note) in _SYSTEMS.items()]
+        sounds = [
+            Sound(title, _with_opinion(note, copies.audio[system], model.config.sample_rate), copies.audio[system])
+            for system, (title, note) in _SYSTEMS.items()
+        ]
         yield Example(copies.clip.name, sounds, copies.clip.speaker, copies.clip.text)
+
+
+def _with_opinion(note: str, waveform: Tensor, sample_rate: int) -> str:
+    """The note, and what listeners would say of the waveform, if the packages for that are installed."""
+    if missing_packages():
+        return note
+    scores = opinion(waveform, sample_rate)
+    said = [
+        f"{name} {score:.2f}" for name, score in (("DNSMOS", scores.ovrl), ("PLCMOS", scores.plcmos)) if score == score
+    ]
+    return "; ".join(part for part in (note, ", ".join(said)) if part)
 
 
 def _continued(model: WaveNet, clip: PreparedClip, seconds: float, sampling: SamplingOptions, seed: int) -> Example:
