@@ -1,14 +1,15 @@
 """Augmentation: off changes nothing, each change is what it says, and a seed gives the same changes."""
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
 from torch import Tensor
+from torchaudio import functional
 
-from tests.conftest import tone
-from wavenet.data import Augmentation, WindowSampler, as_sources, tensor_clips
+from wavenet.data import Augmentation, Source, WindowSampler, as_sources, tensor_clips
+from wavenet.data.augmentation import _through_mp3
 from wavenet.network import encode_mu_law
 
 NAMES = [field.name for field in fields(Augmentation)]
@@ -24,20 +25,23 @@ def noise(samples: int = 16000) -> Tensor:
     return torch.randn(samples, generator=torch.Generator().manual_seed(0)).clamp(-4, 4) / 10
 
 
-def applied(window: Tensor, seed: int = 0, **changes: float) -> tuple[Tensor, Tensor]:
+def applied(window: Tensor, seed: int = 0, **changes: float) -> tuple[Tensor, Tensor | None]:
     return Augmentation(**changes).apply(window, 16000, [seed])
 
 
 def test_off_changes_nothing() -> None:
     changed, given = applied(noise())
     assert torch.equal(changed, noise())
-    assert torch.equal(given, noise())
+    assert given is None
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_seed_decides(name: str) -> None:
     settings = {name: MOST.get(name, 1.0)}
-    first, again, other = (applied(noise(), seed, **settings)[1] for seed in (0, 0, 1))
+    first, again, other = (applied(noise(), seed, **settings)[name == "input_noise"] for seed in (0, 0, 1))
+    assert first is not None
+    assert again is not None
+    assert other is not None
     assert torch.equal(first, again)
     assert not torch.equal(first, noise())
     assert name == "mu_law_share" or not torch.equal(first, other)
@@ -49,6 +53,7 @@ def test_input_noise_is_in_steps_of_mu_law_and_in_the_inputs_alone() -> None:
         strengths = []
         for seed in range(50):
             changed, given = applied(window, seed, input_noise=2.0)
+            assert given is not None
             assert torch.equal(changed, window)
             strengths.append(float((given - window).std()) / _step(amplitude))
         assert max(strengths) == pytest.approx(2.0, rel=0.1)
@@ -100,12 +105,24 @@ def test_noise_lies_20_to_60_decibels_below() -> None:
     assert 56 < max(ratios) < 60.5
 
 
-def test_mp3_keeps_a_tone_and_its_place() -> None:
-    window = torch.from_numpy(tone(1.0))[:16000]
-    changed = applied(window, mp3_share=1.0)[0]
-    assert changed.shape == window.shape
-    assert not torch.equal(changed, window)
-    assert float((changed - window)[2000:-2000].std() / window.std()) < 0.1
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_mp3_keeps_speech_in_its_place_at_every_rate(rate: int) -> None:
+    window = functional.lowpass_biquad(noise(), rate, 1000.0)
+    for seed in range(12):
+        changed = Augmentation(mp3_share=1.0).apply(window, rate, [seed])[0]
+        assert changed.shape == window.shape
+        assert not torch.equal(changed, window)
+        spectra = torch.fft.rfft(changed, 2 * len(window)), torch.fft.rfft(window, 2 * len(window))
+        assert int(torch.fft.irfft(spectra[0] * spectra[1].conj()).argmax()) == 0, "no delay"
+        assert float((changed - window)[2000:-2000].std() / window.std()) < 0.7
+
+
+def test_mp3_has_the_bit_rate_it_was_asked_for() -> None:
+    """Fewer bits lose more; the same kilobits lose about the same at rates of one table."""
+    window = noise()
+    losses = [float((_through_mp3(window, 16000, rate) - window).std()) for rate in (24, 40, 64, 160)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[0] > 1.5 * losses[-1]
 
 
 def test_nothing_leaves_the_range() -> None:
@@ -145,6 +162,34 @@ def test_some_rows_of_a_batch_are_those_of_the_whole() -> None:
     assert torch.equal(part.samples, whole.samples[2:4])
     assert len({float(row.std()) for row in whole.inputs - whole.samples}) == 6, "each window draws for itself"
     assert not torch.equal(changing.batch(4).samples, whole.samples)
+
+
+def test_beyond_a_clip_there_is_still_silence() -> None:
+    for step in range(20):
+        plain, noisy = (made.batch(step) for made in (sampler(), sampler(input_noise=1.0, noise_share=1.0)))
+        assert noisy.inputs is not None
+        beyond = torch.zeros_like(plain.samples, dtype=torch.bool)
+        for row, (clip, time) in enumerate(zip(plain.clips, plain.times.tolist(), strict=True)):
+            index = torch.arange(beyond.shape[1]) + time
+            beyond[row] = (index < 0) | (index >= clip.samples)
+        assert not noisy.samples[beyond].any()
+        assert not noisy.inputs[beyond].any()
+        assert noisy.inputs[~beyond].all()
+
+
+def test_what_a_window_draws_says_nothing_of_its_source() -> None:
+    sources = tuple(Source(tensor_clips([noise(3000) * level], 16000)) for level in (0.1, 1.0))
+    made = WindowSampler(
+        sources=sources, context=0, window=500, batch_size=1, seed=0, augmentation=Augmentation(noise_share=0.5)
+    )
+    plain = replace(made, augmentation=None)
+    table = torch.zeros(2, 2)
+    for step in range(400):
+        noisy = not torch.equal(made.batch(step).samples, plain.batch(step).samples)
+        table[int(plain.batch(step).clips[0] is sources[1].clips[0]), int(noisy)] += 1
+    shares = table[:, 1] / table.sum(dim=1)
+    assert abs(float(shares[0] - shares[1])) < 0.15
+    assert float(table.min()) > 60
 
 
 def test_augmentation_draws_the_same_windows() -> None:

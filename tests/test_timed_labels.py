@@ -153,7 +153,8 @@ def test_no_labels_are_one_gap() -> None:
         ("a.txt", "\n", "has no labels"),
         ("a.lab", "0.1 0.2 one\n", "line 1 is '0.1 0.2 one'; expected start and end in units of 100 ns"),
         ("a.csv", "start,name\n0,one\n", "its header lacks end; expected start, end and name"),
-        ("a.csv", "start,end,name\n0,1\n", "line 2 has too few fields"),
+        ("a.csv", "start,end,name\n0,1\n", "line 2 has too many or too few fields"),
+        ("a.csv", "start,end,name\n0,1,one, two\n", "line 2 has too many or too few fields"),
         ("a.TextGrid", "nothing", "it is no TextGrid of Praat"),
         ("a.TextGrid", LONG_GRID[:300], "it is no TextGrid of Praat"),
         (

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wavenet.data import (
+        Augmentation,
         Clip,
         HeldOut,
         PreparedDataset,
@@ -49,9 +50,10 @@ if TYPE_CHECKING:
     )
     from wavenet.training import TrainConfig, Trainer, train
 
-_ROOMS = ("network", "data", "engines", "generation", "evaluation", "training")
+_PACKAGES = ("network", "data", "engines", "generation", "evaluation", "training")
 
 __all__ = [
+    "Augmentation",
     "Categorical",
     "CausalConv1d",
     "Clip",
@@ -93,8 +95,8 @@ def __getattr__(name: str) -> "Any":
     """Import a public name when it is first used, so that the command starts without torch."""
     import importlib
 
-    for room in _ROOMS if name in __all__ else ():
-        module = importlib.import_module(f"wavenet.{room}")
+    for package in _PACKAGES if name in __all__ else ():
+        module = importlib.import_module(f"wavenet.{package}")
         if name in module.__all__:
             return globals().setdefault(name, getattr(module, name))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

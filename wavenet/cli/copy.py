@@ -74,6 +74,8 @@ def copy(
     hear = None if recogniser is None else _recogniser(recogniser)
     engine = EngineOptions(weights=weights or "float32", threads=threads)
     network, _, clips = open_clips(model, dataset, split, speaker, limit, as_speaker)
+    if hear is not None and (spoken := [clip for clip in clips if clip.text]):
+        hear(spoken[0].read(), network.config.sample_rate)  # a recogniser that fails does so before the work
     with sample_progress(clips) as bar:
         copies = copy_clips(
             network,
@@ -170,7 +172,7 @@ def _recogniser(command: str) -> "Callable[[Tensor, int], str]":
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "copy.wav"
             write_audio(path, waveform, sample_rate)
-            done = subprocess.run([*words, str(path)], capture_output=True, text=True, check=False)
+            done = subprocess.run([*words, str(path)], capture_output=True, encoding="utf-8", check=False)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
             raise ValueError(f"--recogniser {command!r} ended with status {done.returncode} ({reason})")

@@ -2,19 +2,19 @@
 
 import io
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
 
 import numpy as np
 import soundfile
 import torch
 from torch import Tensor
-from torchaudio.functional import mu_law_decoding, mu_law_encoding
+
+from wavenet.network import STRICT, decode_mu_law, encode_mu_law
 
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-_MP3_KBIT = (160, 8)
-"""Kilobits a second of constant-rate MPEG-2 layer III at compression levels 0 and 1."""
+_MP3_DELAY = 1105
+"""Samples that an encoder and decoder of MP3 add before the first one, where the file does not say so."""
+_CLASSES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +27,13 @@ class Augmentation:
     sample; each window draws its own strength, uniformly from 0.
 
     The others change the window itself, in this order. `tilt_db`: the spectrum is tilted by up to this many decibels an
-    octave, up or down. `level_db`: the level is lowered by up to this many decibels. Of the `..._share`s of all
-    windows, from 0 to 1: `band_share` is limited to a band like a telephone's or a cheap microphone's, `noise_share`
-    gets white noise, 20 to 60 dB below the window, `mu_law_share` is rounded to 8-bit µ-law,
-    `mp3_share` goes through MP3 at 24 to 64 kbit/s.
+    octave, up or down. `band_share`, from 0 to 1, is the share of windows that are limited to a band like that of a
+    telephone or a cheap microphone. `level_db`: the level is lowered by up to this many decibels. `noise_share` get
+    white noise, 20 to 60 dB below them. A window that is now beyond [-1, 1] is scaled down. `mu_law_share` are rounded
+    to 8-bit µ-law, `mp3_share` go through MP3 at 24 to 64 kbit/s, as far as the sample rate allows it.
     """
 
-    __pydantic_config__: ClassVar[Mapping[str, Any]] = {"extra": "forbid", "strict": True}
+    __pydantic_config__ = STRICT
 
     input_noise: float = 0.0
     tilt_db: float = 0.0
@@ -55,62 +55,58 @@ class Augmentation:
             rates = ", ".join(str(rate) for rate in _MP3_RATES)
             raise ValueError(f"mp3_share is set, and the sample rate is {sample_rate}; MP3 has {rates}")
 
-    def apply(self, window: Tensor, sample_rate: int, seed: list[int]) -> tuple[Tensor, Tensor]:
-        """The changed window, and what the network is given for it: the same with `input_noise`. `(T,)` each.
+    def apply(self, window: Tensor, sample_rate: int, seed: list[int]) -> tuple[Tensor, Tensor | None]:
+        """The changed window `(T,)`, and what the network is given for it, `None` if that is the same.
 
-        The same seed gives the same changes.
+        The same seed gives the same changes. Each change draws from a generator of its own, so that switching one on
+        does not alter the others.
         """
-        random = np.random.default_rng(seed)
-        draws = random.random(10)  # always as many, so that switching one change on does not alter the others
-        gains = self._gains(len(window), sample_rate, draws)
-        changed = window if gains is None else torch.fft.irfft(torch.fft.rfft(window) * gains, len(window))
-        changed = changed * 10 ** (-self.level_db * float(draws[2]) / 20)
-        if draws[3] < self.noise_share:
-            noise = torch.from_numpy(random.standard_normal(len(window), np.float32))
-            changed = changed + noise * changed.square().mean().sqrt() * 10 ** (-float(1 + 2 * draws[4]))
+        spectrum, level, noise, mu_law, mp3, inputs = (np.random.default_rng([*seed, number]) for number in range(1, 7))
+        changed = self._filter(window, sample_rate, spectrum)
+        changed = changed * 10 ** (-self.level_db * level.random() / 20)
+        if noise.random() < self.noise_share:
+            added = torch.from_numpy(noise.standard_normal(len(window), np.float32))
+            changed = changed + added * changed.square().mean().sqrt() * 10 ** (-(1 + 2 * noise.random()))
         changed = changed / changed.abs().max().clamp(min=1)
-        if draws[5] < self.mu_law_share:
-            changed = mu_law_decoding(mu_law_encoding(changed, 256), 256)
-        if draws[6] < self.mp3_share:
-            changed = _through_mp3(changed, sample_rate, 24 + 40 * float(draws[7]))
+        if mu_law.random() < self.mu_law_share:
+            changed = decode_mu_law(encode_mu_law(changed, _CLASSES), _CLASSES)
+        if mp3.random() < self.mp3_share:
+            changed = _through_mp3(changed, sample_rate, 24 + 40 * mp3.random())
         if not self.input_noise:
-            return changed, changed
-        strength = self.input_noise * float(draws[8])
-        noise = torch.from_numpy(random.standard_normal(len(window), np.float32))
-        return changed, changed + noise * strength * mu_law_step(changed)
+            return changed, None
+        strength = self.input_noise * inputs.random()
+        added = torch.from_numpy(inputs.standard_normal(len(window), np.float32))
+        return changed, changed + added * strength * mu_law_step(changed)
 
-    def _gains(self, samples: int, sample_rate: int, draws: Any) -> Tensor | None:
-        """The factor of each frequency of a window, `(samples // 2 + 1,)`."""
-        limited = draws[0] < self.band_share
-        if not limited and not self.tilt_db:
-            return None
-        hertz = torch.linspace(0, sample_rate / 2, samples // 2 + 1)
-        octaves = torch.log2(hertz.clamp(min=50) / 1000)
-        gains = 10 ** (octaves * self.tilt_db * float(2 * draws[1] - 1) / 20)
-        if limited:  # edges of Butterworth filters of order 6
-            share = float(draws[0]) / self.band_share
-            low, high = 40 + 260 * share, sample_rate / 2 * (0.4 + 0.55 * float(draws[9]))
+    def _filter(self, window: Tensor, sample_rate: int, random: np.random.Generator) -> Tensor:
+        """The window with another spectrum, without delay."""
+        tilt, limited = random.uniform(-self.tilt_db, self.tilt_db), random.random() < self.band_share
+        low, high = random.uniform(40, 300), random.uniform(0.4, 0.95) * sample_rate / 2
+        if not tilt and not limited:
+            return window
+        hertz = torch.linspace(0, sample_rate / 2, len(window) // 2 + 1)
+        gains = 10 ** (torch.log2(hertz.clamp(min=50) / 1000) * tilt / 20)
+        if limited:  # the edges of Butterworth filters of order 6
             gains = gains / (1 + (low / hertz.clamp(min=1)) ** 12).sqrt() / (1 + (hertz / high) ** 12).sqrt()
-        return gains
+        filtered: Tensor = torch.fft.irfft(torch.fft.rfft(window) * gains, len(window))
+        return filtered
 
 
 def mu_law_step(waveform: Tensor) -> Tensor:
     """The distance of neighbouring levels of 8-bit µ-law at each sample's amplitude."""
-    return (1 + 255 * waveform.abs()) * (2 * math.log(256) / 255 / 255)
+    most = _CLASSES - 1
+    return (1 + most * waveform.abs()) * (2 * math.log(1 + most) / most**2)
 
 
 def _through_mp3(window: Tensor, sample_rate: int, kilobits: float) -> Tensor:
+    """A window as it comes back from MP3 of a constant rate, at the same place."""
+    most, least = (320, 32) if sample_rate >= 32000 else (160, 8) if sample_rate >= 16000 else (64, 8)
+    level = min(max((most - kilobits) / (most - least), 0.0), 0.99)  # libsndfile refuses 1 at some rates
     file = io.BytesIO()
-    slowest, fastest = _MP3_KBIT[1], _MP3_KBIT[0]
-    soundfile.write(
-        file,
-        window.numpy(),
-        sample_rate,
-        format="MP3",
-        subtype="MPEG_LAYER_III",
-        compression_level=(fastest - kilobits) / (fastest - slowest),
-        bitrate_mode="CONSTANT",
-    )
+    soundfile.write(file, window.numpy(), sample_rate, "MPEG_LAYER_III", None, "MP3", True, level, "CONSTANT")
     file.seek(0)
-    decoded, _ = soundfile.read(file, len(window), dtype="float32", fill_value=0.0)
-    return torch.from_numpy(decoded).clamp(-1, 1)
+    decoded, _ = soundfile.read(file, dtype="float32")
+    if len(decoded) > len(window):  # at low rates the file has no room to say how long it is
+        decoded = decoded[_MP3_DELAY:]
+    decoded = torch.from_numpy(decoded[: len(window)]).clamp(-1, 1)
+    return torch.nn.functional.pad(decoded, (0, len(window) - len(decoded)))

@@ -86,8 +86,8 @@ def _csv(text: str) -> Iterator[TimedLabel]:
     if missing:
         raise ValueError(f"its header lacks {', '.join(sorted(missing))}; expected start, end and name")
     for row in reader:
-        if None in row.values():
-            raise ValueError(f"line {reader.line_num} has too few fields; expected those of the header")
+        if None in row or None in row.values():
+            raise ValueError(f"line {reader.line_num} has too many or too few fields; expected those of the header")
         yield _label(reader.line_num, row["start"], row["end"], row["name"])
 
 

@@ -127,22 +127,20 @@ class WindowSampler:
         length = self.context + self.window + 2 * self.margin
         samples = torch.zeros(len(drawn), length)
         scored = torch.zeros(len(drawn), self.window, dtype=torch.bool)
+        inputs = torch.zeros_like(samples) if self.augmentation and self.augmentation.input_noise else None
         for row, (clip, start) in enumerate(drawn):
             begin = start - self.context - self.margin
             first, stop = max(0, begin), min(begin + length, clip.samples)
-            samples[row, first - begin : stop - begin] = read_clip(clip, first, stop)
+            inside, audio = slice(first - begin, stop - begin), read_clip(clip, first, stop)
+            if self.augmentation is not None:
+                number = range(self.batch_size)[rows][row]
+                audio, given = self.augmentation.apply(audio, clip.sample_rate, [self.seed, step, number])
+                if inputs is not None and given is not None:
+                    inputs[row, inside] = given
+            samples[row, inside] = audio
             scored[row, max(0, -start) : clip.samples - start] = True
         times = torch.tensor([start - self.context for _, start in drawn])
-        clips = tuple(clip for clip, _ in drawn)
-        inputs = None
-        if self.augmentation is not None:
-            numbers = range(self.batch_size)[rows]
-            pairs = [
-                self.augmentation.apply(row, clip.sample_rate, [self.seed, step, number])
-                for row, clip, number in zip(samples, clips, numbers, strict=True)
-            ]
-            samples, inputs = (torch.stack(column) for column in zip(*pairs, strict=True))
-        return Batch(samples, scored, times, clips, scored_in_all, inputs)
+        return Batch(samples, scored, times, tuple(clip for clip, _ in drawn), scored_in_all, inputs)
 
     def _draw(self, step: int) -> list[tuple[Clip, int]]:
         """For each row the clip, and the time in it at which the window begins."""

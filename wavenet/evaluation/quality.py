@@ -52,7 +52,7 @@ class Fidelity:
 
 @dataclass(frozen=True)
 class Quality(Fidelity, Opinion):
-    """All scores of a copy. What cannot be scored is NaN: too little speech, or no text to compare with."""
+    """All scores of a copy; NaN for too little speech, or if there is no text to compare with."""
 
     wer: float = math.nan
 

@@ -42,18 +42,20 @@ def copy_clips(
     batch: int = 16,
     seed: int = 0,
     engine: str | EngineOptions = "auto",
-    systems: Sequence[str] = SYSTEMS,
+    references: Sequence[str] = SYSTEMS[2:],
     progress: Callable[[int], None] = lambda samples: None,
 ) -> Iterator[Copies[AnyClip]]:
     """Generate each clip from its own features in batches, shortest clips first, and make the references.
 
-    The clip at index i draws from seed + i in every batch. `systems` names the references to make. With `speaker` a
-    multi-speaker model generates all clips as this speaker. Raises `ValueError` if the model takes no features or does
-    not know a speaker.
+    The clip at index i draws from seed + i in every batch. `references` are those of `SYSTEMS` to make. With `speaker`
+    a multi-speaker model generates all clips as this speaker. Raises `ValueError` if the model takes no features or
+    does not know a speaker.
     """
     log_mel = model.log_mel
     if log_mel is None:
         raise ValueError("the model is not conditioned on features, so it cannot copy clips; expected a vocoder")
+    if unknown := set(references) - set(SYSTEMS[2:]):
+        raise ValueError(f"references has {min(unknown)!r}; expected some of {', '.join(SYSTEMS[2:])}")
     check_clips(clips, model.config.sample_rate)
     for clip in clips:
         speaker_of(model, clip, speaker)
@@ -77,11 +79,11 @@ def copy_clips(
             for row, (_, clip) in enumerate(rows):
                 original = originals[row]
                 audio = {"original": original, "model": generated[row, : len(original)]}
-                if "griffin_lim" in systems:
+                if "griffin_lim" in references:
                     audio["griffin_lim"] = griffin_lim(
                         features[row].cpu(), log_mel.config, clip.sample_rate, len(original)
                     )
-                if "mu_law" in systems:
+                if "mu_law" in references:
                     audio["mu_law"] = decode_mu_law(encode_mu_law(original, CLASSES), CLASSES)
                 progress(len(original))
                 yield Copies(clip, audio)

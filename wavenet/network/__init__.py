@@ -28,12 +28,14 @@ from wavenet.network.receptive_field import (
     seen_lags,
 )
 from wavenet.network.sampling import SamplingOptions
+from wavenet.network.settings import STRICT
 from wavenet.network.timed_labels import TIMED_ROWS, TimedLabel, check_timed_labels, timed_frames
 from wavenet.network.upsample import UPSAMPLERS
 
 __all__ = [
     "KINDS",
     "QUIETEST",
+    "STRICT",
     "TIMED_ROWS",
     "UPSAMPLERS",
     "Alignment",

@@ -55,7 +55,7 @@ def own_parts(blocks: Sequence[nn.Module], conditioner: nn.Module | None) -> dic
     for name, own, parts in (("block", ResidualBlock, blocks), ("conditioner", Conditioner, [conditioner])):
         for part in parts:
             if part is not None and type_before_parametrizations(part) is not own:
-                custom[name] = type(part).__name__
+                custom[name] = type_before_parametrizations(part).__name__
     return custom
 
 

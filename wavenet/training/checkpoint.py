@@ -54,7 +54,7 @@ _DAMAGE = (
 CHECKPOINTS = ("checkpoint.new.pt", "checkpoint.pt", "checkpoint.previous.pt")
 """The files that a run can go on from, the newest first."""
 
-MAY_CHANGE = ("audio", "audio_seconds", "checkpoint_every", "keep_models", "listen", "log_every", "tensorboard")
+MAY_CHANGE = ("audio", "audio_seconds", "checkpoint_every", "keep_models", "log_every", "tensorboard")
 """Keys of `TrainConfig` that may change when a run is resumed: they do not affect the model."""
 
 _FORMAT = "wavenet-toolkit checkpoint, version 1"

@@ -1,14 +1,13 @@
 """Train in a run folder, from which a run can be resumed to the bit."""
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from wavenet.atomic import remove_leftovers, write_atomically
 from wavenet.machine import alone_in
-from wavenet.training.checkpoint import CHECKPOINTS, load_checkpoint, save_checkpoint
+from wavenet.training.checkpoint import CHECKPOINTS, Progress, load_checkpoint, save_checkpoint
 from wavenet.training.observer import Keeper
 from wavenet.training.recipe import Recipe
 from wavenet.training.trainer import Trainer
@@ -77,7 +76,9 @@ def _restore(trainer: Trainer, run: Path) -> bool:
     """
     found = load_checkpoint(run, trainer.observer.note)
     if found is None:
-        trainer.progress.metrics_bytes, trainer.progress.best_bits = 0, math.inf
+        first = Progress()
+        trainer.progress.metrics_bytes, trainer.progress.best_bits = first.metrics_bytes, first.best_bits
+        trainer.progress.best_opinion = first.best_opinion
         return False
     try:
         trainer.restore(found)

@@ -27,7 +27,7 @@ from wavenet.data import (
     read_clip,
     speaker_label,
 )
-from wavenet.evaluation import Score, check_installed, condition_on, evaluate, score_free_running, speaker_of
+from wavenet.evaluation import Score, condition_on, evaluate, missing_packages, score_free_running, speaker_of
 from wavenet.network import Conditioning, WaveNet
 from wavenet.training.capacity import micro_batches, refuse_too_large, wants_bfloat16
 from wavenet.training.checkpoint import Progress, refuse_changes
@@ -84,8 +84,12 @@ class Trainer:
         sources = as_sources(train, sample_rate, names, "train")
         watched = as_sources(held_out, sample_rate, names, "held_out")
         scored_samples = int(config.evaluation_seconds / len(watched) * sample_rate)
-        if config.listen:
-            check_installed()
+        if config.listen and missing_packages():
+            raise ValueError(
+                f"config.listen needs {', '.join(missing_packages())}; pip install 'wavenet-toolkit[scores]', or leave "
+                "listen at 0"
+            )
+        self.clips_to_copy = _from_each([source.clips for source in watched], config.listen)
         self.held_out = [replace(source, clips=pick_clips_lasting(source.clips, scored_samples)) for source in watched]
         self.rows = micro_batches(config, processes)
         own_device = torch.device("cuda", processes.local_rank) if torch.cuda.is_available() else torch.device("cpu")
@@ -202,12 +206,11 @@ class Trainer:
                 scores += evaluate(self.average, mine).values()
         return Score.pooled(self.processes.gather(scores)).bits
 
-    @cached_property
-    def _clips_to_hear(self) -> list[Clip]:
-        """`config.listen` held-out clips, from each source in turn."""
-        each = [pick_clips(source.clips, self.config.listen) for source in self.held_out]
-        turns = itertools.chain.from_iterable(itertools.zip_longest(*each))
-        return list(itertools.islice((clip for clip in turns if clip is not None), self.config.listen))
+    def _score_free_running(self) -> dict[str, float]:
+        """Scores of the average in free running on `config.listen` held-out clips, by rank 0."""
+        if not self.config.listen or not self.processes.first:
+            return {}
+        return score_free_running(self.average, self.clips_to_copy)
 
     def example(self) -> Conditioning:
         """The conditioning of the first held-out clip."""
@@ -246,9 +249,7 @@ class Trainer:
 
     def watch(self, keeper: Keeper) -> float:
         """Evaluate; rank 0 tells the observer and the keeper. All ranks must call this."""
-        bits, scores = self.evaluate(), {}
-        if self.processes.first and self.config.listen:
-            scores = score_free_running(self.average, self._clips_to_hear, seconds=self.config.audio_seconds)
+        bits, scores = self.evaluate(), self.processes.together(self._score_free_running)
         self._log(keeper, held_out_bits=bits, **scores)
         if self.processes.first:
             keeper.evaluated(bits, scores)
@@ -313,3 +314,9 @@ class Trainer:
         self.observer.note(f"started from {name}" + (f"; {misfits}" if misfits else ""))
         for note in notes:
             self.observer.note(note)
+
+
+def _from_each(sources: Sequence[Sequence[Clip]], count: int) -> list[Clip]:
+    """`count` clips, one of each source after another; fewer if there are no more."""
+    rows = itertools.zip_longest(*(pick_clips(clips, count) if count else () for clips in sources))
+    return [clip for row in rows for clip in row if clip is not None][:count]
