@@ -28,6 +28,8 @@ def main() -> None:
     model = WaveNet.from_pretrained(options.model)
     if model.conditioner is None or model.config.features is None:
         raise ValueError(f"{options.model} has no features to upsample; expected a vocoder")
+    if model.config.conditioning.projection == "frames":
+        raise ValueError(f"{options.model} upsamples biases; expected a vocoder whose projection is of samples")
     scales = model.config.conditioning.scales
     hop, channels = model.alignment.hop, model.config.conditioning.channels
     naive = torch.nn.ConvTranspose1d(1, 1, 2 * hop, hop, padding=hop // 2, bias=False)

@@ -45,9 +45,20 @@ KINDS = [
     for speakers in (False, True)
     for features in (False, True)
     for prediction in (None, "past", *(("features",) if features else ()))
-    for upsampler in ("transposed", *(("interpolation",) if features else ()))
+    for upsampler in ("transposed", *(("interpolation", "frames") if features else ()))
 ]
-"""Every kind of model there is: each distribution, with and without speakers, features and linear prediction."""
+"""Every kind of model there is: each distribution, with and without speakers, features and linear prediction.
+
+The biases are of samples, or of `frames` and upsampled by a learned kernel.
+"""
+
+CONDITIONINGS = {
+    "transposed": {"upsampler": "transposed", "scales": (3, 4)},
+    "interpolation": {"upsampler": "interpolation", "scales": (3, 4)},
+    "frames": {"projection": "frames", "upsampler": "transposed"},
+    "linear": {"projection": "frames", "upsampler": "linear"},
+}
+"""Each kind of upsampler, for a hop of 12."""
 
 
 def _has_native() -> bool:
@@ -76,9 +87,7 @@ def model_of_kind(kind: tuple[object, ...], pre_emphasis: float = 0.0) -> WaveNe
         speakers=("ann", "bob", "eve") if speakers else (),
         speaker_channels=2 if speakers else None,
         features=LogMelConfig(bins=5, hop=12, window=64) if features else None,
-        conditioning=ConditioningConfig(
-            channels=3, context_channels=4, context_frames=1, upsampler=upsampler, scales=(3, 4)
-        )
+        conditioning=ConditioningConfig(channels=3, context_channels=4, context_frames=1, **CONDITIONINGS[upsampler])
         if features
         else ConditioningConfig(),
         prediction=PredictionConfig(source=prediction, **blocks[prediction]) if prediction else None,

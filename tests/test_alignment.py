@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tests.conftest import conditioning_of, model_of_kind
+from tests.conftest import CONDITIONINGS, conditioning_of, model_of_kind
 from wavenet import Categorical
 from wavenet.network import Alignment
 
@@ -32,7 +32,7 @@ def test_windows_of_the_grid_see_frames_and_blocks_alike() -> None:
     assert Alignment(half_window=1, block=9).margin == 9
 
 
-@pytest.mark.parametrize("upsampler", ["transposed", "interpolation"])
+@pytest.mark.parametrize("upsampler", CONDITIONINGS)
 def test_biases_depend_on_the_frames_around_and_on_no_others(upsampler: str) -> None:
     model = model_of_kind((Categorical(), False, True, None, upsampler))
     conditioning = conditioning_of(model, batch=1)

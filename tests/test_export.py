@@ -204,15 +204,16 @@ def test_networks_give_by_turns_what_the_model_gives_in_onnxruntime(told: tuple[
     torch.testing.assert_close(found, by_the_model(export.model, symbols, conditioning), atol=1e-3, rtol=1e-4)
 
 
+@pytest.mark.parametrize("upsampler", ["interpolation", "frames", "linear"])
 @torch.no_grad()
-def test_prediction_from_the_past_and_interpolated_features_give_what_the_model_gives_in_onnxruntime(
-    folder: Path,
+def test_prediction_from_the_past_and_features_give_what_the_model_gives_in_onnxruntime(
+    folder: Path, upsampler: str
 ) -> None:
-    kind = (LogisticMixture(components=2), True, True, "past", "interpolation")
-    model_of_kind(kind).save_pretrained(folder / "past.safetensors")
-    model = WaveNet.from_pretrained(folder / "past.safetensors")
-    export_onnx(model, folder / "past")
-    export = Export(model, folder / "past")
+    kind = (LogisticMixture(components=2), True, True, "past", upsampler)
+    model_of_kind(kind).save_pretrained(folder / f"past-{upsampler}.safetensors")
+    model = WaveNet.from_pretrained(folder / f"past-{upsampler}.safetensors")
+    export_onnx(model, folder / f"past-{upsampler}")
+    export = Export(model, folder / f"past-{upsampler}")
     assert "predict" in export.sessions
     conditioning, symbols = conditioning_of(model), noise(model, 2, 60)
     state = {name: rows[conditioning.speaker] for name, rows in export.state.items()}

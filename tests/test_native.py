@@ -148,6 +148,32 @@ def test_threads_and_batches_change_nothing(weights: str, batch: int, threads: i
     assert torch.equal(together, torch.cat(alone))
 
 
+@pytest.mark.parametrize("weights", WEIGHT_TYPES)
+@pytest.mark.parametrize("upsampler", ["frames", "linear"])
+def test_biases_of_frames_are_the_same_in_any_batch_thread_and_portion(weights: str, upsampler: str) -> None:
+    model = model_of_kind((Categorical(), True, True, "past", upsampler)).float()
+    conditioning, drawn = conditioning_of(model, batch=3), uniforms(3, 80)
+    together, _ = NativeEngine(model, 3, conditioning, weights=weights, threads=2).run(drawn, DRAW)
+    for row in range(3):
+        own = replace(
+            conditioning, speaker=conditioning.speaker[row : row + 1], features=conditioning.features[row : row + 1]
+        )
+        engine = NativeEngine(model, 1, own, weights=weights)
+        pieces = [engine.run(piece, DRAW)[0] for piece in drawn[row : row + 1].split((1, 10, 1, 12, 31, 25), dim=1)]
+        assert torch.equal(torch.cat(pieces, dim=1), together[row : row + 1])
+
+
+def test_frames_of_other_samples_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of_kind((Categorical(), False, True, None, "frames")).float()
+    engine = NativeEngine(model, 2, conditioning_of(model))
+    frames, first = engine._frame_biases(13)
+    for wrong in ((frames, first + 1), (frames[:, :2].contiguous(), first)):
+        monkeypatch.setattr(engine, "_frame_biases", lambda steps, wrong=wrong: wrong)
+        with pytest.raises(ValueError, match="frames of other samples"):
+            engine.run(uniforms(2, 13), DRAW)
+    assert engine.time == -1
+
+
 def test_state_goes_from_engine_to_engine() -> None:
     model = model_of_kind((Categorical(), True, True, "past", "transposed"))
     reference = IncrementalEngine(model, 2, conditioning_of(model))

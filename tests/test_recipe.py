@@ -4,6 +4,7 @@ import pytest
 
 from wavenet import Categorical
 from wavenet.data import Augmentation
+from wavenet.network import ConditioningConfig
 from wavenet.training import Recipe, load_recipe
 from wavenet.training.checkpoint import MAY_CHANGE
 from wavenet.training.recipe import _keys
@@ -44,6 +45,18 @@ def test_values_are_read_and_set_from_outside(recipe: Path) -> None:
     assert loaded.train.learning_rate == 1.0
     assert loaded.run == Path("elsewhere")
     assert load_recipe(recipe, ["run=\u3000"]).run == Path("\u3000"), "a name in any language"
+
+
+def test_a_recipe_can_project_frames(recipe: Path, tmp_path: Path) -> None:
+    settings = ["model.features={}", 'model.conditioning={projection="frames", upsampler="linear"}']
+    model = load_recipe(recipe, settings).model
+    assert model.conditioning == ConditioningConfig(
+        projection="frames", upsampler="linear", channels=256, context_channels=256
+    )
+    (tmp_path / "whole.toml").write_text(load_recipe(recipe, settings).to_toml())
+    assert load_recipe(tmp_path / "whole.toml").model.conditioning == model.conditioning
+    with pytest.raises(ValueError, match=r"model\.conditioning\.upsampler is 'linear'; a projection of samples needs"):
+        load_recipe(recipe, ["model.features={}", 'model.conditioning.upsampler="linear"'])
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def frames(count: int = 14) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("upsampler", ["transposed", "interpolation"])
+@pytest.mark.parametrize("upsampler", ["transposed", "interpolation", "frames"])
 @pytest.mark.parametrize("prediction", ["features", "past"])
 @pytest.mark.parametrize("sizes", [(1,) * 14, (3, 1, 7, 3), (14,), (2, 0, 12)], ids=str)
 def test_features_in_any_portions_give_the_audio_of_the_whole(

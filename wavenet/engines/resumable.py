@@ -101,7 +101,7 @@ class FramePieces:
 
     def __init__(self, piece: Callable[[int, int], Tensor], length: int) -> None:
         self._piece, self._length = piece, length
-        self._known: tuple[int, Tensor] | None = None
+        self._known: dict[int, Tensor] = {}
 
     def __call__(self, start: int, stop: int) -> Tensor:
         length = self._length
@@ -110,6 +110,7 @@ class FramePieces:
         return torch.cat(pieces, dim=1)[:, skipped : skipped + stop - start]
 
     def _at(self, index: int) -> Tensor:
-        if self._known is None or self._known[0] != index:
-            self._known = index, self._piece(index * self._length, (index + 1) * self._length)
-        return self._known[1]
+        if index not in self._known:
+            latest = list(self._known.items())[-1:]  # a range may begin with the last pieces of the one before
+            self._known = dict([*latest, (index, self._piece(index * self._length, (index + 1) * self._length))])
+        return self._known[index]

@@ -65,8 +65,12 @@ class Alignment:
 
     def frames_around(self, start: int, stop: int) -> tuple[int, int]:
         """The first frame, and the one after the last, that condition samples `start` to `stop - 1`."""
-        reach = self.reach or 0
-        return start // self.hop - reach, math.ceil((stop - 1) / self.hop) + reach + 1
+        reach, (first, after) = self.reach or 0, self.frames_between(start, stop)
+        return first - reach, after + reach
+
+    def frames_between(self, start: int, stop: int) -> tuple[int, int]:
+        """The first frame, and the one after the last, between which samples `start` to `stop - 1` lie."""
+        return start // self.hop, math.ceil((stop - 1) / self.hop) + 1
 
     def samples_ready(self, frames: int) -> int:
         """How many samples of a clip can be generated once that many of its frames are known."""

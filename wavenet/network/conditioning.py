@@ -1,7 +1,9 @@
 """Conditioning: on a speaker (global) and on features, frame by frame (local).
 
 WaveNet paper, section 2.5: the gates of every layer get a bias from the speaker and a time series from the features.
-One product gives the biases of all layers, before the layers run.
+One product, the projection, gives the biases of all layers before the layers run: of each sample, after the upsampler;
+or of each frame, before the upsampler. There are far fewer frames than samples, so a projection of frames and a wide
+context network cost next to nothing.
 
 `alignment.py` says where frames lie. The bias of sample t is made of the frames around it, up to `look_ahead` beyond
 the one at or before t. Beyond a clip's own frames there is silence.
@@ -11,7 +13,7 @@ the one at or before t. Beyond a clip's own frames there is silence.
     upsampler                 f . t . f+1        between two frames: look_ahead = context_frames + 1
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,25 +24,46 @@ from torch.nn import functional
 from wavenet.network.alignment import Alignment
 from wavenet.network.features import LogMelConfig, log_mel_refusal
 from wavenet.network.settings import STRICT, check_whole
-from wavenet.network.upsample import UPSAMPLERS
+from wavenet.network.upsample import UPSAMPLERS, FrameUpsampler, InterpolatingUpsampler, TransposedUpsampler
+
+_SCALES = (10, 20)
+_CHANNELS = {"samples": {"channels": 32, "context_channels": 96}, "frames": {"channels": 256, "context_channels": 256}}
+_UPSAMPLERS = {"samples": tuple(UPSAMPLERS), "frames": ("transposed", "linear")}
+"""What goes with each `projection`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConditioningConfig:
-    """How features become biases: a context network over `2 * context_frames + 1` frames, then an upsampler.
+    """How features become biases: a context network over `2 * context_frames + 1` frames, an upsampler, a projection.
 
-    The product of the upsampler's `scales` must be the features' hop.
+    The context network has `context_channels` inside and `channels` at its end. With `projection = "samples"` the
+    upsampler comes first, and the projection makes the biases of each sample. The upsampler is `"transposed"` or
+    `"interpolation"`, and the product of its `scales` must be the features' hop. With `projection = "frames"` the
+    projection makes the biases of each frame, and the upsampler comes last. It is `"transposed"`, which learns one
+    kernel for all biases, or `"linear"`, and has no `scales`. Channels that are `None` become 32, and 96 inside; with
+    `"frames"`, 256 each.
     """
 
     __pydantic_config__ = STRICT
 
-    channels: int = 32
-    context_channels: int = 96
+    projection: Literal["samples", "frames"] = "samples"
+    channels: int | None = None
+    context_channels: int | None = None
     context_frames: int = 2
-    upsampler: Literal["transposed", "interpolation"] = "transposed"
-    scales: tuple[int, ...] = (10, 20)
+    upsampler: Literal["transposed", "interpolation", "linear"] = "transposed"
+    scales: tuple[int, ...] = _SCALES
 
     def __post_init__(self) -> None:
+        if self.projection not in _UPSAMPLERS:
+            raise ValueError(f"projection is {self.projection!r}; expected {' or '.join(_UPSAMPLERS)}")
+        if self.upsampler not in _UPSAMPLERS[self.projection]:
+            expected = " or ".join(_UPSAMPLERS[self.projection])
+            raise ValueError(f"upsampler is {self.upsampler!r}; a projection of {self.projection} needs {expected}")
+        if self.projection == "frames" and self.scales != _SCALES:
+            raise ValueError(f"scales are {list(self.scales)}; a projection of frames needs none: leave them out")
+        for name, default in _CHANNELS[self.projection].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
         check_whole(self, channels=(1, 4096), context_channels=(1, 4096), context_frames=(0, 4096))
         if not self.scales or len(self.scales) > 16 or not all(1 <= scale <= 4096 for scale in self.scales):
             raise ValueError(f"scales are {list(self.scales)}; expected one to 16 numbers from 1 to 4096")
@@ -131,8 +154,9 @@ def check_features(
 class Conditioner(nn.Module):
     """Conditioning -> biases of all layers, `(B, T, biases)`.
 
-    A custom module in its place has the same `forward`, and an `alignment` whose `hop` and `reach` give the frames from
-    which a sample's biases are computed.
+    If `by_frame`, the projection makes the biases of frames, and the upsampler comes last. A custom module in the place
+    of this one has the same `forward`, and an `alignment` whose `hop` and `reach` give the frames from which a sample's
+    biases are computed.
     """
 
     def __init__(
@@ -148,35 +172,83 @@ class Conditioner(nn.Module):
         self.table = nn.Embedding(speakers, speaker_channels) if speakers and speaker_channels else None
         self.speaker = nn.Linear(speaker_channels, biases, bias=False) if speaker_channels else None
         self.local: nn.Linear | None = None
+        self.by_frame = features is not None and config.projection == "frames"
         if features is not None:
-            self.context = nn.Sequential(
-                nn.Conv1d(features.bins, config.context_channels, 2 * config.context_frames + 1),
-                nn.Tanh(),
-                nn.Conv1d(config.context_channels, config.channels, 1),
-            )
-            self.upsampler = UPSAMPLERS[config.upsampler](config.channels, config.scales)
-            self.local = nn.Linear(config.channels, biases, bias=False)
+            channels, inside = config.channels, config.context_channels
+            assert channels is not None
+            assert inside is not None
+            first = nn.Conv1d(features.bins, inside, 2 * config.context_frames + 1)
+            second = nn.Conv1d(inside, channels, 1)
+            self.upsampler: FrameUpsampler | TransposedUpsampler | InterpolatingUpsampler
+            if self.by_frame:
+                self.context = nn.Sequential(first, nn.GELU(), second, nn.GELU())
+                self.upsampler = FrameUpsampler(features.hop, learned=config.upsampler == "transposed")
+            else:
+                self.context = nn.Sequential(first, nn.Tanh(), second)
+                self.upsampler = UPSAMPLERS[config.upsampler](channels, config.scales)
+            self.local = nn.Linear(channels, biases, bias=False)
             self.alignment = Alignment(hop=features.hop, reach=config.context_frames + self.upsampler.margin)
 
     def forward(self, conditioning: Conditioning, start: int, stop: int) -> Tensor:
         """The biases of samples `start` to `stop - 1`: `(B, T, biases)`, or `(B, 1, biases)` without features."""
-        parts = []
-        if self.speaker is not None:
-            assert conditioning.speaker is not None
-            vectors = conditioning.speaker if self.table is None else self.table(conditioning.speaker)
-            parts.append(self.speaker(vectors)[:, None])
-        if self.local is not None:
-            parts.append(self.local(self.upsampled(conditioning, start, stop).transpose(1, 2)))
-        biases: Tensor = sum(parts[1:], start=parts[0])
+        (biases,) = self.by_layer(conditioning, [start], stop)
         return biases
 
-    def upsampled(self, conditioning: Conditioning, start: int, stop: int) -> Tensor:
-        """The features at the sample rate, between context network and projection: `(B, channels, stop - start)`."""
-        frames = conditioning.frames(*self.alignment.frames_around(start, stop))
-        points: Tensor = self.upsampler(self.context(frames / _SPREAD + 1))
-        skipped = start % self.alignment.hop
-        torch._check(skipped + stop - start <= points.shape[2])  # torch.export cannot infer it
-        return points[:, :, skipped : skipped + stop - start]
+    def by_layer(self, conditioning: Conditioning, starts: Sequence[int], stop: int) -> Iterator[Tensor]:
+        """`forward` from one of `starts` for each layer, `(B, T or 1, biases / layers)`, made when it is asked for."""
+        speaker, parts = self.speaker_biases(conditioning), []
+        if speaker is not None:
+            parts.append(iter(speaker.chunk(len(starts), dim=2)))
+        if self.local is not None:
+            parts.append(self._local_biases(conditioning, starts, stop))
+        for part, *others in zip(*parts, strict=True):
+            yield sum(others, start=part)
+
+    def speaker_biases(self, conditioning: Conditioning) -> Tensor | None:
+        """The part of the biases that comes from the speaker, `(B, 1, biases)`, if there is one."""
+        if self.speaker is None:
+            return None
+        assert conditioning.speaker is not None
+        biases: Tensor = self.speaker(conditioning.speaker if self.table is None else self.table(conditioning.speaker))
+        return biases[:, None]
+
+    def frame_biases(self, conditioning: Conditioning, start: int, stop: int) -> Tensor:
+        """The part of the biases that comes from frames `start` to `stop - 1`, `(B, F, biases)`; only if `by_frame`."""
+        return self._projected(self._context(conditioning, start, stop))
+
+    def shares(self) -> Tensor:
+        """The shares of a frame's biases and of the next one's at each sample from it on, `(hop, 2)`; if `by_frame`."""
+        assert isinstance(self.upsampler, FrameUpsampler)
+        assert self.local is not None
+        return self.upsampler.shares(self.local.weight.detach()).detach()
+
+    def _local_biases(self, conditioning: Conditioning, starts: Sequence[int], stop: int) -> Iterator[Tensor]:
+        hop, earliest = self.alignment.hop, min(starts)
+        first, after = self.alignment.frames_between(earliest, stop)
+        if self.by_frame:
+            frames = self.frame_biases(conditioning, first, after)
+            for start, own in zip(starts, frames.chunk(len(starts), dim=2), strict=True):
+                points = self.upsampler(own[:, start // hop - first :])
+                torch._check(start % hop + stop - start <= points.shape[1])  # torch.export cannot infer it
+                yield points[:, start % hop : start % hop + stop - start]
+        else:
+            points, skipped = self.upsampler(self._context(conditioning, first, after)), earliest % hop
+            torch._check(skipped + stop - earliest <= points.shape[2])
+            biases = self._projected(points[:, :, skipped : skipped + stop - earliest])
+            for start, own in zip(starts, biases.chunk(len(starts), dim=2), strict=True):
+                yield own[:, start - earliest :]
+
+    def _context(self, conditioning: Conditioning, start: int, stop: int) -> Tensor:
+        """The context network's outputs for frames `start` to `stop - 1` and the upsampler's margin around them."""
+        reach = self.alignment.reach or 0
+        context: Tensor = self.context(conditioning.frames(start - reach, stop + reach) / _SPREAD + 1)
+        return context
+
+    def _projected(self, x: Tensor) -> Tensor:
+        """`(B, channels, T)` -> `(B, T, biases)`"""
+        assert self.local is not None
+        biases: Tensor = self.local(x.transpose(1, 2))
+        return biases
 
 
 _SPREAD = 4.0

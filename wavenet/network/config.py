@@ -150,7 +150,7 @@ class WaveNetConfig:
                     f"{self.sample_rate / 2} Hz"
                 )
             hop, scales = self.features.hop, list(self.conditioning.scales)
-            if math.prod(scales) != hop:
+            if self.conditioning.projection == "samples" and math.prod(scales) != hop:
                 raise ValueError(
                     f"conditioning.scales are {scales}, whose product is {math.prod(scales)}; "
                     f"expected the features' hop, {hop}"

@@ -1,7 +1,8 @@
 """The network: a stack of gated residual blocks over dilated causal convolutions (van den Oord et al. 2016)."""
 
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -156,17 +157,19 @@ class WaveNet(nn.Module):
         samples = self.distribution.decode(symbols).to(self.output.weight.dtype)
         conditioning, first = conditioning or self.condition(symbols.shape[0]), start + self.history
         x, prediction = self._inputs(samples, first, conditioning)
-        biases = self.biases(conditioning, first + 1, first + 1 + x.shape[1])
+        starts = [first + 1 + before for before in itertools.accumulate(self.contexts)]  # of the blocks' outputs
+        biases = self._lazy_biases(conditioning, first + 1, first + 1 + x.shape[1], starts)
         outputs = self.respond(x, biases)
         if prediction is not None:
             length = outputs.shape[2]
             prediction = Prediction(prediction.mean[:, -length:], prediction.scale[:, -length:])
         return self.distribution.place(outputs, prediction)
 
-    def respond(self, x: Tensor, biases: Tensor | None = None) -> Tensor:
+    def respond(self, x: Tensor, biases: Tensor | Iterator[Tensor] | None = None) -> Tensor:
         """The network between embedding and distribution.
 
-        `biases` `(B, T or 1, layers * gate)` are those of the samples to be predicted.
+        `biases` `(B, T or 1, layers * gate)` are those of the samples to be predicted; or `(B, T or 1, gate)` in turn
+        for each layer, which then takes no more memory than one layer's.
 
         Shape: `(B, T, residual)` -> `(B, outputs, T - receptive_field + 1)`.
         """
@@ -186,13 +189,14 @@ class WaveNet(nn.Module):
         conditioning, length = conditioning or self.condition(symbols.shape[0]), symbols.shape[1]
         samples = torch.cat([state.samples, self.distribution.decode(symbols).to(state.samples)], dim=1)
         x, prediction = self._inputs(samples, state.time, conditioning)
-        biases = self.biases(conditioning, state.time + 1, state.time + 1 + length)
+        starts = [state.time + 1] * len(self.blocks)
+        biases = self._lazy_biases(conditioning, state.time + 1, state.time + 1 + length, starts)
         outputs, queues = self.respond_after(x, state.queues, biases)
         after = State(state.time + length, samples[:, length:].clone(), queues)
         return self.distribution.place(outputs, prediction), after
 
     def respond_after(
-        self, x: Tensor, queues: Sequence[Tensor], biases: Tensor | None = None
+        self, x: Tensor, queues: Sequence[Tensor], biases: Tensor | Iterator[Tensor] | None = None
     ) -> tuple[Tensor, list[Tensor]]:
         """`respond` with each block's queue before `x`: `(B, T, residual)` -> `(B, outputs, T)`, the new queues."""
         gated, after = [], []
@@ -238,8 +242,24 @@ class WaveNet(nn.Module):
             check_biases(self.conditioner, biases, stop - start, len(self.blocks) * self.config.gate_channels)
         return biases
 
-    def _by_block(self, biases: Tensor | None) -> Sequence[Tensor | None]:
-        return [None] * len(self.blocks) if biases is None else torch.split(biases, self.config.gate_channels, dim=2)
+    @property
+    def frame_conditioner(self) -> Conditioner | None:
+        """The conditioner, if it is the package's own and computes the biases of frames."""
+        own = self.conditioner if type(self.conditioner) is Conditioner else None
+        return None if own is None or not own.by_frame else own
+
+    def _lazy_biases(
+        self, conditioning: Conditioning, start: int, stop: int, starts: Sequence[int]
+    ) -> Tensor | Iterator[Tensor] | None:
+        """`biases`; or, if they are upsampled from those of frames, each layer's in turn, from its one of `starts`."""
+        if self.frame_conditioner is None:
+            return self.biases(conditioning, start, stop)
+        return self.frame_conditioner.by_layer(conditioning, starts, stop)
+
+    def _by_block(self, biases: Tensor | Iterator[Tensor] | None) -> Iterable[Tensor | None]:
+        if isinstance(biases, Tensor):
+            return torch.split(biases, self.config.gate_channels, dim=2)
+        return [None] * len(self.blocks) if biases is None else biases
 
     def _project(self, gated: list[Tensor]) -> Tensor:
         """All skip connections in one product, then the head: `(B, T, gate / 2)` each -> `(B, outputs, T)`."""

@@ -1,8 +1,8 @@
 """Conditioning from frames to samples: learned transposed convolutions, or interpolation and smoothing.
 
-Both work in stages; the product of the scales is the hop. Both begin as plain linear interpolation between frames, so
-there is no checkerboard to unlearn (Odena et al. 2016), and keep a frame where it is: frame f comes out at sample
-f * hop.
+All begin as plain linear interpolation between frames, so there is no checkerboard to unlearn (Odena et al. 2016), and
+keep a frame where it is: frame f comes out at sample f * hop. `FrameUpsampler` takes one step, the same for all
+channels. The others work in stages; the product of the scales is the hop.
 
     stage of scale 3    frames      a           b           c
                         points      a   .   .   b   .   .   c        (F - 1) * 3 + 1 of them
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-def triangle(scale: int) -> Tensor:
+def triangle(scale: int, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
     """The kernel of linear interpolation, `(2 * scale - 1,)`."""
-    return 1 - torch.arange(1 - scale, scale).abs() / scale
+    return 1 - torch.arange(1 - scale, scale, dtype=dtype, device=device).abs() / scale
 
 
 class TransposedUpsampler(nn.Module):
@@ -87,6 +87,45 @@ class InterpolatingUpsampler(nn.Module):
             x = functional.interpolate(x, points, mode="linear", align_corners=True)
             x = smoothing(x.reshape(batch * channels, 1, -1)).view(batch, channels, -1)
         return x[:, :, self.excess : x.shape[2] - self.excess]
+
+
+class FrameUpsampler(nn.Module):
+    """Upsampling of many channels by one kernel, `(B, F, channels)` -> `(B, F * hop, channels)`.
+
+    Each point between two frames is a mixture of both, in shares that all channels have in common: two multiply-adds a
+    number. The shares are those of linear interpolation, or, if `learned`, those of a transposed convolution of stride
+    `hop` and kernel `2 * hop - 1` that begins as linear interpolation. After the last frame the points fade to zero.
+
+    >>> upsampler = FrameUpsampler(hop=2)
+    >>> upsampler(torch.tensor([[[0.0], [4.0], [2.0]]])).squeeze().tolist()
+    [0.0, 2.0, 4.0, 3.0, 2.0, 1.0]
+    """
+
+    margin = 0
+
+    def __init__(self, hop: int, *, learned: bool = False) -> None:
+        super().__init__()
+        self.hop = hop
+        self.kernel = nn.Parameter(torch.empty(2 * hop - 1)) if learned else None
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        if self.kernel is not None:
+            self.kernel.copy_(triangle(self.hop))
+
+    def extra_repr(self) -> str:
+        return f"hop={self.hop}, learned={self.kernel is not None}"
+
+    def shares(self, like: Tensor) -> Tensor:
+        """The shares of a frame and of the next one at each point from the frame on: `(hop, 2)`, typed as `like`."""
+        kernel = triangle(self.hop, like.dtype, like.device) if self.kernel is None else self.kernel
+        return torch.stack([kernel[self.hop - 1 :], functional.pad(kernel[: self.hop - 1], (1, 0))], dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pairs = torch.stack([x, functional.pad(x[:, 1:], (0, 0, 0, 1))], dim=2).flatten(0, 1)
+        points = torch.bmm(self.shares(x).expand(pairs.shape[0], -1, -1), pairs)
+        return points.view(x.shape[0], -1, x.shape[2])
 
 
 UPSAMPLERS: dict[str, type[TransposedUpsampler | InterpolatingUpsampler]] = {

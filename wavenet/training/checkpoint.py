@@ -9,7 +9,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +124,7 @@ def refuse_changes(state: Mapping[str, Any], now: Mapping[str, Any], checksum: s
     """
     before, changed = state["recipe"], []
     for section, config in (("model", WaveNetConfig), ("train", TrainConfig)):
-        defaults = {field.name: field.default for field in fields(config)}  # for keys that are newer than the run
-        was, is_now = (_plain({**defaults, **record[section]}) for record in (before, now))
+        was, is_now = (_plain(_complete(config, record[section])) for record in (before, now))
         if "voices" in was:  # the name of `speakers` in earlier versions
             was["speakers"] = was.pop("voices")
         changed += [
@@ -146,6 +145,16 @@ def refuse_changes(state: Mapping[str, Any], now: Mapping[str, Any], checksum: s
         raise ValueError(f"{paths} has changed since the run began; start a new run in another folder")
     if state.get("held_out_sha256", held_out) != held_out:
         raise ValueError("the held-out audio has changed since the run began; start a new run in another folder")
+
+
+def _complete(config: type[WaveNetConfig] | type[TrainConfig], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with the defaults of keys that are newer than the run, also in tables such as `model.conditioning`."""
+    complete: dict[str, Any] = {field.name: field.default for field in fields(config)} | dict(settings)
+    for field in fields(config):
+        default: Any = field.default
+        if is_dataclass(type(default)) and isinstance(complete[field.name], Mapping):
+            complete[field.name] = {**asdict(default), **complete[field.name]}
+    return complete
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -111,6 +111,7 @@ class NativeEngine(ResumableEngine):
         hop = self.model.alignment.hop
         blocks = 1 if self.model.predictor is None else max(1, hop // self.model.predictor.block)
         self._biases = FramePieces(self._bias_piece, hop)
+        self._frames = FramePieces(self._frame_piece, 1)
         self._correlations = FramePieces(self._correlation_piece, blocks)
         self._constant: Tensor | None = None
 
@@ -155,12 +156,15 @@ class NativeEngine(ResumableEngine):
         batch, steps = symbols.shape
         width = self.model.distribution.outputs(False)
         parameters = torch.empty(batch, steps, width, dtype=torch.float32)
+        frames, first_frame = self._frame_biases(steps)
         correlation, first_block = self._correlation(steps)
         self.generator.run(
             uniforms=uniforms,
             symbols=symbols,
             parameters=parameters,
             biases=self._bias(steps),
+            frames=frames,
+            first_frame=first_frame,
             correlation=correlation,
             first_block=first_block,
             options=self.native.SamplingOptions(
@@ -172,10 +176,16 @@ class NativeEngine(ResumableEngine):
         return parameters.transpose(1, 2)
 
     def _bias(self, steps: int) -> Tensor | None:
-        """The conditioning's biases of all layers for the next samples: `(B, steps or 1, layers * gate)`."""
-        if self.model.alignment.reach is not None:
+        """The conditioning's biases of all layers for the next samples: `(B, steps or 1, layers * gate)`.
+
+        If features give biases of frames, only the speaker's.
+        """
+        by_frame = self.model.frame_conditioner
+        if by_frame is None and self.model.alignment.reach is not None:
             return self._biases(self.time + 1, self.time + 1 + steps).contiguous()
-        if self._constant is None and self.model.conditioner is not None:
+        if self._constant is None and by_frame is not None:
+            self._constant = by_frame.speaker_biases(self.conditioning)
+        elif self._constant is None and self.model.conditioner is not None:
             self._constant = self._bias_piece(0, 1).contiguous()
         return self._constant
 
@@ -183,6 +193,18 @@ class NativeEngine(ResumableEngine):
         biases = self.model.biases(self.conditioning, start, stop)
         assert biases is not None
         return biases
+
+    def _frame_biases(self, steps: int) -> tuple[Tensor | None, int]:
+        """The biases of the frames between which the next samples lie, `(B, F, layers * gate)`, and the first frame."""
+        if self.model.frame_conditioner is None:
+            return None, 0
+        hop = self.model.alignment.hop
+        first, last = (self.time + 1) // hop, (self.time + steps) // hop
+        return self._frames(first, last + 2).contiguous(), first
+
+    def _frame_piece(self, first: int, last: int) -> Tensor:
+        assert self.model.frame_conditioner is not None
+        return self.model.frame_conditioner.frame_biases(self.conditioning, first, last)
 
     def _correlation(self, steps: int) -> tuple[Tensor | None, int]:
         """The features' autocorrelations for the next samples, `(B, blocks, order + 1)`, and the first block."""
@@ -199,7 +221,8 @@ class NativeEngine(ResumableEngine):
 
 def _pack(native: Any, model: WaveNet, weights: WeightType) -> Any:
     """Copy the weights to the engine's own layout."""
-    distribution, blocks = model.distribution, [block for block in model.blocks if isinstance(block, ResidualBlock)]
+    by_frame, distribution = model.frame_conditioner, model.distribution
+    blocks = [block for block in model.blocks if isinstance(block, ResidualBlock)]
     layers = [
         native.Layer(
             dilation=block.conv.dilation,
@@ -219,6 +242,7 @@ def _pack(native: Any, model: WaveNet, weights: WeightType) -> Any:
         head=_projection(native, model.head),
         output=_projection(native, model.output),
         table=model.embedding.weight.detach(),
+        shares=None if by_frame is None else by_frame.shares(),
         distribution=symbols,
         prediction=_prediction(native, model.predictor),
     )

@@ -46,7 +46,8 @@ struct PredictionDescription {
 struct Description {
     std::vector<LayerDescription> layers;
     Projection skip, head, output;
-    Values table;  // of the embedding: (signals * rows) x residual
+    Values table;                  // of the embedding: (signals * rows) x residual
+    std::optional<Values> shares;  // hop x 2: of a frame's biases and of the next frame's, at each sample from it on
     DistributionDescription distribution;
     std::optional<PredictionDescription> prediction;
 
@@ -68,6 +69,9 @@ struct Stretch {
     const float* uniforms = nullptr;      // B x T, or null: then `symbols` are inputs
     const float* biases = nullptr;        // B x (T or 1) x (layers * gate), or null
     int bias_steps = 0;                   // T or 1
+    const float* frames = nullptr;        // B x F x (layers * gate), biases that are interpolated and added; or null
+    int frame_count = 0;                  // F
+    int phase = 0;                        // samples from the first frame to the first step's
     const double* correlation = nullptr;  // B x blocks x (order + 1), lag 0 first, or null
     int64_t first_block = 0;
     int blocks = 0;

@@ -83,6 +83,7 @@ const Description& checked(const Description& model) {
     const int outputs = components ? 3 * components : model.prediction ? 2 * symbols - 1 : symbols;
     require(model.output.weight.rows == outputs, "outputs");
     require(model.table.rows >= 2 * model.signals() && model.table.rows % model.signals() == 0, "table");
+    require(!model.shares || (model.shares->rows > 0 && model.shares->columns == 2), "shares");
     return model;
 }
 
@@ -92,13 +93,14 @@ struct Model {
         : network(make_network(checked(given), weights)), residual(given.residual()),
           gates(given.layers.size() * given.gate()), symbols(given.distribution.decoded.size()),
           parameters(given.distribution.components ? 3 * given.distribution.components : symbols),
-          prediction(given.prediction) {
+          hop(given.shares ? given.shares->rows : 0), prediction(given.prediction) {
         for (const auto& layer : given.layers)
             contexts.push_back(static_cast<size_t>(given.kernel_size() - 1) * layer.dilation);
     }
 
     std::shared_ptr<const Network> network;
     size_t residual, gates, symbols, parameters;
+    int64_t hop;  // of biases of frames; 0 without
     std::optional<PredictionDescription> prediction;
     std::vector<size_t> contexts;
 };
@@ -132,8 +134,8 @@ public:
     int64_t time() const { return streams_->time(); }
 
     void run(std::optional<Matrix> uniforms, Array<int64_t, 2> symbols, Array<float, 3> parameters,
-             std::optional<Cube> biases, std::optional<Array<const double, 3>> correlation, int64_t first_block,
-             const SamplingOptions& options) {
+             std::optional<Cube> biases, std::optional<Cube> frames, int64_t first_frame,
+             std::optional<Array<const double, 3>> correlation, int64_t first_block, const SamplingOptions& options) {
         const size_t steps = symbols.shape(1);
         require_shape(symbols, {batch_, steps}, "symbols");
         require_shape(parameters, {batch_, steps, model_.parameters}, "parameters");
@@ -151,6 +153,15 @@ public:
             require_shape(*biases, {batch_, biases->shape(1) == 1 ? 1 : steps, model_.gates}, "biases");
             stretch.biases = biases->data();
             stretch.bias_steps = static_cast<int>(biases->shape(1));
+        }
+        if (model_.hop) {
+            require(frames.has_value(), "frames");
+            const int64_t count = frames->shape(1), phase = time() + 1 - first_frame * model_.hop;
+            require_shape(*frames, {batch_, frames->shape(1), model_.gates}, "frames");
+            require(phase >= 0 && phase + stretch.steps <= (count - 1) * model_.hop, "frames of other samples");
+            stretch.frames = frames->data();
+            stretch.frame_count = static_cast<int>(count);
+            stretch.phase = static_cast<int>(phase);
         }
         const auto& prediction = model_.prediction;
         if (prediction && prediction->window.empty()) {
@@ -213,11 +224,12 @@ void bind_description(nb::module_& module) {
         .def(
             "__init__",
             [](Description* self, std::vector<LayerDescription> layers, const Projection& skip, const Projection& head,
-               const Projection& output, Matrix table, const DistributionDescription& distribution,
-               std::optional<PredictionDescription> prediction) {
-                new (self) Description{layers, skip, head, output, values(table), distribution, prediction};
+               const Projection& output, Matrix table, std::optional<Matrix> shares,
+               const DistributionDescription& distribution, std::optional<PredictionDescription> prediction) {
+                new (self) Description{layers, skip, head, output, values(table), {}, distribution, prediction};
+                if (shares) self->shares = values(*shares);
             },
-            nb::kw_only(), "layers"_a, "skip"_a, "head"_a, "output"_a, "table"_a, "distribution"_a,
+            nb::kw_only(), "layers"_a, "skip"_a, "head"_a, "output"_a, "table"_a, "shares"_a.none(), "distribution"_a,
             "prediction"_a.none());
 }
 
@@ -238,8 +250,8 @@ NB_MODULE(WAVENET_MODULE, module) {
         .def("save", &Generator::save, "latest"_a.noconvert(), "samples"_a.noconvert(), "queues"_a.noconvert())
         .def_prop_ro("time", &Generator::time)
         .def("run", &Generator::run, nb::kw_only(), "uniforms"_a.noconvert().none(), "symbols"_a.noconvert(),
-             "parameters"_a.noconvert(), "biases"_a.noconvert().none(), "correlation"_a.noconvert().none(),
-             "first_block"_a, "options"_a);
+             "parameters"_a.noconvert(), "biases"_a.noconvert().none(), "frames"_a.noconvert().none(), "first_frame"_a,
+             "correlation"_a.noconvert().none(), "first_block"_a, "options"_a);
     module.def("read_rate", &read_rate, "working_set"_a, nb::call_guard<nb::gil_scoped_release>());
     module.def("multiply_add_rate", &multiply_add_rate, nb::call_guard<nb::gil_scoped_release>());
 }

@@ -39,6 +39,7 @@ public:
           output_matrix(pack(model.output)), table(static_cast<size_t>(model.table.rows) * padded(residual)),
           skip_bias(padded_copy(model.skip.bias)), head_bias(padded_copy(model.head.bias)),
           output_bias(padded_copy(model.output.bias)) {
+        if (model.shares) shares.assign(model.shares->data, model.shares->data + 2 * model.shares->rows);
         const int layer_count = static_cast<int>(model.layers.size()), taps = model.kernel_size();
         const int gates = 2 * padded(half);
         for (int l = 0; l < layer_count; ++l) {
@@ -58,7 +59,7 @@ public:
             layers.push_back({given.dilation, (taps - 1) * given.dilation, std::move(past), tap(taps - 1),
                               Matrix<Format>(arena, residual, half, to_residual),
                               Matrix<Format>(arena, skip, half, to_skip), Buffer<float>(gates)});
-            add_gates(given.convolution.bias.data, layers.back().bias.data());
+            add_gates([&](int i) { return given.convolution.bias.data[i]; }, layers.back().bias.data());
         }
         for (int row = 0; row < model.table.rows; ++row)
             std::copy_n(model.table.data + static_cast<size_t>(row) * residual, residual,
@@ -77,14 +78,15 @@ public:
         return bytes;
     }
 
-    // gates += unpadded, which has `half` filters and then `half` gates
-    void add_gates(const float* unpadded, float* gates) const {
-        for (int i = 0; i < half; ++i) gates[i] += unpadded[i];
-        for (int i = 0; i < half; ++i) gates[padded(half) + i] += unpadded[half + i];
+    // gates += unpadded(i), of which there are `half` filters and then `half` gates
+    template <class Unpadded>
+    void add_gates(Unpadded unpadded, float* gates) const {
+        for (int i = 0; i < half; ++i) gates[i] += unpadded(i);
+        for (int i = 0; i < half; ++i) gates[padded(half) + i] += unpadded(half + i);
     }
 
     int residual, half, skip, head, outputs, history, signals, rows;
-    std::vector<float> decoded;
+    std::vector<float> decoded, shares;
     std::optional<PredictionDescription> prediction;
     std::unique_ptr<Distribution> distribution;
     Arena arena;
@@ -279,13 +281,24 @@ private:
             if (stretch.biases) {
                 const size_t row =
                     static_cast<size_t>(first + b) * stretch.bias_steps + (stretch.bias_steps > 1 ? step : 0);
-                network_.add_gates(stretch.biases + (row * layers_ + l) * 2 * network_.half, to);
+                const float* biases = stretch.biases + (row * layers_ + l) * 2 * network_.half;
+                network_.add_gates([=](int i) { return biases[i]; }, to);
             }
+            if (stretch.frames) add_between_frames(l, stretch, first + b, stretch.phase + step, to);
         }
         for (int tap = 0; tap < static_cast<int>(layer.past.size()); ++tap) {
             const int64_t slot = (turn + static_cast<int64_t>(tap) * layer.dilation) % layer.context;
             layer.past[tap].multiply_add(ring(l, slot), x_width_, gates(l), gate_width_, batch_, scratch);
         }
+    }
+
+    // gates += the biases of layer l at a place, in samples from the first frame, between those of two frames
+    void add_between_frames(int l, const Stretch& stretch, int stream, int place, float* gates) const {
+        const int hop = static_cast<int>(network_.shares.size()) / 2, frame = place / hop;
+        const size_t width = 2 * network_.half, row = static_cast<size_t>(stream) * stretch.frame_count + frame;
+        const float *before = stretch.frames + (row * layers_ + l) * width, *after = before + layers_ * width;
+        const float share = network_.shares[2 * (place % hop)], next = network_.shares[2 * (place % hop) + 1];
+        network_.add_gates([=](int i) { return before[i] * share + after[i] * next; }, gates);
     }
 
     // Takes the newest input of layer l, and computes that of the next layer.
