@@ -28,7 +28,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(CLANG_FORMAT) -i $(CXX_FILES)
 
-# From audio files to audio files, and a page that shows them: three to four minutes on two cores.
+# From audio files to audio files, and a page that shows them: five to six minutes on two cores.
 demo: $(READY)
 	$(BIN)/wavenet prepare samples/speech demo/speech --force
 	rm -rf demo/quickstart demo/copies
