@@ -361,7 +361,7 @@ def test_outputs_never_fall_on_inputs_or_each_other(wavenet, model_file: Path, t
     before = model_file.read_bytes()
     run = ("generate", model_file, "--seconds", 0.01, "--force")
     wavenet(*run, "-o", tmp_path / "a.wav", "--log-probs", model_file).fails_with("an output is also an input")
-    wavenet(*run, "-o", tmp_path / "a.wav", "--log-probs", tmp_path / "a.wav").fails_with("give each file a name")
+    wavenet(*run, "-o", tmp_path / "a.wav", "--log-probs", tmp_path / "a.wav").fails_with("give each file another name")
     assert model_file.read_bytes() == before
 
 
