@@ -28,6 +28,9 @@ from wavenet.network import (
     WaveNet,
 )
 
+# the modules in this folder are not among them: some only run on another processor
+__all__ = ["NOT_BUILT", "WEIGHT_TYPES", "NativeEngine", "WeightType", "native_module"]
+
 WeightType = Literal["float32", "bfloat16", "int8"]
 WEIGHT_TYPES: tuple[WeightType, ...] = ("float32", "bfloat16", "int8")
 NOT_BUILT = "the native engine is not built; install GCC or Clang, and then install the package again"
