@@ -17,7 +17,7 @@ MOST = {"input_noise": 1.0, "tilt_db": 6.0, "level_db": 30.0}
 
 
 def spectrum(window: Tensor) -> Tensor:
-    """Of one second: bin f is f hertz."""
+    """The magnitudes of a window of one second: bin f lies at f hertz."""
     return torch.fft.rfft(window).abs()
 
 

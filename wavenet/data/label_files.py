@@ -98,7 +98,7 @@ def _textgrid(path: Path, tier: str | None) -> Iterator[TimedLabel]:
 
     try:
         grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False, reportingMode="silence")
-    except Exception as error:  # whatever its parser meets in a file that is none
+    except Exception as error:  # praatio lets every error of its parser through
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"it is no TextGrid of Praat ({reason})") from error
     tiers = [name for name in grid.tierNames if isinstance(grid.getTier(name), textgrid.IntervalTier)]
