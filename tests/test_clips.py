@@ -109,7 +109,7 @@ def test_a_clip_that_reads_something_else_is_named(change: Callable[[Tensor], An
 )
 def test_clips_that_do_not_suit_are_named(clips: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        as_sources(clips, 16000, ["ann", "bob"], "train")
+        as_sources(clips, 16000, {"speaker": ["ann", "bob"]}, "train")
 
 
 def test_a_source_without_a_checksum_is_known_by_names_and_lengths() -> None:

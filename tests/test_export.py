@@ -51,8 +51,8 @@ def by_turns(
     config, names = model.config, networks(model).keys()
     known, ahead, parameters = dict(state), {}, []
     known["symbols"] = torch.full(symbols.shape[:1], model.distribution.silence)
-    if conditioning.speaker is not None:
-        known["speaker"] = conditioning.speaker
+    if conditioning.labels is not None:
+        known["speaker"] = conditioning.labels
     for time in range(start(model), symbols.shape[1]):
         if config.features is not None and time % config.features.hop == 0:
             frame, reach = time // config.features.hop, model.alignment.reach
@@ -90,7 +90,7 @@ def test_the_networks_of_every_kind_of_model_give_what_the_model_gives(
     model = model_of_kind(kind)
     conditioning, symbols = conditioning_of(model), noise(model, 2, 30)
     parts = networks(exportable(model) if stand_ins else model)
-    rows = [0, 0] if conditioning.speaker is None else conditioning.speaker
+    rows = [0, 0] if conditioning.labels is None else conditioning.labels
     state = {name: tensor[rows] for name, tensor in initial_state(model).items()}
 
     def run(name: str, known: Named) -> Named:
@@ -100,7 +100,7 @@ def test_the_networks_of_every_kind_of_model_give_what_the_model_gives(
     torch.testing.assert_close(found, by_the_model(model, symbols, conditioning), atol=1e-9, rtol=1e-9)
 
     longer = noise(model, 2, model.context + 9)
-    named = {"symbols": longer, "speaker": conditioning.speaker, "frames": conditioning.features}
+    named = {"symbols": longer, "speaker": conditioning.labels, "frames": conditioning.features}
     found = parts["sequence"]({name: named[name] for name in parts["sequence"].shapes})["parameters"]
     torch.testing.assert_close(found, model(longer, conditioning), atol=1e-9, rtol=1e-9)
 
@@ -189,7 +189,7 @@ def test_sequence_gives_what_the_model_gives_for_features_of_any_length(
     symbols = noise(export.model, batch, length)
     features = torch.randn(batch, 5, frames, generator=torch.Generator().manual_seed(0)) - 3
     conditioning = export.model.condition(batch, speaker=["bob", "eve", "ann"][:batch], features=features)
-    given = {"symbols": symbols, "speaker": conditioning.speaker, "frames": features}
+    given = {"symbols": symbols, "speaker": conditioning.labels, "frames": features}
     found = export.run("sequence", given)["parameters"]
     # amplitudes are looked up between 256 rows, where float32 is good for 1e-5 of a row
     torch.testing.assert_close(found, export.model(symbols, conditioning), atol=1e-3, rtol=1e-4)
@@ -199,7 +199,7 @@ def test_sequence_gives_what_the_model_gives_for_features_of_any_length(
 def test_networks_give_by_turns_what_the_model_gives_in_onnxruntime(told: tuple[Export, str]) -> None:
     export, _ = told
     conditioning, symbols = conditioning_of(export.model), noise(export.model, 2, 80)
-    state = {name: rows[conditioning.speaker] for name, rows in export.state.items()}
+    state = {name: rows[conditioning.labels] for name, rows in export.state.items()}
     found = by_turns(export.model, export.run, state, symbols, conditioning)
     torch.testing.assert_close(found, by_the_model(export.model, symbols, conditioning), atol=1e-3, rtol=1e-4)
 
@@ -216,7 +216,7 @@ def test_prediction_from_the_past_and_features_give_what_the_model_gives_in_onnx
     export = Export(model, folder / f"past-{upsampler}")
     assert "predict" in export.sessions
     conditioning, symbols = conditioning_of(model), noise(model, 2, 60)
-    state = {name: rows[conditioning.speaker] for name, rows in export.state.items()}
+    state = {name: rows[conditioning.labels] for name, rows in export.state.items()}
     found = by_turns(model, export.run, state, symbols, conditioning)
     torch.testing.assert_close(found, by_the_model(model, symbols, conditioning), atol=1e-3, rtol=1e-3)
 

@@ -156,7 +156,7 @@ def test_biases_of_frames_are_the_same_in_any_batch_thread_and_portion(weights: 
     together, _ = NativeEngine(model, 3, conditioning, weights=weights, threads=2).run(drawn, DRAW)
     for row in range(3):
         own = replace(
-            conditioning, speaker=conditioning.speaker[row : row + 1], features=conditioning.features[row : row + 1]
+            conditioning, labels=conditioning.labels[row : row + 1], features=conditioning.features[row : row + 1]
         )
         engine = NativeEngine(model, 1, own, weights=weights)
         pieces = [engine.run(piece, DRAW)[0] for piece in drawn[row : row + 1].split((1, 10, 1, 12, 31, 25), dim=1)]

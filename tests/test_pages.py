@@ -22,7 +22,7 @@ PAGES = [
 SHORT = {
     "train": (
         "--set train.steps=2 --set train.window=400 --set train.batch_size=2 --set train.evaluation_seconds=0.1 "
-        "--set train.checkpoint_every=1 --set train.compile=off"
+        "--set train.checkpoint_every=1 --set train.compile=off --set train.listen=0"
     ),
     "evaluate": "--limit 2",
     "copy": "--limit 1",
@@ -155,7 +155,7 @@ def test_commands_run(wavenet, small_copy: Path, page: Path) -> None:
             program = [sys.executable, "-m", *words] if words[0] == "wavenet" else words
             script = f"{shlex.join(program)} | {reader}" if reader else shlex.join(program)
             done = subprocess.run(script, shell=True, capture_output=True, text=True)
-            assert done.returncode == 0, f"{line}\n{done.stderr[-2000:]}"
+            assert done.returncode == 0, f"{line}\n{done.stderr[:4000]}\n...\n{done.stderr[-1000:]}"
 
 
 def shortened(line: str) -> tuple[list[str], str]:

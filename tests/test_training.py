@@ -220,7 +220,7 @@ def test_training_loss_on_a_clip_is_its_teacher_forced_log_probability(
     scores = score_symbols(
         trainer.model,
         trainer.model.encode(waveform[None]),
-        condition_on(trainer.model, waveform, clip.labels["speaker"]),
+        condition_on(trainer.model, clip, waveform, {"speaker": clip.labels["speaker"]}),
     )
     start = int(batch.times[0]) + trainer.sampler.context
     (places,) = torch.nonzero(batch.scored[0], as_tuple=True)

@@ -120,8 +120,7 @@ def _timed(engine: Engine, batch: int, seconds: float) -> Callable[[], float]:
 
 def _silence(model: WaveNet, batch: int) -> Conditioning:
     config = model.config
-    speaker: str | torch.Tensor | None = None
-    if config.speaker_channels:
-        speaker = config.speakers[0] if config.speakers else torch.zeros(config.speaker_channels)
+    labels = {kind: names[0] for kind, names in config.known_labels.items()}
+    speaker = torch.zeros(config.speaker_channels) if config.speaker_channels and not labels else None
     features = None if config.features is None else torch.full((config.features.bins, 1), config.features.silence)
-    return model.condition(batch, speaker=speaker, features=features)
+    return model.condition(batch, speaker=speaker, labels=labels, features=features)

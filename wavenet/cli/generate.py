@@ -31,6 +31,12 @@ def generate(
     speaker: Annotated[
         str | None, typer.Option(metavar="NAME", help="Who speaks; `wavenet inspect MODEL` lists the speakers.")
     ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND=NAME", help="A label, such as speaker=theo; `wavenet inspect MODEL` lists them; repeatable."
+        ),
+    ] = None,
     features_from: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="Recording to copy: the model speaks from its features; repeatable."),
@@ -43,6 +49,18 @@ def generate(
             "--features-from.",
         ),
     ] = None,
+    say: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LABELS",
+            help="What to say, and for how many seconds each: 'seven:0.45 nine:0.5'; :0.2 is a pause.",
+        ),
+    ] = None,
+    score: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What to say when: timed labels, .TextGrid, .lab, .csv, or Audacity's .txt."),
+    ] = None,
+    tier: Annotated[str | None, typer.Option(metavar="NAME", help="The tier of a .TextGrid that has several.")] = None,
     prime: Annotated[Path | None, typer.Option(help="Recording to continue; OUTPUT begins with it.")] = None,
     prime_seconds: Annotated[float | None, typer.Option(help="Take only the first seconds of --prime.")] = None,
     temperature: Temperature = 1.0,
@@ -65,17 +83,22 @@ def generate(
 ) -> None:
     """Generate audio from a model.
 
-    A model that is conditioned on features needs --features-from or --features. Any other model babbles.
+    A model that was trained with timed labels says what --say or --score tells it. One that is conditioned on features
+    needs --features-from or --features. Any other model babbles.
     """
     if seconds is not None and not 0 < seconds <= 86400:
         raise ValueError(f"--seconds is {seconds}; expected over 0, up to 86400 (a day)")
     if prime is None and prime_seconds is not None:
         raise ValueError("--prime-seconds goes with --prime")
     recordings, feature_files = features_from or [], features or []
-    sources = [path for path in (model, prime, *recordings, *feature_files) if path is not None]
+    if sum(map(bool, (say is not None, score is not None, recordings or feature_files))) > 1:
+        raise ValueError("--say, --score and features each say what to generate; expected one of them")
+    if tier is not None and score is None:
+        raise ValueError("--tier goes with --score")
+    sources = [path for path in (model, prime, score, *recordings, *feature_files) if path is not None]
     names = _outputs(output, count, len(recordings) + len(feature_files), log_probs, sources, force)
 
-    from wavenet.cli.recordings import new_samples, read_feature_inputs, read_prime
+    from wavenet.cli.recordings import named_labels, new_samples, read_feature_inputs, read_prime, said_labels
     from wavenet.cli.writing import stream_wav, with_progress, write_files
     from wavenet.engines import EngineOptions
     from wavenet.generation import Stream, generate_chunks
@@ -86,14 +109,16 @@ def generate(
     network = WaveNet.from_pretrained(model)
     rate = network.config.sample_rate
     beginning = None if prime is None else read_prime(prime, prime_seconds, rate)
-    inputs = read_feature_inputs(network, recordings, feature_files, len(names))
+    labels = named_labels(label or [], speaker)
+    said = said_labels(say, score, tier)
+    inputs = read_feature_inputs(network, recordings, feature_files, len(names), said, labels)
     lengths = new_samples(seconds, network.config, inputs, len(names), 0 if beginning is None else len(beginning))
     samples = max(lengths)
     chosen, reason = asked.resolved(network)
     if reason is not None:
         print(f"note: generating with the {chosen.name} engine: {reason}", file=sys.stderr)
     begun = time.perf_counter()
-    conditioning = network.condition(len(names), speaker=speaker, features=[one.features for one in inputs] or None)
+    conditioning = network.condition(len(names), labels=labels, features=[one.features for one in inputs] or None)
     stream = Stream(network, conditioning, options, batch=len(names), seed=seed, engine=chosen)
     made = with_progress(generate_chunks(stream, samples, beginning), samples, len(names), rate)
     if output == _PIPE:

@@ -7,7 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from wavenet.data import PreparedClip, PreparedDataset, pick_clips
-from wavenet.evaluation import speaker_of
+from wavenet.evaluation import labels_of
 from wavenet.network import WaveNet
 
 
@@ -21,7 +21,7 @@ def open_clips(
         clips = pick_clips(clips, limit)
     try:
         for clip in clips:
-            speaker_of(network, clip, as_speaker)
+            labels_of(network, clip, as_speaker)
     except ValueError as error:
         hint = "choose clips with --speaker, or name a known speaker with --as-speaker"
         raise ValueError(f"{error}; {hint}" if as_speaker is None else f"--as-speaker: {error}") from error

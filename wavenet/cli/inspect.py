@@ -92,14 +92,19 @@ def _describe(network: "WaveNet", summary: dict[str, Any]) -> Iterator[str]:
     field, milliseconds = summary["receptive_field_samples"], summary["receptive_field_ms"]
     yield f"receptive field {field:,} samples = {milliseconds:.1f} ms at {config.sample_rate} Hz"
     yield describe_sight(network)
-    if config.speaker_channels:
+    if config.speaker_channels and (config.speakers or not config.labels):
         names = ", ".join(config.speakers)
         yield f"speakers: {names or f'a vector of {config.speaker_channels}, or as in the dataset'}"
+    for kind, values in config.labels.items():
+        yield f"{kind}: {', '.join(values) or 'the names in the dataset'}"
     if config.features is not None:
         yield (
             f"features: {config.features.bins} log-mel bins, hop {config.features.hop}; looks "
             f"{summary['look_ahead_frames']} frames ahead, {summary['look_ahead_ms']:.1f} ms with half a window"
         )
+    if config.timed_labels is not None:
+        names = ", ".join(config.timed_labels.names)
+        yield f"says, as timed labels: {names or 'the names in the dataset'}"
     if config.prediction is not None:
         yield f"linear prediction from the {config.prediction.source}, order {config.prediction.order}"
     if config.pre_emphasis:

@@ -47,6 +47,10 @@ def prepare(
     trim_db: Annotated[
         float, typer.Option(help="Trim ends of a clip that stay this many dB below its peak; 0 trims nothing.")
     ] = 40.0,
+    level_db: Annotated[
+        float,
+        typer.Option(help="Scale each clip to this many dB below full scale, such as 26; 0 keeps the clips' levels."),
+    ] = 0.0,
     held_out: Annotated[
         str,
         typer.Option(
@@ -70,7 +74,7 @@ def prepare(
 
     if dataset.exists() and not force:
         raise FileExistsError(f"{dataset} exists; choose another path or pass --force to replace it")
-    config = PrepareConfig(sample_rate=sample_rate, trim_db=trim_db or None)
+    config = PrepareConfig(sample_rate=sample_rate, trim_db=trim_db or None, level_db=level_db or None)
     clips = find_clips(
         source,
         corpus,

@@ -1,12 +1,13 @@
-"""Reads the inputs of `wavenet generate`: the recording to continue, and the features to synthesise."""
+"""Reads the inputs of `wavenet generate`: the recording to continue, what to say, and the features to synthesise."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from wavenet.data import read_audio, resample
-from wavenet.network import WaveNet, WaveNetConfig, read_features
+from wavenet.data import read_audio, read_timed_labels, resample
+from wavenet.network import TimedLabel, WaveNet, WaveNetConfig, read_features
 
 _DEFAULT_SECONDS = 3.0
 
@@ -29,11 +30,56 @@ def read_prime(path: Path, seconds: float | None, rate: int) -> Tensor:
     return waveform[: max(1, round(seconds * rate))]
 
 
+def named_labels(label: list[str], speaker: str | None) -> dict[str, str]:
+    """The names by kind that `--label` and `--speaker` give."""
+    labels: dict[str, str] = {}
+    for text in [*label, *([] if speaker is None else [f"speaker={speaker}"])]:
+        kind, equals, name = text.partition("=")
+        if not kind or not equals:
+            raise ValueError(f"--label is {text!r}; expected KIND=NAME, such as speaker=theo")
+        if kind in labels:
+            raise ValueError(f"--label gives the {kind} twice, {labels[kind]!r} and {name!r}; expected one")
+        labels[kind] = name
+    return labels
+
+
+def said_labels(say: str | None, score: Path | None, tier: str | None) -> tuple[TimedLabel, ...]:
+    """The labels of `--say` or of `--score`; none without them."""
+    if score is not None:
+        return read_timed_labels(score, tier=tier)
+    return () if say is None else _spelled_labels(say)
+
+
+def _spelled_labels(text: str) -> tuple[TimedLabel, ...]:
+    """The labels that `seven:0.45 :0.2 nine:0.5` spells, one after the other; one without a name is a pause."""
+    labels: list[TimedLabel] = []
+    now = 0.0
+    for word in text.split():
+        name, _, seconds = word.rpartition(":")
+        try:
+            after = now + float(seconds)
+            labels.append(TimedLabel(now, after, name))
+        except ValueError as error:
+            raise ValueError(f"--say has {word!r}; expected NAME:SECONDS, such as seven:0.45") from error
+        now = after
+    if not any(label.name for label in labels):
+        raise ValueError(f"--say is {text!r}; expected labels NAME:SECONDS, such as 'seven:0.45 nine:0.5'")
+    return tuple(labels)
+
+
 def read_feature_inputs(
-    network: WaveNet, recordings: list[Path], feature_files: list[Path], streams: int
+    network: WaveNet,
+    recordings: list[Path],
+    feature_files: list[Path],
+    streams: int,
+    said: tuple[TimedLabel, ...] = (),
+    labels: Mapping[str, str] | None = None,
 ) -> list[FeatureInput]:
-    """Read the features of each stream: the recordings', then the files'; a single one serves all streams."""
+    """Features of each stream: the recordings', then the files', or of what is `said`; a single one serves all."""
     log_mel, rate = network.log_mel, network.config.sample_rate
+    if said:
+        features = network.features_of(said, labels=labels)
+        return [FeatureInput(features, round(said[-1].end * rate))] * streams
     if log_mel is None:
         if recordings or feature_files:
             raise ValueError("the model is not conditioned on features; leave --features and --features-from out")
@@ -46,6 +92,9 @@ def read_feature_inputs(
         features = read_features(path, log_mel.config, rate)
         inputs.append(FeatureInput(features, features.shape[1] * log_mel.config.hop))
     if not inputs:
+        if network.config.timed_labels is not None:
+            names = ", ".join(network.config.timed_labels.names)
+            raise ValueError(f"the model says what it is told; tell it with --say or --score; it knows {names}")
         raise ValueError("the model is conditioned on features; give them with --features-from or --features")
     return inputs * streams if len(inputs) == 1 else inputs
 

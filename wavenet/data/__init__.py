@@ -6,13 +6,14 @@ from wavenet.data.clips import (
     Clip,
     TensorClip,
     check_clips,
-    check_speakers,
+    check_known,
     load_folder,
     pick_clips,
     pick_clips_lasting,
     read_clip,
     speaker_label,
     tensor_clips,
+    timed_labels,
 )
 from wavenet.data.corpus import Recording, find_clips
 from wavenet.data.dataset import PreparedClip, PreparedDataset
@@ -35,7 +36,7 @@ __all__ = [
     "WindowSampler",
     "as_sources",
     "check_clips",
-    "check_speakers",
+    "check_known",
     "encode_audio",
     "find_clips",
     "from_int16",
@@ -50,6 +51,7 @@ __all__ = [
     "speaker_label",
     "stable_split",
     "tensor_clips",
+    "timed_labels",
     "to_int16",
     "write_audio",
 ]

@@ -125,6 +125,12 @@ def resample(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
     return resampled
 
 
+def scale_to_level(waveform: Tensor, level_db: float) -> Tensor:
+    """Scale a waveform to a root mean square of `level_db` decibels below full scale, or to the peak nearest to it."""
+    gain = 10 ** (-level_db / 20) / waveform.square().mean().sqrt()
+    return waveform * torch.minimum(gain, 1 / waveform.abs().max())
+
+
 def trim_silence(waveform: Tensor, sample_rate: int, trim_db: float) -> Tensor:
     """Cut leading and trailing audio that stays `trim_db` decibels below the clip's peak, keeping a margin of 50 ms.
 

@@ -12,7 +12,7 @@ from wavenet.data.audio import check_sample_rate, from_int16
 from wavenet.data.corpus import find_clips
 from wavenet.data.held_out import HeldOut
 from wavenet.data.prepare import PrepareConfig, Skipped, load_clip
-from wavenet.network import check_waveform
+from wavenet.network import TimedLabel, check_waveform
 
 
 @runtime_checkable
@@ -20,7 +20,7 @@ class Clip(Protocol):
     """One recording, mono: what is known of it, and its samples. Any object with these five members is a clip.
 
     `name` appears in error messages. `sample_rate` is in Hz, `samples` is the length. `labels` says what is known of
-    the clip by kind; the package reads the kind "speaker".
+    the clip by kind; a model may be told those kinds that its configuration names.
     """
 
     @property
@@ -138,6 +138,20 @@ def speaker_label(clip: Clip) -> str | None:
     return clip.labels.get("speaker")
 
 
+def timed_labels(clip: Clip, whole_clip: str | None = None) -> tuple[TimedLabel, ...]:
+    """What a clip says when: its attribute `timed_labels`, if it has any.
+
+    A clip without them is one label from start to end, its label of the kind `whole_clip`, if that is given. Raises
+    `ValueError` if it lacks that label.
+    """
+    own: tuple[TimedLabel, ...] = tuple(getattr(clip, "timed_labels", ()))
+    if own or whole_clip is None:
+        return own
+    if whole_clip not in clip.labels:
+        raise ValueError(f"{clip.name} has no timed labels and no label {whole_clip!r}; prepare it with one of them")
+    return (TimedLabel(0.0, clip.samples / clip.sample_rate, clip.labels[whole_clip]),)
+
+
 def check_clips(clips: Sequence[Clip], sample_rate: int, name: str = "clips") -> None:
     """Raise `ValueError` unless `clips`, the argument called `name`, holds clips of one sample rate, at least one."""
     if not isinstance(clips, Sequence):
@@ -155,14 +169,15 @@ def check_clips(clips: Sequence[Clip], sample_rate: int, name: str = "clips") ->
             )
 
 
-def check_speakers(clips: Sequence[Clip], known: Sequence[str], name: str = "clips") -> None:
-    """Raise `ValueError` if a clip's speaker is none of those that a model knows by name, if it knows any."""
-    for clip in clips if known else ():
-        if speaker_label(clip) not in known:
-            raise ValueError(
-                f"{name}: the speaker of {clip.name} is {speaker_label(clip)!r}; expected one that the model knows: "
-                f"{', '.join(known)}"
-            )
+def check_known(clips: Sequence[Clip], known: Mapping[str, Sequence[str]], name: str = "clips") -> None:
+    """Raise `ValueError` if a clip's label is none of those `known` of its kind, or if it has none."""
+    for clip in clips:
+        for kind, names in known.items():
+            if clip.labels.get(kind) not in names:
+                raise ValueError(
+                    f"{name}: the {kind} of {clip.name} is {clip.labels.get(kind)!r}; expected one that the model "
+                    f"knows: {', '.join(names)}"
+                )
 
 
 def read_clip(clip: Clip, start: int = 0, stop: int | None = None) -> Tensor:

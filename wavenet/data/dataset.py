@@ -74,6 +74,7 @@ class Manifest:
     format: Literal["wavenet-toolkit dataset, version 1"]
     sample_rate: Annotated[int, Field(ge=1000, le=768000)]
     trim_db: float | None
+    level_db: float | None = None
     clips: Annotated[int, Field(ge=1)]
     samples: Annotated[int, Field(ge=1)]
     skipped: int

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wavenet.atomic import write_atomically
-from wavenet.data.audio import check_sample_rate, read_audio, resample, to_int16, trim_silence
+from wavenet.data.audio import check_sample_rate, read_audio, resample, scale_to_level, to_int16, trim_silence
 from wavenet.data.corpus import Recording, printable
 from wavenet.data.dataset import IndexEntry, checksum
 from wavenet.machine import alone_in, workers
@@ -32,10 +32,16 @@ _DATA_FILES = ("audio.pcm", "index.jsonl", "skipped.jsonl")
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
-    """Settings of preparation. The ends of a clip that stay `trim_db` below its peak are cut; `None` keeps them."""
+    """Settings of preparation.
+
+    The ends of a clip that stay `trim_db` below its peak are cut; `None` keeps them. With `level_db` each clip is then
+    scaled to this level in decibels below full scale (root mean square), or as near as its peak allows; `None` keeps
+    its own.
+    """
 
     sample_rate: int = 16000
     trim_db: float | None = 40.0
+    level_db: float | None = None
 
     def __post_init__(self) -> None:
         check_sample_rate(self.sample_rate)
@@ -43,6 +49,8 @@ class PrepareConfig:
             raise ValueError(
                 f"trim_db is {self.trim_db}; expected a positive number of decibels, or none to switch off"
             )
+        if self.level_db is not None and not 0 < self.level_db < 100:
+            raise ValueError(f"level_db is {self.level_db}; expected 0 to 100 decibels below full scale, such as 26")
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,8 @@ def load_clip(recording: Recording, config: PrepareConfig) -> NDArray[np.int16] 
             raise ValueError(f"{recording.path}: nothing but digital silence")
         if config.trim_db is not None:
             waveform = trim_silence(waveform, config.sample_rate, config.trim_db)
+        if config.level_db is not None:
+            waveform = scale_to_level(waveform, config.level_db)
         return to_int16(waveform).numpy()
     except (ValueError, OSError, MemoryError) as error:
         return Skipped(recording.name, printable(str(error)))

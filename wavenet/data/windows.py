@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wavenet.data.augmentation import Augmentation
-from wavenet.data.clips import Clip, check_clips, check_speakers, read_clip
+from wavenet.data.clips import Clip, check_clips, check_known, read_clip
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,15 @@ class Source:
 
 
 def as_sources(
-    clips: Sequence[Clip] | Sequence[Source], sample_rate: int, speakers: Sequence[str] = (), name: str = "clips"
+    clips: Sequence[Clip] | Sequence[Source],
+    sample_rate: int,
+    known: Mapping[str, Sequence[str]] | None = None,
+    name: str = "clips",
 ) -> tuple[Source, ...]:
     """Sources as they are, clips as one source.
 
     Raises `ValueError` if the argument called `name` mixes the two or has no clips, or if a clip has another sample
-    rate, or none of the `speakers`, if any are given.
+    rate, or lacks a label of a `known` kind, or has none of the known names.
     """
     sources = tuple(item for item in clips if isinstance(item, Source))
     if len(sources) not in (0, len(clips)):
@@ -52,7 +55,7 @@ def as_sources(
     sources = sources or (Source(tuple(item for item in clips if not isinstance(item, Source))),)
     for source in sources:
         check_clips(source.clips, sample_rate, name)
-        check_speakers(source.clips, speakers, name)
+        check_known(source.clips, known or {}, name)
     return sources
 
 

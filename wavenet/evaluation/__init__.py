@@ -7,9 +7,9 @@ from wavenet.evaluation.likelihood import (
     Score,
     condition_on,
     evaluate,
+    labels_of,
     pooled_row,
     score_symbols,
-    speaker_of,
 )
 from wavenet.evaluation.quality import (
     Fidelity,
@@ -42,6 +42,7 @@ __all__ = [
     "evaluate",
     "griffin_lim",
     "interval",
+    "labels_of",
     "linear_prediction_bits",
     "measure",
     "missing_packages",
@@ -51,6 +52,5 @@ __all__ = [
     "score_free_running",
     "score_rows",
     "score_symbols",
-    "speaker_of",
     "word_error_rate",
 ]

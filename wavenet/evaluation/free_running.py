@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from wavenet.data import Clip, TensorClip, read_clip
 from wavenet.engines import EngineOptions
-from wavenet.evaluation.likelihood import speaker_of
+from wavenet.evaluation.likelihood import labels_of
 from wavenet.evaluation.quality import measure, opinion
 from wavenet.evaluation.vocoder import copy_clips
 from wavenet.generation import generate
@@ -17,7 +17,7 @@ from wavenet.network import SamplingOptions, WaveNet
 def score_free_running(model: WaveNet, clips: Sequence[Clip], *, seconds: float = 4.0) -> dict[str, float]:
     """Mean scores, by the names of `Quality`, of copies of the clips, or of babble if the model takes no features.
 
-    Copies are of the first `seconds` of each clip. Babble lasts `seconds` for each clip, with the clip's speaker, and
+    Copies are of the first `seconds` of each clip. Babble lasts `seconds` for each clip, with the clip's labels, and
     has only the predicted opinions. Clip i draws from seed i. Scores that are NaN are left out. The model may be on any
     device: a copy of it generates on the CPU, where the fast engine is.
     """
@@ -32,8 +32,8 @@ def score_free_running(model: WaveNet, clips: Sequence[Clip], *, seconds: float 
         made = copy_clips(model, begun, SamplingOptions(), engine=EngineOptions(), references=())
         scores = [vars(measure(one.audio["original"], one.audio["model"], model.log_mel, rate)) for one in made]
     else:
-        speakers = [speaker_of(model, clip) or "" for clip in clips] if model.config.speakers else None
-        audio = generate(model, round(seconds * rate), batch=len(clips), speaker=speakers)
+        labels = [labels_of(model, clip) for clip in clips]
+        audio = generate(model, round(seconds * rate), batch=len(clips), labels=labels)
         scores = [vars(opinion(row, rate)) for row in audio]
     columns = {name: [row[name] for row in scores if not math.isnan(row[name])] for name in scores[0]}
     return {name: statistics.fmean(values) for name, values in columns.items() if values}

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wavenet.data import Clip, check_clips, check_speakers, read_clip, speaker_label
+from wavenet.data import Clip, check_clips, check_known, read_clip, speaker_label, timed_labels
 from wavenet.engines import NativeEngine, WeightType, chunk_samples
-from wavenet.network import Conditioning, WaveNet, check_symbols
+from wavenet.network import Conditioning, LogMel, WaveNet, check_symbols
 
 CLASSES = 256
 """Models of different resolutions are compared in this many µ-law classes."""
@@ -101,30 +101,36 @@ def _in_parallel(model: WaveNet, batch: int, conditioning: Conditioning | None) 
     return follow
 
 
-def speaker_of(model: WaveNet, clip: Clip, speaker: str | None = None) -> str | None:
-    """The speaker that a model is given for a clip: `speaker`, or else the clip's label; `None` if it knows none.
+def labels_of(model: WaveNet, clip: Clip, speaker: str | None = None) -> dict[str, str]:
+    """What a model is told of a clip: the clip's labels of the kinds that it knows, or `speaker` in the place of one.
 
-    Raises `ValueError` if the model does not know that speaker.
+    Raises `ValueError` if the model does not know such a label.
     """
-    names = model.config.speakers
-    if not names:
-        if speaker is not None:
-            raise ValueError("the model knows no speakers; leave speaker out")
-        return None
+    known = model.config.known_labels
     if speaker is None:
-        check_speakers([clip], names)
-        return speaker_label(clip)
-    if speaker not in names:
-        raise ValueError(f"speaker is {speaker!r}; the model knows {', '.join(names)}")
-    return speaker
+        check_known([clip], known)
+        return {kind: clip.labels[kind] for kind in known}
+    if "speaker" not in known:
+        raise ValueError("the model knows no speakers; leave speaker out")
+    if speaker not in known["speaker"]:
+        raise ValueError(f"speaker is {speaker!r}; the model knows {', '.join(known['speaker'])}")
+    check_known([clip], {kind: names for kind, names in known.items() if kind != "speaker"})
+    return {kind: clip.labels[kind] if kind != "speaker" else speaker for kind in known}
 
 
-def condition_on(model: WaveNet, waveform: Tensor, speaker: str | None) -> Conditioning:
-    """The conditioning of a waveform `(T,)`: its own features and its speaker, as far as the model takes them."""
-    return model.condition(
-        speaker=speaker,
-        features=None if model.log_mel is None else model.log_mel(waveform[None]),
-    )
+def condition_on(model: WaveNet, clip: Clip, waveform: Tensor, labels: Mapping[str, str]) -> Conditioning:
+    """The conditioning of a clip of this waveform `(T,)`: features and labels, as far as the model takes them."""
+    features = None if model.log_mel is None else clip_features(model, model.log_mel, clip, waveform, labels)
+    return model.condition(labels=labels, features=features)
+
+
+def clip_features(model: WaveNet, log_mel: LogMel, clip: Clip, waveform: Tensor, labels: Mapping[str, str]) -> Tensor:
+    """What a model is given of a clip: features `(bins, F)` of its timed labels, or else of its waveform `(T,)`."""
+    if model.config.timed_labels is None:
+        features: Tensor = log_mel(waveform[None])[0]
+        return features
+    said = timed_labels(clip, model.config.timed_labels.whole_clip)
+    return model.features_of(said, clip.samples, labels=labels)
 
 
 def evaluate(
@@ -144,7 +150,7 @@ def evaluate(
     by_speaker: defaultdict[str | None, list[Score]] = defaultdict(list)
     for clip in clips:
         waveform = read_clip(clip).to(model.device)
-        conditioning = condition_on(model, waveform, speaker_of(model, clip, speaker))
+        conditioning = condition_on(model, clip, waveform, labels_of(model, clip, speaker))
         scores = score_symbols(model, model.encode(waveform[None]), conditioning, weights=weights)
         bits, mu_law_bits = (
             -float(values.double().mean()) / math.log(2) for values in (scores.log_probs, scores.class_log_probs)

@@ -15,7 +15,7 @@ from torchaudio import transforms
 
 from wavenet.data import Clip, check_clips, read_clip
 from wavenet.engines import EngineOptions
-from wavenet.evaluation.likelihood import CLASSES, speaker_of
+from wavenet.evaluation.likelihood import CLASSES, clip_features, labels_of
 from wavenet.generation import generate_scored
 from wavenet.network import LogMelConfig, SamplingOptions, WaveNet, decode_mu_law, encode_mu_law
 
@@ -58,20 +58,23 @@ def copy_clips(
         raise ValueError(f"references has {min(unknown)!r}; expected some of {', '.join(SYSTEMS[2:])}")
     check_clips(clips, model.config.sample_rate)
     for clip in clips:
-        speaker_of(model, clip, speaker)
+        labels_of(model, clip, speaker)
 
     def copies() -> Iterator[Copies[AnyClip]]:
         numbered = sorted(enumerate(clips), key=lambda item: item[1].samples)
         for begin in range(0, len(numbered), batch):
             rows = numbered[begin : begin + batch]
             originals = [read_clip(clip) for _, clip in rows]
-            features = [log_mel(original[None].to(model.device))[0] for original in originals]
-            speakers = [speaker_of(model, clip, speaker) or "" for _, clip in rows] if model.config.speakers else None
+            labels = [labels_of(model, clip, speaker) for _, clip in rows]
+            features = [
+                clip_features(model, log_mel, clip, original.to(model.device), told)
+                for (_, clip), original, told in zip(rows, originals, labels, strict=True)
+            ]
             generated = generate_scored(
                 model,
                 max(len(original) for original in originals),
                 options,
-                model.condition(len(rows), speaker=speakers, features=features),
+                model.condition(len(rows), labels=labels, features=features),
                 batch=len(rows),
                 seed=[seed + index for index, _ in rows],
                 engine=engine,

@@ -90,7 +90,7 @@ class _Step(ExportNetwork):
             return None
         if "biases" in given:
             return given["biases"][:, None]
-        biases: Tensor = self.model.conditioner(Conditioning(speaker=given["speaker"]), 0, 1)
+        biases: Tensor = self.model.conditioner(Conditioning(given["speaker"]), 0, 1)
         return biases
 
 

@@ -58,6 +58,8 @@ def export_onnx(model: WaveNet, folder: str | os.PathLike[str], *, force: bool =
     """
     folder = Path(folder)
     _check(folder, force)
+    if model.config.labels:
+        raise ValueError(f"the model is told a {' and a '.join(model.config.labels)}; an export takes only speakers")
     model = copy.deepcopy(model).cpu()
     contents, tables = {}, {}
     originals = networks(model)

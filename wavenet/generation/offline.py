@@ -7,7 +7,7 @@ from torch import Tensor
 
 from wavenet.engines import EngineOptions
 from wavenet.generation.streaming import Generated, Stream, check_count
-from wavenet.network import Conditioning, SamplingOptions, WaveNet, check_waveform
+from wavenet.network import ClipLabels, Conditioning, SamplingOptions, TimedLabel, WaveNet, check_waveform
 
 
 def generate(
@@ -16,7 +16,9 @@ def generate(
     *,
     batch: int | None = None,
     speaker: str | Sequence[str] | Tensor | None = None,
+    labels: ClipLabels | None = None,
     features: Tensor | Sequence[Tensor] | None = None,
+    timed_labels: Sequence[TimedLabel] | Sequence[Sequence[TimedLabel]] | None = None,
     seed: int = 0,
     prime: Tensor | None = None,
     temperature: float = 1.0,
@@ -27,21 +29,21 @@ def generate(
     """Generate `num_samples` new samples for each of `batch` streams: float32 in [-1, 1], `(B, T)`.
 
     Stream i draws its uniforms from a generator seeded with `seed + i`: it equals a batch of one with that seed.
-    `prime` is a waveform `(T,)` or `(B, T)` to continue; without one the audio starts from silence. `speaker` and
-    `features` are what `WaveNet.condition` takes. With features a clip lasts as long as its frames, F * hop samples,
-    unless `num_samples` says less; in a batch, the shorter clips go on in silence to the end of the longest. `engine`
-    is an engine's name or `EngineOptions`.
+    `prime` is a waveform `(T,)` or `(B, T)` to continue; without one the audio starts from silence. `speaker`,
+    `labels`, `features` and `timed_labels` are what `WaveNet.condition` takes. With features or timed labels a clip
+    lasts as long as its frames, F * hop samples, unless `num_samples` says less; in a batch, the shorter clips go on in
+    silence to the end of the longest. `engine` is an engine's name or `EngineOptions`.
 
     Raises `ValueError` if options are out of range or do not fit the model.
     """
     if batch is None:
-        batch = 1 if features is None or (isinstance(features, Tensor) and features.dim() == 2) else len(features)
+        batch = _clips(features if timed_labels is None else timed_labels)
     check_count("batch", batch)
     return generate_scored(
         model,
         num_samples,
         SamplingOptions(temperature=temperature, top_k=top_k, top_p=top_p),
-        model.condition(batch, speaker=speaker, features=features),
+        model.condition(batch, speaker=speaker, labels=labels, features=features, timed_labels=timed_labels),
         batch=batch,
         seed=seed,
         prime=prime,
@@ -77,6 +79,13 @@ def generate_chunks(stream: Stream, num_samples: int | None, prime: Tensor | Non
     if symbols is not None:
         stream.prime(symbols)
     return stream.chunks(num_samples)
+
+
+def _clips(given: Tensor | Sequence[Tensor] | Sequence[TimedLabel] | Sequence[Sequence[TimedLabel]] | None) -> int:
+    """How many clips features or timed labels are given for; 1 if all clips share them."""
+    if given is None or (isinstance(given, Tensor) and given.dim() == 2):
+        return 1
+    return 1 if len(given) == 0 or isinstance(given[0], TimedLabel) else len(given)
 
 
 def _length(stream: Stream, num_samples: int | None, primed: int) -> int:

@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -162,7 +163,7 @@ class FeatureStream:
     """One stream whose features arrive in pieces. `push` gives the audio that the frames so far allow.
 
     A sample waits for the frames it is made of and no others: `model.alignment.look_ahead` frames beyond its own.
-    Memory does not grow. `speaker` is what `WaveNet.condition` takes.
+    Memory does not grow. `speaker` and `labels` are what `WaveNet.condition` takes.
     """
 
     def __init__(
@@ -170,6 +171,7 @@ class FeatureStream:
         model: WaveNet,
         *,
         speaker: str | Tensor | None = None,
+        labels: Mapping[str, str] | None = None,
         options: SamplingOptions | None = None,
         seed: int = 0,
         engine: str | EngineOptions = "auto",
@@ -178,8 +180,9 @@ class FeatureStream:
         if model.conditioner is None or features is None:
             raise ValueError("the model is not conditioned on features; use Stream")
         self.model, self.alignment = model, model.alignment
-        self._speaker, self._ended, self._bins = speaker, False, features.bins
-        self._frames = model.condition(speaker=speaker, features=torch.full((features.bins, 1), features.silence))
+        self._condition = partial(model.condition, speaker=speaker, labels=labels)
+        self._ended, self._bins = False, features.bins
+        self._frames = self._condition(features=torch.full((features.bins, 1), features.silence))
         self._stream = Stream(model, self._frames, options, seed=seed, engine=engine)
         self._resumable.load_silence()
         assert self._frames.features is not None
@@ -205,7 +208,7 @@ class FeatureStream:
             raise ValueError(f"frames are {found}; expected a tensor ({self._bins}, frames)")
         if frames.shape[1] == 0:
             return torch.zeros(0)
-        new = self.model.condition(speaker=self._speaker, features=frames).features
+        new = self._condition(features=frames).features
         assert new is not None
         assert self._frames.features is not None
         self._frames = replace(self._frames, features=torch.cat([self._frames.features, new], dim=2))
@@ -262,6 +265,7 @@ def stream(
     *,
     features: Iterable[Tensor] | None = None,
     speaker: str | Tensor | None = None,
+    labels: Mapping[str, str] | None = None,
     seed: int = 0,
     temperature: float = 1.0,
     top_k: int | None = None,
@@ -278,11 +282,11 @@ def stream(
     if features is not None:
         if num_samples is not None:
             raise ValueError("num_samples and features are both given; the features say how long to go on")
-        arriving = FeatureStream(model, speaker=speaker, options=options, seed=seed, engine=engine)
+        arriving = FeatureStream(model, speaker=speaker, labels=labels, options=options, seed=seed, engine=engine)
         return _as_frames_arrive(arriving, features)
     if num_samples is not None:
         check_count("num_samples", num_samples)
-    going_on = Stream(model, model.condition(speaker=speaker), options, seed=seed, engine=engine)
+    going_on = Stream(model, model.condition(speaker=speaker, labels=labels), options, seed=seed, engine=engine)
     return (piece.audio[0] for piece in going_on.chunks(num_samples))
 
 

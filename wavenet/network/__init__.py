@@ -1,8 +1,9 @@
 """The network and its parts: layers, conditioning, features, distributions, and the model file."""
 
+from wavenet.network.acoustic import AcousticModel, TimedLabelsConfig
 from wavenet.network.alignment import Alignment
 from wavenet.network.block import BlockFactory, ResidualBlock
-from wavenet.network.conditioning import Conditioning, ConditioningConfig
+from wavenet.network.conditioning import ClipLabels, Conditioning, ConditioningConfig, check_labels
 from wavenet.network.config import KINDS, WaveNetConfig
 from wavenet.network.conv import CausalConv1d
 from wavenet.network.cost import multiply_adds
@@ -38,11 +39,13 @@ __all__ = [
     "STRICT",
     "TIMED_ROWS",
     "UPSAMPLERS",
+    "AcousticModel",
     "Alignment",
     "AmplitudeEmbedding",
     "BlockFactory",
     "Categorical",
     "CausalConv1d",
+    "ClipLabels",
     "Conditioning",
     "ConditioningConfig",
     "Distribution",
@@ -60,8 +63,10 @@ __all__ = [
     "SamplingOptions",
     "State",
     "TimedLabel",
+    "TimedLabelsConfig",
     "WaveNet",
     "WaveNetConfig",
+    "check_labels",
     "check_symbols",
     "check_timed_labels",
     "check_waveform",

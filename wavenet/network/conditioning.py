@@ -1,6 +1,6 @@
-"""Conditioning: on a speaker (global) and on features, frame by frame (local).
+"""Conditioning: on labels such as the speaker (global) and on features, frame by frame (local).
 
-WaveNet paper, section 2.5: the gates of every layer get a bias from the speaker and a time series from the features.
+WaveNet paper, section 2.5: the gates of every layer get a bias from the labels and a time series from the features.
 One product, the projection, gives the biases of all layers before the layers run: of each sample, after the upsampler;
 or of each frame, before the upsampler. There are far fewer frames than samples, so a projection of frames and a wide
 context network cost next to nothing.
@@ -13,7 +13,7 @@ the one at or before t. Beyond a clip's own frames there is silence.
     upsampler                 f . t . f+1        between two frames: look_ahead = context_frames + 1
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wavenet.network.alignment import Alignment
-from wavenet.network.features import LogMelConfig, log_mel_refusal
+from wavenet.network.features import SPREAD, LogMelConfig, log_mel_refusal
 from wavenet.network.settings import STRICT, check_whole
 from wavenet.network.upsample import UPSAMPLERS, FrameUpsampler, InterpolatingUpsampler, TransposedUpsampler
 
@@ -73,11 +73,12 @@ class ConditioningConfig:
 class Conditioning:
     """The conditioning of a batch of clips, as `WaveNet.condition` checks and makes it.
 
-    `speaker`: indices `(B,)` of the model's speakers, or vectors `(B, speaker_channels)`. `features`: `(B, bins, F)`,
+    `labels`: rows of the model's table of labels, `(B,)`, or `(B, kinds)` if there are several kinds of label; or
+    speakers' vectors `(B, speaker_channels)`. `features`: `(B, bins, F)`,
     frames `first_frame` to `first_frame + F - 1` of the clips; all other frames have the value `silence`.
     """
 
-    speaker: Tensor | None = None
+    labels: Tensor | None = None
     features: Tensor | None = None
     silence: float = 0.0
     first_frame: int = 0
@@ -92,27 +93,65 @@ class Conditioning:
         return functional.pad(inside, (before, after), value=self.silence)
 
 
-def check_speaker(
-    speaker: str | Sequence[str] | Tensor | None, batch: int, names: Sequence[str], channels: int | None
-) -> Tensor | None:
-    """Indices `(B,)` of a model's speakers, or vectors `(B, channels)`.
+ClipLabels = Mapping[str, str] | Sequence[Mapping[str, str]]
+"""Labels by kind, of all clips of a batch, or of each."""
 
-    Raises `ValueError` if the model does not know a speaker.
+
+def check_labels(
+    speaker: str | Sequence[str] | Tensor | None,
+    labels: ClipLabels | None,
+    batch: int,
+    known: Mapping[str, Sequence[str]],
+    channels: int | None,
+) -> Tensor | None:
+    """Rows of a model's table of labels, `(B,)` or `(B, kinds)`; or speakers' vectors `(B, channels)`.
+
+    Raises `ValueError` if the model does not know a label.
     """
+    by_clip = [labels] * batch if isinstance(labels, Mapping) else list(labels or [{}] * batch)
+    if len(by_clip) != batch:
+        raise ValueError(f"labels of {len(by_clip)} clips given for a batch of {batch}")
+    for kind in sorted({kind for clip in by_clip for kind in clip} - known.keys()):
+        raise ValueError(
+            f"a {kind} is given, and the model knows {', '.join(known) or 'no labels by name'}; leave it out"
+        )
+    if channels is None or not known:
+        return _check_vectors(speaker, batch, channels)
+    if speaker is not None and "speaker" not in known:
+        raise ValueError("speaker is given, and the model knows no speakers; leave it out")
+    columns, rows = [], 0
+    for kind, names in known.items():
+        values = _values_by_clip(kind, speaker, by_clip, names)
+        columns.append([rows + names.index(value) for value in values])
+        rows += len(names)
+    index = torch.tensor(columns).T
+    return index[:, 0] if len(columns) == 1 else index
+
+
+def _values_by_clip(
+    kind: str, speaker: str | Sequence[str] | Tensor | None, labels: Sequence[Mapping[str, str]], names: Sequence[str]
+) -> list[str]:
+    """The value of one kind of label for each clip, one of `names`; speakers may be given apart."""
+    values: Sequence[object] = [clip.get(kind) for clip in labels]
+    if kind == "speaker" and speaker is not None:
+        if isinstance(speaker, Tensor):
+            raise ValueError(f"the model needs a speaker by name; it knows {', '.join(names)}")
+        values = [speaker] * len(labels) if isinstance(speaker, str) else list(speaker)
+        if len(values) != len(labels):
+            raise ValueError(f"{len(values)} speakers given for a batch of {len(labels)}")
+    for value in values:
+        if value is None:
+            raise ValueError(f"the model needs a {kind} by name; it knows {', '.join(names)}")
+        if value not in names:
+            raise ValueError(f"{kind} {value!r} is unknown; the model knows {', '.join(names)}")
+    return [str(value) for value in values]
+
+
+def _check_vectors(speaker: str | Sequence[str] | Tensor | None, batch: int, channels: int | None) -> Tensor | None:
     if channels is None:
         if speaker is not None:
             raise ValueError("speaker is given, and the model knows no speakers; leave it out")
         return None
-    if names:
-        if not isinstance(speaker, str | Sequence):
-            raise ValueError(f"the model needs a speaker by name; it knows {', '.join(names)}")
-        chosen = [speaker] * batch if isinstance(speaker, str) else list(speaker)
-        for name in chosen:
-            if name not in names:
-                raise ValueError(f"speaker {name!r} is unknown; the model knows {', '.join(names)}")
-        if len(chosen) != batch:
-            raise ValueError(f"{len(chosen)} speakers given for a batch of {batch}")
-        return torch.tensor([names.index(name) for name in chosen])
     if not isinstance(speaker, Tensor) or speaker.shape not in ((channels,), (batch, channels)):
         found = tuple(speaker.shape) if isinstance(speaker, Tensor) else speaker
         raise ValueError(
@@ -163,13 +202,13 @@ class Conditioner(nn.Module):
         self,
         config: ConditioningConfig,
         features: LogMelConfig | None,
-        speakers: int,
+        labels: int,
         speaker_channels: int | None,
         biases: int,
     ) -> None:
         super().__init__()
         self.alignment = Alignment()
-        self.table = nn.Embedding(speakers, speaker_channels) if speakers and speaker_channels else None
+        self.table = nn.Embedding(labels, speaker_channels) if labels and speaker_channels else None
         self.speaker = nn.Linear(speaker_channels, biases, bias=False) if speaker_channels else None
         self.local: nn.Linear | None = None
         self.by_frame = features is not None and config.projection == "frames"
@@ -206,11 +245,21 @@ class Conditioner(nn.Module):
 
     def speaker_biases(self, conditioning: Conditioning) -> Tensor | None:
         """The part of the biases that comes from the speaker, `(B, 1, biases)`, if there is one."""
+        vector = self.vector(conditioning)
+        if self.speaker is None or vector is None:
+            return None
+        biases: Tensor = self.speaker(vector)
+        return biases[:, None]
+
+    def vector(self, conditioning: Conditioning) -> Tensor | None:
+        """What the model knows of a whole clip, `(B, speaker_channels)`, if there is anything."""
         if self.speaker is None:
             return None
-        assert conditioning.speaker is not None
-        biases: Tensor = self.speaker(conditioning.speaker if self.table is None else self.table(conditioning.speaker))
-        return biases[:, None]
+        assert conditioning.labels is not None
+        if self.table is None:
+            return conditioning.labels
+        vectors: Tensor = self.table(conditioning.labels)
+        return vectors if vectors.dim() == 2 else vectors.sum(dim=1)
 
     def frame_biases(self, conditioning: Conditioning, start: int, stop: int) -> Tensor:
         """The part of the biases that comes from frames `start` to `stop - 1`, `(B, F, biases)`; only if `by_frame`."""
@@ -241,7 +290,7 @@ class Conditioner(nn.Module):
     def _context(self, conditioning: Conditioning, start: int, stop: int) -> Tensor:
         """The context network's outputs for frames `start` to `stop - 1` and the upsampler's margin around them."""
         reach = self.alignment.reach or 0
-        context: Tensor = self.context(conditioning.frames(start - reach, stop + reach) / _SPREAD + 1)
+        context: Tensor = self.context(conditioning.frames(start - reach, stop + reach) / SPREAD + 1)
         return context
 
     def _projected(self, x: Tensor) -> Tensor:
@@ -249,7 +298,3 @@ class Conditioner(nn.Module):
         assert self.local is not None
         biases: Tensor = self.local(x.transpose(1, 2))
         return biases
-
-
-_SPREAD = 4.0
-"""Log-mel features of speech have a mean near -4 and a spread near 4; this scaling normalises them."""

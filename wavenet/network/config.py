@@ -3,18 +3,19 @@
 import json
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Annotated, Any
 
 from pydantic import Field, GetPydanticSchema, TypeAdapter, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator
 
+from wavenet.network.acoustic import TimedLabelsConfig
 from wavenet.network.conditioning import ConditioningConfig
 from wavenet.network.distributions import Categorical, Distribution
 from wavenet.network.features import LogMelConfig
 from wavenet.network.mixtures import GaussianMixture, LogisticMixture
 from wavenet.network.prediction import PredictionConfig
-from wavenet.network.settings import STRICT, check_whole
+from wavenet.network.settings import STRICT, check_names, check_whole
 
 KINDS = (Categorical, LogisticMixture, GaussianMixture)
 """The distributions that recipes and model files can name by their `kind`."""
@@ -56,9 +57,12 @@ class WaveNetConfig:
 
     `gate_channels` counts filter and gate together. `distribution` is what the output means: one of the package's, or a
     custom frozen dataclass with the methods of `Distribution`. `speakers` names the speakers of a multi-speaker
-    model; with `speaker_channels` alone a speaker is a vector `(speaker_channels,)`. `features` switches local
-    conditioning on, and `conditioning` details it; `prediction` switches linear prediction on. `pre_emphasis` is the
-    coefficient c of `y[t] = x[t] - c x[t - 1]`, applied before audio becomes symbols and undone afterwards.
+    model, and `labels` the values of other kinds of label, such as word or instrument; each is a vector of
+    `speaker_channels`, and a clip's vectors are summed. With `speaker_channels` alone a speaker is a vector
+    `(speaker_channels,)`. `features` switches local
+    conditioning on, and `conditioning` details it; `timed_labels` adds an acoustic model, which makes features of
+    labels; `prediction` switches linear prediction on. `pre_emphasis` is the coefficient c of `y[t] = x[t] - c x[t-1]`,
+    applied before audio becomes symbols and undone afterwards.
     Raises `ValueError` if settings contradict each other.
 
     >>> config = WaveNetConfig(cycles=2, layers_per_cycle=3)
@@ -82,9 +86,11 @@ class WaveNetConfig:
     distribution: AnyDistribution = Categorical()
     speakers: tuple[str, ...] = ()
     speaker_channels: int | None = None
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     features: LogMelConfig | None = None
     conditioning: ConditioningConfig = ConditioningConfig()
     prediction: PredictionConfig | None = None
+    timed_labels: TimedLabelsConfig | None = None
     pre_emphasis: float = 0.0
 
     def __post_init__(self) -> None:
@@ -127,21 +133,26 @@ class WaveNetConfig:
         return cycled
 
     def _check_conditioning(self) -> None:
-        for name, kind in (("features", LogMelConfig), ("prediction", PredictionConfig)):
+        for name, kind in (
+            ("features", LogMelConfig),
+            ("prediction", PredictionConfig),
+            ("timed_labels", TimedLabelsConfig),
+        ):
             if not isinstance(getattr(self, name), kind | None):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected a {kind.__name__}, or None")
-        if isinstance(self.speakers, str):
-            raise ValueError(f"speakers is {self.speakers!r}; expected a tuple of names, such as ({self.speakers!r},)")
-        object.__setattr__(self, "speakers", tuple(self.speakers))
-        for name in self.speakers:
-            if not isinstance(name, str) or not name or not name.isprintable():
-                raise ValueError(f"speakers has the name {name!r}; expected printable names")
+        object.__setattr__(self, "speakers", check_names(self.speakers, "speakers"))
+        labels = {kind: check_names(names, f"labels.{kind}") for kind, names in self.labels.items()}
+        object.__setattr__(self, "labels", labels)
+        if "speaker" in labels:
+            raise ValueError("labels has the kind speaker; name the speakers in speakers")
+        if labels and self.speaker_channels is None:
+            raise ValueError(f"labels has {', '.join(labels)} and speaker_channels is missing; 16 is usual")
         if self.features is None and self.conditioning != ConditioningConfig():
             raise ValueError("conditioning is set, and the model has no features for it; add them or leave it out")
         if self.speakers and self.speaker_channels is None:
             raise ValueError(f"speakers names {len(self.speakers)} and speaker_channels is missing; 16 is usual")
-        if len(set(self.speakers)) < len(self.speakers):
-            raise ValueError("speakers names one twice; expected each once")
+        if self.timed_labels is not None and self.features is None:
+            raise ValueError("timed_labels are set, and the model has no features to make of them; add features")
         if self.features is not None:
             low, high = self.features.low_hertz, self.features.high_hertz or self.sample_rate / 2
             if not low < high <= self.sample_rate / 2:
@@ -168,6 +179,12 @@ class WaveNetConfig:
                     f"prediction.block is {self.prediction.block} samples; expected a divisor of the hop, "
                     f"{self.features.hop}"
                 )
+
+    @property
+    def known_labels(self) -> dict[str, tuple[str, ...]]:
+        """The names of each kind of label that the model knows a clip by; speakers that are vectors have none."""
+        speakers = {"speaker": self.speakers} if self.speakers else {}
+        return {**speakers, **self.labels}
 
     @property
     def receptive_field(self) -> int:

@@ -112,14 +112,31 @@ class LogMel(nn.Module):
         Shape: `(B, margin + T + margin)` -> `(B, bins, F)`. The sample after `margin` is sample `times` `(B,)` of a
         clip of `samples` `(B,)`; `margin` and `times` are multiples of the hop. Frames beyond the clip are silence.
         """
-        hop, half_window = self.config.hop, self.config.fft // 2
-        skipped = -half_window % hop
+        skipped, first = self._first_whole(margin)
         features = self.inside(waveform[:, skipped:])
-        first = (skipped + half_window - margin) // hop
-        index = torch.arange(first, first + features.shape[2], device=features.device) + (times // hop)[:, None]
-        own = (index >= 0) & (index <= (samples // hop)[:, None])
+        own = self.own_frames(range(first, first + features.shape[2]), times, samples)
         return features.where(own[:, None], self.config.silence), first
 
+    def own_frames(self, frames: range, times: Tensor, samples: Tensor) -> Tensor:
+        """Which of the `frames` that `around` gives lie within their clips: `(B, F)`."""
+        hop = self.config.hop
+        index = torch.arange(frames.start, frames.stop, device=times.device) + (times // hop)[:, None]
+        return (index >= 0) & (index <= (samples // hop)[:, None])
+
+    def frames_around(self, length: int, margin: int) -> range:
+        """The indices of the frames that `around` gives for waveforms of `length` samples."""
+        skipped, first = self._first_whole(margin)
+        return range(first, first + (length - skipped - self.config.fft) // self.config.hop + 1)
+
+    def _first_whole(self, margin: int) -> tuple[int, int]:
+        """The first frame whose transform lies in a waveform: what to skip before it, and its index after `margin`."""
+        half_window, hop = self.config.fft // 2, self.config.hop
+        skipped = -half_window % hop
+        return skipped, (skipped + half_window - margin) // hop
+
+
+SPREAD = 4.0
+"""Log-mel features of speech have a mean near -4 and a spread near 4; `features / SPREAD + 1` normalises them."""
 
 _QUIETEST, _LOUDEST = -70.0, 25.0
 """No log power of a waveform in [-1, 1] comes near the upper bound and no usual floor below the lower; decibels may."""

@@ -1,8 +1,9 @@
 """The network: a stack of gated residual blocks over dilated causal convolutions (van den Oord et al. 2016)."""
 
 import itertools
+import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from wavenet.network.block import BlockFactory, ResidualBlock
-from wavenet.network.conditioning import Conditioner, Conditioning, check_features, check_speaker
+from wavenet.network.conditioning import ClipLabels, Conditioner, Conditioning, check_features, check_labels
 from wavenet.network.config import WaveNetConfig
 from wavenet.network.distributions import Distribution, Prediction, check_symbols
 from wavenet.network.embedding import AmplitudeEmbedding
@@ -25,12 +26,14 @@ from wavenet.network.parts import (
     attribute,
     check_biases,
     check_block_output,
+    make_acoustic,
     make_conditioner,
     make_predictor,
     own_parts,
 )
 from wavenet.network.prediction import input_signals
 from wavenet.network.quantize import check_waveform, compand
+from wavenet.network.timed_labels import TimedLabel, by_clip, timed_frames
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class WaveNet(nn.Module):
         self.head = nn.Linear(config.skip_channels, config.head_channels)
         self.output = nn.Linear(config.head_channels, self.distribution.outputs(self.predictor is not None))
         self.conditioner = (conditioner or make_conditioner)(config)
+        self.acoustic = make_acoustic(config, self.conditioner)
         self.alignment = align(config, self.conditioner, 1 if self.predictor is None else self.predictor.block)
         self._initialise()
 
@@ -123,22 +127,76 @@ class WaveNet(nn.Module):
         batch: int = 1,
         *,
         speaker: str | Sequence[str] | Tensor | None = None,
+        labels: ClipLabels | None = None,
         features: Tensor | Sequence[Tensor] | None = None,
+        timed_labels: Sequence[TimedLabel] | Sequence[Sequence[TimedLabel]] | None = None,
     ) -> Conditioning:
         """Check and pack the conditioning of a batch of clips.
 
         `speaker`: one name for all clips, a name for each, or, for a model without names, a vector
-        `(speaker_channels,)` or `(B, speaker_channels)`. `features`: `(bins, F)` for all clips, `(B, bins, F)`, or a
-        list of `(bins, F)` of different lengths, padded with silence. Raises `ValueError` if they do not fit the model.
+        `(speaker_channels,)` or `(B, speaker_channels)`. `labels`: a name for each kind of label, for all clips or a
+        mapping for each; the speaker may be among them. `features`: `(bins, F)` for all clips, `(B, bins, F)`, or a
+        list of `(bins, F)` of different lengths, padded with silence. `timed_labels`: in the place of features, what
+        all clips say, or a sequence for each. Raises `ValueError` if something does not fit the model.
         """
-        config, like = self.config, self.output.weight
-        vectors = check_speaker(speaker, batch, config.speakers, config.speaker_channels)
+        config, known = self.config, self._check_labels(batch, speaker, labels)
+        if timed_labels is not None:
+            if features is not None:
+                raise ValueError("features and timed_labels are both given; expected one of the two")
+            features = [
+                self._features(clip, None, None if known is None else known[index : index + 1])
+                for index, clip in enumerate(by_clip(timed_labels, batch))
+            ]
         frames = check_features(features, batch, config.features)
         return Conditioning(
-            speaker=None if vectors is None else vectors.to(like if vectors.is_floating_point() else like.device),
-            features=None if frames is None else frames.to(like),
+            labels=known,
+            features=None if frames is None else frames.to(self.output.weight),
             silence=0.0 if config.features is None else config.features.silence,
         )
+
+    def _check_labels(
+        self, batch: int, speaker: str | Sequence[str] | Tensor | None, labels: ClipLabels | None
+    ) -> Tensor | None:
+        known = check_labels(speaker, labels, batch, self.config.known_labels, self.config.speaker_channels)
+        if known is None:
+            return None
+        return known.to(self.output.weight if known.is_floating_point() else self.device)
+
+    def features_of(
+        self,
+        timed_labels: Sequence[TimedLabel],
+        samples: int | None = None,
+        *,
+        speaker: str | Tensor | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Tensor:
+        """What the acoustic model makes of one clip's timed labels: log-mel features `(bins, F)`.
+
+        They last `samples`, or to the end of the last label. Raises `ValueError` if the model has no acoustic model, or
+        does not know a name.
+        """
+        return self._features(timed_labels, samples, self._check_labels(1, speaker, labels))
+
+    @torch.no_grad()
+    def _features(self, timed_labels: Sequence[TimedLabel], samples: int | None, known: Tensor | None) -> Tensor:
+        if self.acoustic is None or self.config.timed_labels is None:
+            raise ValueError("timed_labels are given, and the model was not trained with any; leave them out")
+        if samples is None:
+            if not timed_labels:
+                raise ValueError("timed_labels are none; expected at least one, which says how long to go on")
+            samples = math.ceil(max(label.end for label in timed_labels) * self.config.sample_rate)
+        timed = timed_frames(
+            timed_labels,
+            self.config.timed_labels.names,
+            frames=self.alignment.frames(samples),
+            frames_per_second=self.config.sample_rate / self.alignment.hop,
+        )
+        features: Tensor = self.acoustic(timed[None].to(self.output.weight), self.vector(Conditioning(known)))
+        return features[0]
+
+    def vector(self, conditioning: Conditioning) -> Tensor | None:
+        """What the package's own conditioner knows of a whole clip: `(B, speaker_channels)`, if there is anything."""
+        return self.conditioner.vector(conditioning) if type(self.conditioner) is Conditioner else None
 
     def forward(self, symbols: Tensor, conditioning: Conditioning | None = None, start: int = 0) -> Tensor:
         """Parameters of the next sample's distribution, for all outputs whose whole context is given.

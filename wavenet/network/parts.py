@@ -7,6 +7,7 @@ from typing import TypeVar
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
+from wavenet.network.acoustic import AcousticModel
 from wavenet.network.alignment import Alignment
 from wavenet.network.block import ResidualBlock
 from wavenet.network.conditioning import Conditioner
@@ -24,7 +25,23 @@ def make_conditioner(config: WaveNetConfig) -> Conditioner | None:
     if config.speaker_channels is None and config.features is None:
         return None
     biases = len(config.dilations) * config.gate_channels
-    return Conditioner(config.conditioning, config.features, len(config.speakers), config.speaker_channels, biases)
+    return Conditioner(
+        config.conditioning,
+        config.features,
+        sum(map(len, config.known_labels.values())),
+        config.speaker_channels,
+        biases,
+    )
+
+
+def make_acoustic(config: WaveNetConfig, conditioner: nn.Module | None) -> AcousticModel | None:
+    """The acoustic model, if the model takes timed labels."""
+    if config.timed_labels is None:
+        return None
+    if type(conditioner) is not Conditioner:
+        raise ValueError(f"timed_labels do not go with a custom conditioner, {type(conditioner).__name__}")
+    assert config.features is not None
+    return AcousticModel(config.timed_labels, config.features, config.speaker_channels)
 
 
 def make_predictor(config: WaveNetConfig) -> Predictor | None:

@@ -6,7 +6,6 @@ centre, the ones before and after, how much of it has passed, and how long it is
 name.
 """
 
-import bisect
 import itertools
 import math
 from collections.abc import Sequence
@@ -52,13 +51,25 @@ def check_timed_labels(labels: Sequence[TimedLabel]) -> tuple[TimedLabel, ...]:
     return tuple(named)
 
 
-def timed_frames(
-    labels: Sequence[TimedLabel], names: Sequence[str], *, frames: int, frames_per_second: float
-) -> Tensor:
-    """What each frame knows: `(5, frames)`, the rows of `TIMED_ROWS`; frame f lies at f / `frames_per_second`.
+def by_clip(labels: Sequence[TimedLabel] | Sequence[Sequence[TimedLabel]], batch: int) -> list[Sequence[TimedLabel]]:
+    """The labels of each clip of a batch: those of all clips, or a sequence for each."""
+    single = [label for label in labels if isinstance(label, TimedLabel)]
+    several = [clip for clip in labels if not isinstance(clip, TimedLabel)]
+    if single and several:
+        raise ValueError("timed_labels mix labels and sequences of them; expected either")
+    if several and len(several) != batch:
+        raise ValueError(f"timed_labels of {len(several)} clips are given for a batch of {batch}")
+    return list(several) or [single] * batch
 
-    Index 0 is a gap, index i the i-th of `names`. Before the first label and after the last one nothing has passed and
-    the length is that of a second. Raises `ValueError` if a name is unknown or labels overlap.
+
+def timed_frames(
+    labels: Sequence[TimedLabel], names: Sequence[str], *, frames: int, frames_per_second: float, first: int = 0
+) -> Tensor:
+    """What each of `frames` from `first` on knows: `(5, frames)`, the rows of `TIMED_ROWS`.
+
+    Frame f lies at f / `frames_per_second`. Index 0 is a gap, index i the i-th of `names`. Before the first label and
+    after the last one nothing has passed and the length is that of a second. Raises `ValueError` if a name is unknown
+    or labels overlap.
 
     >>> timed_frames([TimedLabel(0.5, 1.5, "one")], ["one", "two"], frames=4, frames_per_second=2)[:4].tolist()
     [[0.0, 0.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.5, 0.0]]
@@ -67,23 +78,29 @@ def timed_frames(
     for label in lasting:
         if label.name and label.name not in names:
             raise ValueError(f"label {label.name!r} at {label.start:g} s is unknown; known are {', '.join(names)}")
+    if not lasting:
+        return torch.zeros(len(TIMED_ROWS), frames)
     index = {"": 0, **{name: number for number, name in enumerate(names, 1)}}
-    starts = [label.start for label in lasting]
-    rows = []
-    for frame in range(frames):
-        time = frame / frames_per_second
-        place = bisect.bisect_right(starts, time + 1e-9) - 1
-        now = lasting[place] if place >= 0 and time < lasting[place].end - 1e-9 else None
-        after = place + 1 if place + 1 < len(lasting) else None
-        before = (place - 1 if now else place) if lasting else -1
-        neighbours = [
-            index[lasting[before].name] if before >= 0 else 0,
-            index[now.name] if now else 0,
-            index[lasting[after].name] if after is not None else 0,
-        ]
-        timing = [(time - now.start) / (now.end - now.start), math.log(now.end - now.start)] if now else [0.0, 0.0]
-        rows.append([*neighbours, *timing])
-    return torch.tensor(rows, dtype=torch.float32).reshape(frames, len(TIMED_ROWS)).T
+    name = torch.tensor([0, *(index[label.name] for label in lasting), 0, 0])
+    start = torch.tensor([label.start for label in lasting], dtype=torch.float64)
+    end = torch.tensor([label.end for label in lasting], dtype=torch.float64)
+    time = torch.arange(first, first + frames, dtype=torch.float64) / frames_per_second
+    begun = torch.searchsorted(start, time + _SAME, right=True)  # labels that have begun, the current one too
+    latest = (begun - 1).clamp(min=0)
+    outside = (begun == 0) | (time >= end[latest] - _SAME)
+    length = end[latest] - start[latest]
+    rows = [
+        name[begun].where(outside, name[latest]),
+        name[begun].where(~outside, 0),
+        name[begun + 1],
+        ((time - start[latest]) / length).where(~outside, 0.0),
+        length.log().where(~outside, 0.0),
+    ]
+    return torch.stack([row.float() for row in rows])
+
+
+_SAME = 1e-9
+"""Times that differ by less, in seconds, are the same."""
 
 
 def _with_gaps(labels: Sequence[TimedLabel]) -> list[TimedLabel]:

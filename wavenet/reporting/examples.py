@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from wavenet.data import PreparedClip, pick_clips
-from wavenet.evaluation import copy_clips, missing_packages, opinion, speaker_of
+from wavenet.evaluation import copy_clips, labels_of, missing_packages, opinion
 from wavenet.generation import generate
 from wavenet.network import SamplingOptions, WaveNet, decode_mu_law, encode_mu_law
 from wavenet.training import Selection
@@ -89,16 +89,16 @@ def _with_opinion(note: str, waveform: Tensor, sample_rate: int) -> str:
 def _continued(model: WaveNet, clip: PreparedClip, seconds: float, sampling: SamplingOptions, seed: int) -> Example:
     rate, original = clip.sample_rate, clip.read()
     beginning = original[: max(1, min(round(_PRIME_SECONDS * rate), len(original) // 2))]
-    speaker = speaker_of(model, clip)
+    labels = labels_of(model, clip)
     audio = generate(
         model,
         round(seconds * rate),
-        speaker=speaker,
+        labels=labels,
         prime=beginning.to(model.device),
         seed=seed,
         temperature=sampling.temperature,
     )[0]
-    told = f", with the speaker {speaker}" if speaker else ""
+    told = "".join(f", with the {kind} {name}" for kind, name in labels.items())
     note = f"after {len(beginning) / rate:.1f} s of the original{told}"
     sounds = [
         Sound("The original", "", original),
@@ -110,8 +110,8 @@ def _continued(model: WaveNet, clip: PreparedClip, seconds: float, sampling: Sam
 
 def _babble(model: WaveNet, seconds: float, sampling: SamplingOptions, seed: int) -> Example:
     """Audio from silence as each of the model's speakers, up to `_MOST_SPEAKERS`."""
-    speakers = model.config.speakers[:_MOST_SPEAKERS]
-    if model.config.speaker_channels and not speakers:
+    speakers, known = model.config.speakers[:_MOST_SPEAKERS], model.config.known_labels
+    if model.config.speaker_channels and not known:
         return Example(
             "From silence", [], note="The model takes speakers as vectors, and there is none here to give it."
         )
@@ -120,11 +120,12 @@ def _babble(model: WaveNet, seconds: float, sampling: SamplingOptions, seed: int
         round(seconds * model.config.sample_rate),
         batch=len(speakers) or 1,
         speaker=speakers or None,
+        labels={kind: names[0] for kind, names in known.items() if kind != "speaker"},
         seed=seed,
         temperature=sampling.temperature,
     ).cpu()
-    known = len(model.config.speakers)
-    told = f" The first {len(speakers)} of its {known} speakers." if known > len(speakers) else ""
+    more = len(model.config.speakers)
+    told = f" The first {len(speakers)} of its {more} speakers." if more > len(speakers) else ""
     titles = [f"As {speaker}" for speaker in speakers] or ["Generated"]
     sounds = [Sound(title, "from silence", row) for title, row in zip(titles, audio, strict=True)]
     return Example("From silence", sounds, note=f"Nothing tells the model what to say.{told}")

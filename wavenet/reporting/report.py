@@ -120,27 +120,30 @@ def _commands(
         if len(source.clips) < len(dataset.split(dataset.held_out_split)):
             line += [word for speaker in speakers for word in ("--speaker", speaker)]
         lines.append([*line, "--limit", str(len(part.clips)), "--baselines"])
-    told = ["--speaker", config.speakers[0]] if config.speakers else []
+    told = [word for kind, names in config.known_labels.items() for word in ("--label", f"{kind}={names[0]}")]
     chosen = ["--temperature", f"{options.temperature:g}", "--seed", str(options.seed)]
     length = ["--features-from", "YOURS.wav"] if config.features else ["--seconds", f"{options.seconds:g}"]
-    if config.speaker_channels is None or config.speakers:
+    if config.speaker_channels is None or config.known_labels:
         lines.append(["wavenet", "generate", model, "-o", "out.wav", *told, *length, *chosen])
     lines.append(["wavenet", "inspect", model])
     return [*(shlex.join(line) for line in lines), command]
 
 
 def _known(model: WaveNet, held_out: Sequence[Selection]) -> Sequence[Selection]:
-    """The clips whose speaker the model knows, if it knows any by name."""
-    names, known = model.config.speakers, []
+    """The clips whose labels the model knows, if it knows any by name."""
+    names, known = model.config.known_labels, []
     if held_out and model.config.speaker_channels is not None and not names:
         raise ValueError("the model takes speakers as vectors, which no dataset has; report on it without a dataset")
     for source in held_out:
         check_clips(source.clips, model.config.sample_rate, str(source.dataset.path))
-        clips = tuple(clip for clip in source.clips if not names or clip.speaker in names)
+        clips = tuple(
+            clip for clip in source.clips if all(clip.labels.get(kind) in known for kind, known in names.items())
+        )
         known += [replace(source, clips=clips)] if clips else []
     if held_out and not known:
         raise ValueError(
-            f"no held-out clip is by one of the model's speakers ({', '.join(names)}); choose another dataset"
+            "no held-out clip has labels that the model knows "
+            f"({', '.join(name for known in names.values() for name in known)}); choose another dataset"
         )
     return known
 

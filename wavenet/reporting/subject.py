@@ -84,8 +84,9 @@ def _until(metrics: list[dict[str, float]], file: Path) -> list[dict[str, float]
 
 
 def _nameless(config: WaveNetConfig) -> dict[str, Any]:
-    """The configuration without the speakers' names, which a run takes from its dataset."""
-    return {**config.to_dict(), "speakers": ()}
+    """The configuration without the names of labels, which a run takes from its dataset."""
+    timed = config.timed_labels and replace(config.timed_labels, names=())
+    return replace(config, speakers=(), labels=dict.fromkeys(config.labels, ()), timed_labels=timed).to_dict()
 
 
 def _read_metrics(path: Path) -> list[dict[str, float]]:

@@ -1,11 +1,11 @@
 """From a recipe, which names files, to objects: the clips that it trains on and holds out, and its trainer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
-from wavenet.data import PreparedClip, PreparedDataset, Source
+from wavenet.data import PreparedClip, PreparedDataset, Source, timed_labels
 from wavenet.network import WaveNet, WaveNetConfig
 from wavenet.training.checkpoint import CHECKPOINTS
 from wavenet.training.distributed import ALONE, Processes
@@ -80,7 +80,8 @@ def from_recipe(
     """
     datasets = [PreparedDataset(share.path) for share in recipe.datasets]
     selections = training_clips(recipe, datasets)
-    config = _with_speakers(recipe.model, [clip for selection in selections for clip in selection.clips])
+    clips = [clip for selection in selections for clip in selection.clips]
+    config = _with_timed_names(_with_labels(recipe.model, clips), clips)
     for dataset in datasets:
         if dataset.sample_rate != config.sample_rate:
             raise ValueError(
@@ -93,7 +94,7 @@ def from_recipe(
     trainer = Trainer(
         model,
         [selection.source for selection in selections],
-        [_of_known_speakers(selection, config.speakers).source for selection in held_out_clips(recipe, datasets)],
+        [_of_known_labels(selection, config.known_labels).source for selection in held_out_clips(recipe, datasets)],
         replace(recipe.train, init_from=None, speakers=()),
         observer=observer,
         processes=processes,
@@ -105,24 +106,43 @@ def from_recipe(
     return trainer
 
 
-def _with_speakers(model: WaveNetConfig, clips: Sequence[PreparedClip]) -> WaveNetConfig:
-    """The configuration of a model; one with `speaker_channels` but no names gets the names of the clips' speakers."""
+def _with_labels(model: WaveNetConfig, clips: Sequence[PreparedClip]) -> WaveNetConfig:
+    """The configuration of a model; speakers and labels that it names none of get the names of the clips'."""
     if model.speaker_channels is None:
         return model
-    found = {clip.speaker for clip in clips}
+    wanted = {**({} if model.labels and not model.speakers else {"speaker": model.speakers}), **model.labels}
+    found = {kind: _names_of(kind, names, clips) for kind, names in wanted.items()}
+    return replace(model, speakers=found.pop("speaker", ()), labels=found)
+
+
+def _names_of(kind: str, names: Sequence[str], clips: Sequence[PreparedClip]) -> tuple[str, ...]:
+    """The names of a kind of label: those that the recipe gives, or else the clips'."""
+    key = "speakers" if kind == "speaker" else f"labels.{kind}"
+    found = {clip.labels.get(kind) for clip in clips}
     if None in found:
-        raise ValueError(
-            "model.speaker_channels is set, and the dataset names no speakers; prepare it with its speakers"
-        )
-    names = tuple(sorted(name for name in found if name is not None))
-    if model.speakers and set(names) - set(model.speakers):
-        raise ValueError(f"model.speakers lacks {sorted(set(names) - set(model.speakers))[0]!r} of the dataset")
-    return replace(model, speakers=model.speakers or names)
+        wants = "speaker_channels" if kind == "speaker" else key
+        raise ValueError(f"model.{wants} is set, and the dataset names no {kind}s; prepare it with its {kind}s")
+    known = sorted(name for name in found if name is not None)
+    if names and set(known) - set(names):
+        raise ValueError(f"model.{key} lacks {min(set(known) - set(names))!r} of the dataset")
+    return tuple(names or known)
 
 
-def _of_known_speakers(held_out: Selection, speakers: tuple[str, ...]) -> Selection:
-    """The held-out clips of the model's speakers, if it has any."""
-    clips = tuple(clip for clip in held_out.clips if not speakers or clip.speaker in speakers)
+def _with_timed_names(model: WaveNetConfig, clips: Sequence[PreparedClip]) -> WaveNetConfig:
+    """The configuration of a model; one with `timed_labels` but no names of them gets the names in the clips."""
+    timed = model.timed_labels
+    if timed is None or timed.names:
+        return model
+    names = {label.name for clip in clips for label in timed_labels(clip, timed.whole_clip)}
+    return replace(model, timed_labels=replace(timed, names=tuple(sorted(names))))
+
+
+def _of_known_labels(held_out: Selection, known: Mapping[str, Sequence[str]]) -> Selection:
+    """The held-out clips whose labels the model knows."""
+    clips = tuple(
+        clip for clip in held_out.clips if all(clip.labels.get(kind) in names for kind, names in known.items())
+    )
     if not clips:
-        raise ValueError(f"{held_out.dataset.path}: no held-out clip is by a speaker that is trained on")
+        kinds = " and ".join(known)
+        raise ValueError(f"{held_out.dataset.path}: no held-out clip is by a {kinds} that is trained on")
     return replace(held_out, clips=clips)

@@ -149,7 +149,10 @@ def refuse_changes(state: Mapping[str, Any], now: Mapping[str, Any], checksum: s
 
 def _complete(config: type[WaveNetConfig] | type[TrainConfig], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with the defaults of keys that are newer than the run, also in tables such as `model.conditioning`."""
-    complete: dict[str, Any] = {field.name: field.default for field in fields(config)} | dict(settings)
+    complete: dict[str, Any] = {
+        field.name: field.default_factory() if callable(field.default_factory) else field.default
+        for field in fields(config)
+    } | dict(settings)
     for field in fields(config):
         default: Any = field.default
         if is_dataclass(type(default)) and isinstance(complete[field.name], Mapping):

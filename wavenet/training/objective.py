@@ -24,29 +24,37 @@ class Objective(nn.Module):
         scored: Tensor,
         times: Tensor,
         lengths: Tensor,
-        speakers: Tensor | None,
+        labels: Tensor | None,
         inputs: Tensor | None = None,
+        timed: Tensor | None = None,
     ) -> Tensor:
         """The sum of the bits of the scored samples, `()`.
 
         Samples `(B, margin + context + window + margin)`, scored `(B, window)`, and `(B,)` each: the times at which the
-        contexts begin, the lengths of the clips, and the indices of their speakers. The network and its linear
+        contexts begin, the lengths of the clips, and the rows of their labels. The network and its linear
         prediction from the past are given `inputs`, of the shape of the samples, in place of the samples; the features
-        and what is to be predicted are of the samples.
+        and what is to be predicted are of the samples. With `timed` `(B, 5, F)`, what the frames of the samples know of
+        their clips' labels, the features are the acoustic model's. They are taught by the recordings' alone.
         """
         model, margin = self.model, self.margin
-        conditioning = Conditioning(speaker=speakers)
+        conditioning, taught = Conditioning(labels), torch.zeros((), device=samples.device)
         if model.log_mel is not None:
             with torch.no_grad():
                 features, first = model.log_mel.around(samples, margin, times, lengths)
-            conditioning = Conditioning(speakers, features, model.log_mel.config.silence, first)
+            if model.acoustic is not None and timed is not None:
+                said = model.acoustic(timed, model.vector(conditioning))
+                taught = model.acoustic.loss(said, features).sum() * model.alignment.hop
+                own = model.log_mel.own_frames(range(first, first + features.shape[2]), times, lengths)
+                features = said.detach().where(own[:, None], features)
+            conditioning = Conditioning(labels, features, model.log_mel.config.silence, first)
         inside = slice(margin, samples.shape[1] - margin)
         symbols = model.encode(samples)[:, inside]
         given = symbols if inputs is None else model.encode(inputs)[:, inside]
         with torch.autocast(samples.device.type, torch.bfloat16, enabled=self.autocast):
             parameters = model(given[:, :-1], conditioning)[:, :, -scored.shape[1] :]
         log_probs = model.distribution.log_prob(parameters, symbols[:, -scored.shape[1] :])
-        return -(log_probs * scored).sum() / math.log(2)
+        bits = -(log_probs * scored).sum() / math.log(2)
+        return bits + (taught - taught.detach())  # which adds nothing but a gradient
 
 
 def compile_objective(objective: nn.Module, model: WaveNet, note: Callable[[str], None]) -> Callable[..., Tensor]:

@@ -25,10 +25,10 @@ from wavenet.data import (
     pick_clips,
     pick_clips_lasting,
     read_clip,
-    speaker_label,
+    timed_labels,
 )
-from wavenet.evaluation import Score, condition_on, evaluate, missing_packages, score_free_running, speaker_of
-from wavenet.network import Conditioning, WaveNet
+from wavenet.evaluation import Score, condition_on, evaluate, labels_of, missing_packages, score_free_running
+from wavenet.network import Conditioning, TimedLabelsConfig, WaveNet, check_labels, timed_frames
 from wavenet.training.capacity import micro_batches, refuse_too_large, wants_bfloat16
 from wavenet.training.checkpoint import Progress, refuse_changes
 from wavenet.training.config import TrainConfig
@@ -78,11 +78,14 @@ class Trainer:
             raise ValueError(
                 "config sets init_from or speakers, which only recipes use; call begin_with(model), or choose the clips"
             )
-        names, sample_rate = model.config.speakers, model.config.sample_rate
-        if model.config.speaker_channels is not None and not names:
+        known, sample_rate = model.config.known_labels, model.config.sample_rate
+        if model.config.speaker_channels is not None and not known:
             raise ValueError("the model takes speakers as vectors, which clips do not have; name them in its config")
-        sources = as_sources(train, sample_rate, names, "train")
-        watched = as_sources(held_out, sample_rate, names, "held_out")
+        sources = as_sources(train, sample_rate, known, "train")
+        watched = as_sources(held_out, sample_rate, known, "held_out")
+        if model.config.timed_labels is not None:
+            for source in (*sources, *watched):
+                _check_timed(source.clips, model.config.timed_labels)
         scored_samples = int(config.evaluation_seconds / len(watched) * sample_rate)
         if config.listen and missing_packages():
             raise ValueError(
@@ -137,12 +140,33 @@ class Trainer:
 
     def batch_loss(self, batch: Batch) -> Tensor:
         """Return the part of these rows in the batch's mean bits per scored sample: `()`, on the training device."""
-        names = self.model.config.speakers
-        speakers = torch.tensor([names.index(speaker_label(clip) or "") for clip in batch.clips]) if names else None
+        known = self.model.config.known_labels
+        told = [{kind: clip.labels[kind] for kind in known} for clip in batch.clips]
+        labels = check_labels(None, told, len(told), known, self.model.config.speaker_channels)
         lengths = torch.tensor([clip.samples for clip in batch.clips])
-        tensors = (batch.samples, batch.scored, batch.times, lengths, speakers, batch.inputs)
+        timed = self._timed(batch)
+        tensors = (batch.samples, batch.scored, batch.times, lengths, labels, batch.inputs, timed)
         bits = self.loss(*(None if tensor is None else tensor.to(self.device) for tensor in tensors))
         return bits / batch.scored_in_all
+
+    def _timed(self, batch: Batch) -> Tensor | None:
+        """What the frames of a batch know of their clips' labels, `(B, 5, F)`, if the model takes any."""
+        config, log_mel = self.model.config, self.model.log_mel
+        if config.timed_labels is None or log_mel is None:
+            return None
+        frames, hop = log_mel.frames_around(batch.samples.shape[1], self.sampler.margin), self.model.alignment.hop
+        return torch.stack(
+            [
+                timed_frames(
+                    timed_labels(clip, config.timed_labels.whole_clip),
+                    config.timed_labels.names,
+                    first=frames.start + int(time) // hop,
+                    frames=len(frames),
+                    frames_per_second=config.sample_rate / hop,
+                )
+                for clip, time in zip(batch.clips, batch.times, strict=True)
+            ]
+        )
 
     def step(self) -> float:
         """Take one step; returns its loss in bits per sample. `FloatingPointError` if that is not finite.
@@ -215,7 +239,7 @@ class Trainer:
     def example(self) -> Conditioning:
         """The conditioning of the first held-out clip."""
         clip = self.held_out[0].clips[0]
-        return condition_on(self.average, read_clip(clip).to(self.device), speaker_of(self.average, clip))
+        return condition_on(self.average, clip, read_clip(clip).to(self.device), labels_of(self.average, clip))
 
     def run(self) -> float:
         """Take all steps that are left, and return the held-out bits per sample after the last one.
@@ -314,6 +338,19 @@ class Trainer:
         self.observer.note(f"started from {name}" + (f"; {misfits}" if misfits else ""))
         for note in notes:
             self.observer.note(note)
+
+
+def _check_timed(clips: Sequence[Clip], known: TimedLabelsConfig) -> None:
+    """Raise `ValueError` if a clip has no timed labels, or one whose name the model does not know."""
+    for clip in clips:
+        labels = timed_labels(clip, known.whole_clip)
+        if not labels:
+            raise ValueError(f"{clip.name} has no timed labels, and the model needs them; leave the clip out")
+        for label in labels:
+            if label.name not in known.names:
+                raise ValueError(
+                    f"{clip.name} has the timed label {label.name!r}, and the model knows {', '.join(known.names)}"
+                )
 
 
 def _from_each(sources: Sequence[Sequence[Clip]], count: int) -> list[Clip]:

@@ -4,13 +4,13 @@ import torch
 
 from wavenet.network import WaveNet
 
-_SPEAKERS = "conditioner.table.weight"
+_TABLE = "conditioner.table.weight"
 _COMPARED = ("sample_rate", "kernel_size", "dilations", "distribution", "features", "prediction", "pre_emphasis")
 
 
 @torch.no_grad()
 def copy_fitting_weights(model: WaveNet, other: WaveNet) -> list[str]:
-    """Copy the weights of `other` that fit by name and shape into `model`; speakers' vectors by the speakers' names.
+    """Copy the weights of `other` that fit by name and shape into `model`; labels' vectors by the labels' names.
 
     Returns notes: first which weights did not fit, in one line that is empty if all did, then a line for each setting
     in which the models differ. Raises `ValueError` if no weight fits.
@@ -18,13 +18,13 @@ def copy_fitting_weights(model: WaveNet, other: WaveNet) -> list[str]:
     own, theirs = model.state_dict(), other.state_dict()
     fitting = {name: tensor for name, tensor in theirs.items() if name in own and tensor.shape == own[name].shape}
     fresh, unused = own.keys() - fitting.keys(), theirs.keys() - fitting.keys()
-    names, known = model.config.speakers, other.config.speakers
-    if names != known and _SPEAKERS in own and _SPEAKERS in theirs:
-        fresh |= {f"speaker {name}" for name in names if name not in known}
-        fresh, unused = fresh - {_SPEAKERS}, unused - {_SPEAKERS}
-        fitting[_SPEAKERS] = own[_SPEAKERS].clone()
-        for name in set(names) & set(known):
-            fitting[_SPEAKERS][names.index(name)] = theirs[_SPEAKERS][known.index(name)]
+    rows, known = _rows(model), _rows(other)
+    if rows != known and _TABLE in own and _TABLE in theirs:
+        fresh |= {row for row in rows if row not in known}
+        fresh, unused = fresh - {_TABLE}, unused - {_TABLE}
+        fitting[_TABLE] = own[_TABLE].clone()
+        for row in set(rows) & set(known):
+            fitting[_TABLE][rows.index(row)] = theirs[_TABLE][known.index(row)]
     if not fitting:
         raise ValueError("none of its weights fits this model; expected a similar model")
     model.load_state_dict({**own, **fitting})
@@ -39,3 +39,8 @@ def copy_fitting_weights(model: WaveNet, other: WaveNet) -> list[str]:
         if before != now:
             notes.append(f"it was trained with model.{name} {before}; here it is {now}")
     return notes
+
+
+def _rows(model: WaveNet) -> list[str]:
+    """The rows of the table of labels: `speaker ann` and so on."""
+    return [f"{kind} {name}" for kind, names in model.config.known_labels.items() for name in names]
