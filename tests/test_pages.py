@@ -31,6 +31,7 @@ SHORT = {
     "recipes/research/schedule.py": "--steps 2",
     "recipes/research/distribution.py": "--steps 2",
     "recipes/onnx/generate.py": "--seconds 0.02",
+    "recipes/digits/listen.py": "--epochs 1 --takes 1",
     "report": "--seconds 0.1 --scored-seconds 1 --clips 1",
 }
 """What each command is given besides, so that it takes seconds. Where an option stands twice, the last counts."""

@@ -35,7 +35,8 @@ def test_embedded_speech_is_small_whole_and_split() -> None:
     assert {clip.split for clip in clips} == {"train", "test"}
 
 
-MODELS = sorted(ROOT.glob("samples/models/*.safetensors"))
+DIGITS = ROOT / "samples" / "models" / "digits.safetensors"
+MODELS = sorted({*ROOT.glob("samples/models/*.safetensors")} - {DIGITS})
 
 
 @pytest.mark.parametrize("path", MODELS, ids=[path.stem for path in MODELS])
@@ -47,6 +48,16 @@ def test_shipped_model_loads_and_beats_its_baseline_on_a_held_out_clip(path: Pat
     held_out = dataset.split("test")[:1]
     score = evaluate(WaveNet.from_pretrained(path), held_out)["en"]
     assert score.mu_law_bits < score_baselines(held_out, 256)["en"].linear_prediction
+
+
+def test_the_shipped_digits_are_said_when_they_are_told() -> None:
+    model, rate = WaveNet.from_pretrained(DIGITS), 8000
+    said = [TimedLabel(0.0, 0.4, "7"), TimedLabel(0.7, 1.1, "0")]
+    for audio in generate(model, timed_labels=[said] * 6, speaker=model.config.speakers):
+        seven, pause, zero = (
+            float(audio[int(a * rate) : int(b * rate)].square().mean()) for a, b in ((0, 0.4), (0.5, 0.65), (0.7, 1.1))
+        )
+        assert min(seven, zero) > 1.5 * pause
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def train(frames: Tensor, digits: Tensor, speakers: Tensor, epochs: int) -> Reco
     model = Recogniser(int(digits.max()) + 1, int(speakers.max()) + 1)
     batches = [row for _ in range(epochs) for row in torch.randperm(len(frames)).split(64)]
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=len(batches))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=len(batches) + 1)
     for rows in batches:
         shift = int(torch.randint(-8, 9, ()))
         x = frames[rows].roll(shift, dims=2) + 0.1 * torch.randn(len(rows), LOG_MEL.bins, FRAMES)
