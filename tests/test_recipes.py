@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from wavenet import TimedLabel, generate
 from wavenet.data import PrepareConfig, PreparedDataset, find_clips, prepare_dataset
 from wavenet.evaluation import evaluate, score_baselines
 from wavenet.network import WaveNet, WaveNetConfig
