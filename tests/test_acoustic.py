@@ -162,7 +162,10 @@ def test_the_biases_of_several_labels_are_summed() -> None:
         ),
         ({"labels": {"instrument": "drum"}}, "the model needs a speaker by name; it knows ann"),
         ({"labels": [{"instrument": "drum"}]}, "labels of 1 clips given for a batch of 2"),
-        ({"labels": {"take": "1"}}, "a take is given, and the model knows speaker, instrument; leave it out"),
+        (
+            {"labels": {"take": "1"}},
+            "a take is given, and the model knows no takes, only speaker, instrument; leave it out",
+        ),
         ({"speaker": ["ann"], "labels": {"instrument": "drum"}}, "1 speakers given for a batch of 2"),
         ({"speaker": "ann", "labels": {"instrument": "drum"}, "timed_labels": SAID}, "was not trained with any"),
     ],
@@ -228,7 +231,10 @@ def test_the_command_says_what_it_is_told(wavenet, tmp_path: Path) -> None:
         (["--score", "s.txt"], "no such file of timed labels"),
         (["--say", "one:1", "--label", "speaker"], "--label is 'speaker'; expected KIND=NAME"),
         (["--say", "one:1", "--label", "speaker=bob"], "--label gives the speaker twice, 'bob' and 'ann'"),
-        (["--say", "one:1", "--label", "word=one"], "a word is given, and the model knows speaker; leave it out"),
+        (
+            ["--say", "one:1", "--label", "word=one"],
+            "a word is given, and the model knows no words, only speaker; leave it out",
+        ),
     ],
 )
 def test_what_cannot_be_said_is_refused(wavenet, tmp_path: Path, words: list[str], message: str) -> None:

@@ -108,14 +108,15 @@ def check_labels(
 
     Raises `ValueError` if the model does not know a label.
     """
+    if labels is None and not known:
+        return _check_vectors(speaker, batch, channels)
     by_clip = [labels] * batch if isinstance(labels, Mapping) else list(labels or [{}] * batch)
     if len(by_clip) != batch:
         raise ValueError(f"labels of {len(by_clip)} clips given for a batch of {batch}")
     for kind in sorted({kind for clip in by_clip for kind in clip} - known.keys()):
-        raise ValueError(
-            f"a {kind} is given, and the model knows {', '.join(known) or 'no labels by name'}; leave it out"
-        )
-    if channels is None or not known:
+        others = f", only {', '.join(known)}" if known else ""
+        raise ValueError(f"a {kind} is given, and the model knows no {kind}s{others}; leave it out")
+    if not known:
         return _check_vectors(speaker, batch, channels)
     if speaker is not None and "speaker" not in known:
         raise ValueError("speaker is given, and the model knows no speakers; leave it out")

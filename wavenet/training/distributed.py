@@ -77,7 +77,6 @@ def joined() -> Iterator[Processes]:
         ) from error
     try:
         yield processes
-        distributed.barrier()  # none may leave while another still needs it
     except RuntimeError as error:
         if not isinstance(error, distributed.DistError) and not any(word in str(error) for word in _LOST):
             raise
