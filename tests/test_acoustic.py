@@ -167,6 +167,9 @@ def test_the_biases_of_several_labels_are_summed() -> None:
             "a take is given, and the model knows no takes, only speaker, instrument; leave it out",
         ),
         ({"speaker": ["ann"], "labels": {"instrument": "drum"}}, "1 speakers given for a batch of 2"),
+        ({"labels": "drum"}, "labels is 'drum'; expected names by kind"),
+        ({"labels": ["drum", "flute"]}, "labels has 'drum'; expected names by kind"),
+        ({"speaker": "ann", "labels": {"speaker": "ann", "instrument": "drum"}}, "labels has a speaker too"),
         ({"speaker": "ann", "labels": {"instrument": "drum"}, "timed_labels": SAID}, "was not trained with any"),
     ],
 )
@@ -184,11 +187,30 @@ def test_labels_that_do_not_fit_are_refused(options: dict[str, object], message:
         ({"timed_labels": SAID, "features": torch.zeros(12, 3)}, "features and timed_labels are both given"),
         ({"timed_labels": [SAID, SAID]}, "timed_labels of 2 clips are given for a batch of 1"),
         ({"timed_labels": [SAID, SAID[0]]}, "timed_labels mix labels and sequences of them"),
+        ({"timed_labels": SAID[0]}, "expected a sequence of TimedLabel"),
+        ({"timed_labels": "one"}, "timed_labels is 'one'; expected a sequence of TimedLabel"),
+        ({"timed_labels": [(0, 1, "one")]}, "timed_labels has .0, 1, 'one'.; expected a TimedLabel"),
+        ({"timed_labels": [None]}, "timed_labels has None; expected a TimedLabel"),
     ],
 )
 def test_timed_labels_that_do_not_fit_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         telling().condition(speaker="ann", **options)
+    with pytest.raises(ValueError, match=message):
+        generate(telling(), batch=1, speaker="ann", **options)
+
+
+@pytest.mark.parametrize("wrong", [SAID[0], "one", [(0, 1, "one")], [None], 7])
+def test_generate_refuses_what_is_no_sequence_of_labels(wrong: object) -> None:
+    """It counts the clips itself."""
+    with pytest.raises(ValueError, match=r"expected a (sequence of )?TimedLabel"):
+        generate(telling(), speaker="ann", timed_labels=wrong)
+
+
+@pytest.mark.parametrize("values", [("0", 1, "one"), (0, None, "one"), (0, 1, 7)])
+def test_a_timed_label_is_two_numbers_and_a_name(values: tuple[object, ...]) -> None:
+    with pytest.raises(ValueError, match="expected start and end in seconds, and a name"):
+        TimedLabel(*values)
 
 
 @pytest.mark.parametrize(
@@ -223,6 +245,7 @@ def test_the_command_says_what_it_is_told(wavenet, tmp_path: Path) -> None:
     [
         ([], "tell it with --say or --score; it knows one, two"),
         (["--say", "one"], "--say has 'one'; expected NAME:SECONDS, such as seven:0.45"),
+        (["--say", "one:1e9"], "--say lasts 1e+09 seconds; expected up to 86400"),
         (["--say", "one:-1"], "--say has 'one:-1'; expected NAME:SECONDS"),
         (["--say", ":0.3"], "--say is ':0.3'; expected labels"),
         (["--say", "ten:1"], "label 'ten' at 0 s is unknown; known are one, two"),

@@ -95,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     parser.add_argument("--temperature", type=float, default=1.0)
     options = parser.parse_args(arguments)
     dataset, model = PreparedDataset(options.dataset), WaveNet.from_pretrained(options.model)
+    _check(dataset, model, options.takes, options.epochs)
     names, voices = sorted({clip.labels["digit"] for clip in dataset.clips}), list(model.config.speakers)
 
     def load(split: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -135,6 +136,19 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     scores["digits"], scores["voices"] = float(digits.double().mean()), float(speakers.double().mean())
     print(f"all {len(said):<8} {scores['digits']:.1%} of the digits right, {scores['voices']:.1%} of the voices")
     return scores
+
+
+def _check(dataset: PreparedDataset, model: WaveNet, takes: int, epochs: int) -> None:
+    if min(takes, epochs) < 1:
+        raise ValueError(f"--takes is {takes} and --epochs {epochs}; expected 1 or more")
+    said = () if model.config.timed_labels is None else model.config.timed_labels.names
+    for clip in dataset.clips:
+        if clip.labels.get("digit") not in said or clip.speaker not in model.config.speakers:
+            raise ValueError(
+                f"{dataset.path}: {clip.name} has the labels {dict(clip.labels)}; expected a digit among "
+                f"{', '.join(said) or 'none'} and a speaker among {', '.join(model.config.speakers) or 'none'}, "
+                "which the model knows"
+            )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from wavenet.data import read_audio, read_timed_labels, resample
 from wavenet.network import TimedLabel, WaveNet, WaveNetConfig, read_features
 
 _DEFAULT_SECONDS = 3.0
+_LONGEST_SECONDS = 86400
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ def _spelled_labels(text: str) -> tuple[TimedLabel, ...]:
         except ValueError as error:
             raise ValueError(f"--say has {word!r}; expected NAME:SECONDS, such as seven:0.45") from error
         now = after
+    if now > _LONGEST_SECONDS:
+        raise ValueError(f"--say lasts {now:g} seconds; expected up to {_LONGEST_SECONDS} (a day)")
     if not any(label.name for label in labels):
         raise ValueError(f"--say is {text!r}; expected labels NAME:SECONDS, such as 'seven:0.45 nine:0.5'")
     return tuple(labels)
@@ -79,7 +82,7 @@ def read_feature_inputs(
     log_mel, rate = network.log_mel, network.config.sample_rate
     if said:
         features = network.features_of(said, labels=labels)
-        return [FeatureInput(features, round(said[-1].end * rate))] * streams
+        return [FeatureInput(features, max(1, round(said[-1].end * rate)))] * streams
     if log_mel is None:
         if recordings or feature_files:
             raise ValueError("the model is not conditioned on features; leave --features and --features-from out")

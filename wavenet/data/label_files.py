@@ -32,6 +32,8 @@ def read_timed_labels(path: str | Path, *, tier: str | None = None) -> tuple[Tim
     if reader is None:
         raise ValueError(f"{path} is no file of timed labels; expected {', '.join(readers)}")
     if not path.is_file():
+        if path.exists():
+            raise ValueError(f"{path} is a folder or device; expected a file of timed labels")
         raise FileNotFoundError(f"{path}: no such file of timed labels")
     if tier is not None and path.suffix.lower() != ".textgrid":
         raise ValueError(f"tier is {tier!r}, and {path} has no tiers; leave it out")

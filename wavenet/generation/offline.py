@@ -83,9 +83,9 @@ def generate_chunks(stream: Stream, num_samples: int | None, prime: Tensor | Non
 
 def _clips(given: Tensor | Sequence[Tensor] | Sequence[TimedLabel] | Sequence[Sequence[TimedLabel]] | None) -> int:
     """How many clips features or timed labels are given for; 1 if all clips share them."""
-    if given is None or (isinstance(given, Tensor) and given.dim() == 2):
-        return 1
-    return 1 if len(given) == 0 or isinstance(given[0], TimedLabel) else len(given)
+    if not isinstance(given, Tensor | Sequence) or isinstance(given, str) or not len(given):
+        return 1  # nothing, or something that `condition` refuses
+    return 1 if isinstance(given[0], TimedLabel) or (isinstance(given, Tensor) and given.dim() == 2) else len(given)
 
 
 def _length(stream: Stream, num_samples: int | None, primed: int) -> int:

@@ -110,7 +110,16 @@ def check_labels(
     """
     if labels is None and not known:
         return _check_vectors(speaker, batch, channels)
+    if isinstance(labels, str):
+        raise ValueError(f"labels is {labels!r}; expected names by kind, such as {{'speaker': 'ann'}}")
     by_clip = [labels] * batch if isinstance(labels, Mapping) else list(labels or [{}] * batch)
+    for clip in by_clip:
+        if not isinstance(clip, Mapping):
+            raise ValueError(
+                f"labels has {clip!r}; expected names by kind, such as {{'speaker': 'ann'}}, for each clip"
+            )
+        if speaker is not None and "speaker" in clip:
+            raise ValueError("speaker is given, and labels has a speaker too; leave one out")
     if len(by_clip) != batch:
         raise ValueError(f"labels of {len(by_clip)} clips given for a batch of {batch}")
     for kind in sorted({kind for clip in by_clip for kind in clip} - known.keys()):

@@ -59,10 +59,9 @@ class WaveNetConfig:
     custom frozen dataclass with the methods of `Distribution`. `speakers` names the speakers of a multi-speaker
     model, and `labels` the values of other kinds of label, such as word or instrument; each is a vector of
     `speaker_channels`, and a clip's vectors are summed. With `speaker_channels` alone a speaker is a vector
-    `(speaker_channels,)`. `features` switches local
-    conditioning on, and `conditioning` details it; `timed_labels` adds an acoustic model, which makes features of
-    labels; `prediction` switches linear prediction on. `pre_emphasis` is the coefficient c of `y[t] = x[t] - c x[t-1]`,
-    applied before audio becomes symbols and undone afterwards.
+    `(speaker_channels,)`. `features` switches local conditioning on, and `conditioning` details it; `timed_labels` adds
+    an acoustic model, which makes features of labels; `prediction` switches linear prediction on. `pre_emphasis` is the
+    coefficient c of `y[t] = x[t] - c x[t - 1]`, applied before audio becomes symbols and undone afterwards.
     Raises `ValueError` if settings contradict each other.
 
     >>> config = WaveNetConfig(cycles=2, layers_per_cycle=3)

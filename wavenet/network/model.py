@@ -175,7 +175,8 @@ class WaveNet(nn.Module):
         They last `samples`, or to the end of the last label. Raises `ValueError` if the model has no acoustic model, or
         does not know a name.
         """
-        return self._features(timed_labels, samples, self._check_labels(1, speaker, labels))
+        (clip,) = by_clip([timed_labels], 1)
+        return self._features(clip, samples, self._check_labels(1, speaker, labels))
 
     @torch.no_grad()
     def _features(self, timed_labels: Sequence[TimedLabel], samples: int | None, known: Tensor | None) -> Tensor:

@@ -22,7 +22,7 @@ TIMED_ROWS = ("before", "name", "after", "passed", "length")
 class TimedLabel:
     """A `name` that lasts from `start` to `end`, in seconds; the end is not part of it.
 
-    Raises `ValueError` unless 0 <= start < end.
+    Raises `ValueError` unless the times are numbers, 0 <= start < end, and the name is text.
     """
 
     start: float
@@ -30,6 +30,8 @@ class TimedLabel:
     name: str
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not all(isinstance(time, int | float) for time in (self.start, self.end)):
+            raise ValueError(f"{self!r}: expected start and end in seconds, and a name, such as (0.0, 0.45, 'seven')")
         if not (math.isfinite(self.end) and 0 <= self.start < self.end):
             raise ValueError(
                 f"label {self.name!r} lasts from {self.start:g} to {self.end:g} s; expected 0 <= start < end"
@@ -52,11 +54,19 @@ def check_timed_labels(labels: Sequence[TimedLabel]) -> tuple[TimedLabel, ...]:
 
 
 def by_clip(labels: Sequence[TimedLabel] | Sequence[Sequence[TimedLabel]], batch: int) -> list[Sequence[TimedLabel]]:
-    """The labels of each clip of a batch: those of all clips, or a sequence for each."""
+    """The labels of each clip of a batch: those of all clips, or a sequence for each.
+
+    Raises `ValueError` if they are something else, or of another number of clips.
+    """
+    if not isinstance(labels, Sequence) or isinstance(labels, str):
+        raise ValueError(f"timed_labels is {labels!r}; expected a sequence of TimedLabel, or one for each clip")
     single = [label for label in labels if isinstance(label, TimedLabel)]
     several = [clip for clip in labels if not isinstance(clip, TimedLabel)]
     if single and several:
         raise ValueError("timed_labels mix labels and sequences of them; expected either")
+    for clip in several:
+        if not isinstance(clip, Sequence) or not all(isinstance(label, TimedLabel) for label in clip):
+            raise ValueError(f"timed_labels has {clip!r}; expected a TimedLabel, or a sequence of them for each clip")
     if several and len(several) != batch:
         raise ValueError(f"timed_labels of {len(several)} clips are given for a batch of {batch}")
     return list(several) or [single] * batch
