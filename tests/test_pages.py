@@ -27,7 +27,7 @@ SHORT = {
     "evaluate": "--limit 2",
     "copy": "--limit 1",
     "generate": "--seconds 0.02",
-    "recipes/research/layer.py": "--steps 2",
+    "recipes/research/layer.py": "--steps 2 --seconds 0.05",
     "recipes/research/schedule.py": "--steps 2",
     "recipes/research/distribution.py": "--steps 2",
     "recipes/onnx/generate.py": "--seconds 0.02",

@@ -1,6 +1,6 @@
 """Your own residual block, trained beside the package's at equal cost, saved, read back and heard.
 
-    python recipes/research/layer.py [--steps N] [--seed N] [--audio FOLDER]
+    python recipes/research/layer.py [--steps N] [--seed N] [--audio FOLDER] [--seconds S]
 
 The block normalises its input over the channels (root mean square, Zhang & Sennrich 2019), as transformers do.
 """
@@ -43,8 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     parser = argparse.ArgumentParser(description="Compare your own residual block with the package's.")
     parser.add_argument("--steps", type=int, default=300, help="of training, for each block")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and of the windows")
-    parser.add_argument("--audio", type=Path, metavar="FOLDER", help="write a second from each, to hear")
+    parser.add_argument("--audio", type=Path, metavar="FOLDER", help="write audio from each, to hear")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of that audio")
     options = parser.parse_args(arguments)
+    if not 0 < options.seconds <= 3600:
+        raise ValueError(f"--seconds is {options.seconds}; expected over 0, up to 3600")
     training = TrainConfig(steps=options.steps, seed=options.seed, batch_size=1, window=1500, precision="float32")
     waveforms = [read_audio(path)[0] for path in sorted(SPEECH.glob("*.flac"))[:24]]
     clips = tensor_clips(waveforms, sample_rate=16000)
@@ -64,7 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             )
             if options.audio is not None:
                 options.audio.mkdir(exist_ok=True)
-                audio = generate(loaded, 16000, seed=options.seed, engine="stepwise")[0]
+                audio = generate(loaded, max(1, round(options.seconds * 16000)), seed=options.seed, engine="stepwise")[
+                    0
+                ]
                 write_audio(options.audio / f"{name.split()[-1]}.wav", audio, 16000)
     return bits
 
