@@ -20,11 +20,13 @@ from wavenet.data.dataset import PreparedClip, PreparedDataset
 from wavenet.data.held_out import HeldOut, stable_split
 from wavenet.data.label_files import read_timed_labels
 from wavenet.data.prepare import PrepareConfig, prepare_dataset
+from wavenet.data.reader import BatchReader
 from wavenet.data.windows import Batch, Source, WindowSampler, as_sources
 
 __all__ = [
     "Augmentation",
     "Batch",
+    "BatchReader",
     "Clip",
     "HeldOut",
     "PrepareConfig",

@@ -124,7 +124,7 @@ class WindowSampler:
 
     def batch(self, step: int, rows: slice = slice(None)) -> Batch:
         """The batch of a step, or some rows of it."""
-        drawn = self._draw(step)
+        drawn = self.draw(step)
         scored_in_all = sum(min(clip.samples, start + self.window) - max(0, start) for clip, start in drawn)
         drawn = drawn[rows]
         length = self.context + self.window + 2 * self.margin
@@ -145,7 +145,7 @@ class WindowSampler:
         times = torch.tensor([start - self.context for _, start in drawn])
         return Batch(samples, scored, times, tuple(clip for clip, _ in drawn), scored_in_all, inputs)
 
-    def _draw(self, step: int) -> list[tuple[Clip, int]]:
+    def draw(self, step: int) -> list[tuple[Clip, int]]:
         """For each row the clip, and the time in it at which the window begins."""
         random = np.random.default_rng([self.seed, step])
         if len(self.sources) == 1:

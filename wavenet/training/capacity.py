@@ -1,5 +1,6 @@
-"""The micro-batches of a rank, their precision, and a check that they fit in memory."""
+"""The micro-batches of a rank, their precision, who reads them, and a check that they fit in memory."""
 
+import multiprocessing
 import os
 
 import torch
@@ -20,6 +21,13 @@ def micro_batches(config: TrainConfig, processes: Processes) -> list[slice]:
         )
     first = processes.rank * config.accumulate
     return [slice((first + turn) * count, (first + turn + 1) * count) for turn in range(config.accumulate)]
+
+
+def reading_processes(device: torch.device, processes: Processes) -> int:
+    """How many processes read ahead of a rank's steps: none for a CPU, which has work enough itself."""
+    if device.type == "cpu" or "fork" not in multiprocessing.get_all_start_methods():
+        return 0
+    return max(1, min(8, len(os.sched_getaffinity(0)) // processes.count - 1))
 
 
 def wants_bfloat16(config: TrainConfig, device: torch.device) -> bool:

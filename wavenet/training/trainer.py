@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from wavenet.data import (
     Batch,
+    BatchReader,
     Clip,
     Source,
     WindowSampler,
@@ -29,7 +30,7 @@ from wavenet.data import (
 )
 from wavenet.evaluation import Score, condition_on, evaluate, labels_of, missing_packages, score_free_running
 from wavenet.network import Conditioning, TimedLabelsConfig, WaveNet, check_labels, timed_frames
-from wavenet.training.capacity import micro_batches, refuse_too_large, wants_bfloat16
+from wavenet.training.capacity import micro_batches, reading_processes, refuse_too_large, wants_bfloat16
 from wavenet.training.checkpoint import Progress, refuse_changes
 from wavenet.training.config import TrainConfig
 from wavenet.training.distributed import ALONE, Processes
@@ -111,6 +112,7 @@ class Trainer:
             grid=model.alignment.grid,
             augmentation=config.augmentation,
         )
+        self.reader = BatchReader(self.sampler, self.rows, workers=reading_processes(self.device, processes))
         self.progress = Progress()
         self.autocast = wants_bfloat16(config, self.device)
         refuse_too_large(model, self.rows[0].stop - self.rows[0].start, config.window, self.sampler.context)
@@ -204,8 +206,7 @@ class Trainer:
     def _accumulate_gradient(self) -> float:
         """Compute the gradient of a whole batch, micro-batch by micro-batch; returns its bits per sample."""
         bits, objective = torch.zeros((), device=self.device), self.objective
-        for number, rows in enumerate(self.rows, 1):
-            batch = self.sampler.batch(self.progress.step, rows)
+        for number, batch in enumerate(self.reader.read(self.progress.step), 1):
             waits = isinstance(objective, DistributedDataParallel) and number < len(self.rows)
             with objective.no_sync() if waits else nullcontext():  # type: ignore[operator]
                 loss = self.batch_loss(batch)
