@@ -207,7 +207,7 @@ class FeatureStream:
             found = f"of shape {tuple(frames.shape)}" if isinstance(frames, Tensor) else type(frames).__name__
             raise ValueError(f"frames are {found}; expected a tensor ({self._bins}, frames)")
         if frames.shape[1] == 0:
-            return torch.zeros(0)
+            return torch.zeros(0, device=self.model.device)
         new = self._condition(features=frames).features
         assert new is not None
         assert self._frames.features is not None
@@ -223,7 +223,7 @@ class FeatureStream:
         """Go on to that sample. The silence before the clip is taken in as frames arrive, so that audio is not late."""
         self._resumable.conditioning = self._frames
         self._resumable.run_up(max(0, min(until, 0) - self._resumable.time - 1))
-        audio = torch.zeros(0)
+        audio = torch.zeros(0, device=self.model.device)
         if until > self.made:
             audio = self._stream.take(until - self.made).audio[0].clamp(-1, 1)
         self._forget()
@@ -253,7 +253,7 @@ class FeatureStream:
         if frames is None or frames.shape[:2] != (1, self._bins):
             raise ValueError("the state does not belong to a stream of features for this model")
         _check_state(state, self.model, 1)
-        self._frames = replace(self._frames, features=frames, first_frame=state.first_frame)
+        self._frames = replace(self._frames, features=frames.to(self.model.device), first_frame=state.first_frame)
         self._resumable.conditioning = self._frames  # which linear prediction needs when the engine loads
         self._stream._load(state, self._resumable)
         self._ended = state.ended

@@ -374,10 +374,10 @@ class WaveNet(nn.Module):
             return waveform
         if previous is not None:
             waveform[:, 0] += self.config.pre_emphasis * previous
-        feedback = torch.tensor([1.0, -self.config.pre_emphasis], device=waveform.device)
-        forward = torch.tensor([1.0, 0.0], device=waveform.device)
-        restored: Tensor = torchaudio.functional.lfilter(waveform, feedback, forward, clamp=False)
-        return restored
+        feedback, forward = torch.tensor([1.0, -self.config.pre_emphasis]), torch.tensor([1.0, 0.0])
+        # sample after sample, so on the CPU; a GPU would round the waveform to TF32 besides
+        restored: Tensor = torchaudio.functional.lfilter(waveform.cpu(), feedback, forward, clamp=False)
+        return restored.to(waveform.device)
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
         """Write a model file (safetensors) that `from_pretrained` reads; an existing file is replaced."""

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from threading import Event
 
 import torch
@@ -15,7 +16,8 @@ from wavenet.network import Conditioning, WaveNet
 class Listener:
     """Generates `seconds` of audio in a thread, and calls each of `callbacks` with the step, audio and sample rate.
 
-    Training never waits: an evaluation is skipped if the audio of the last one is not done.
+    Training never waits: an evaluation is skipped if the audio of the last one is not done. A copy of the model
+    generates on the CPU, which is where the fast engine is, and leaves a GPU to the training.
     """
 
     def __init__(self, seconds: float, callbacks: Sequence[Callable[[int, Tensor, int], None]]) -> None:
@@ -28,7 +30,9 @@ class Listener:
         if self._last is not None and self._last.done():
             self._last.result()
         if self._last is None or self._last.done():
-            self._last = self._thread.submit(self._work, step, copy.deepcopy(model), example)
+            labels, features = (None if t is None else t.cpu() for t in (example.labels, example.features))
+            example = replace(example, labels=labels, features=features)
+            self._last = self._thread.submit(self._work, step, copy.deepcopy(model).cpu(), example)
 
     def _work(self, step: int, model: WaveNet, example: Conditioning) -> None:
         """Generate with the example's conditioning, from the same uniforms each time."""
@@ -39,7 +43,7 @@ class Listener:
         for chunk in generate_chunks(Stream(model, example), samples):
             if self._cancelled.is_set():
                 return
-            chunks.append(chunk.audio[0].cpu())
+            chunks.append(chunk.audio[0])
         for callback in self._callbacks:
             callback(step, torch.cat(chunks), model.config.sample_rate)
 
