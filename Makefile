@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: test lint demo docs research format sanitize bench clean
+.PHONY: test lint demo docs research format sanitize bench gpu clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -66,6 +66,11 @@ research: $(READY)
 
 bench: $(READY)
 	$(BIN)/wavenet bench
+
+# On a machine with a GPU, where nothing need be installed. GPU is the folder to write, and what to train:
+# make gpu GPU="runs/gpu recipes/kathleen/vocoder.toml=600"
+gpu:
+	recipes/gpu/run.sh $(GPU)
 
 clean:
 	rm -rf .venv demo build

@@ -50,6 +50,8 @@ ELSEWHERE = {
     "make demo": "CI runs it",
     "make test": "CI runs it",
     "make docs": "CI runs it",
+    "make gpu": "wants a GPU",
+    'make gpu GPU="runs/gpu recipes/kathleen/vocoder.toml=600"': "wants a GPU",
     "make research": "takes two to three minutes; the programs are run below, shortened",
     "pip install .": "make installs the package",
     "pip install '.[prompts]'": "make installs the package with its extras",

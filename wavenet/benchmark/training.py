@@ -9,8 +9,9 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
@@ -84,8 +85,13 @@ class TrainRow:
 
 
 def train_cases(device: torch.device) -> list[TrainCase]:
-    """The plain network, this one in each way that the hardware is made for, and other shapes of the batch."""
+    """The plain network, this one in each way that the hardware is made for, and other shapes of the batch.
+
+    On a GPU the batches are large enough to fill it, and fewer cases are compiled, which takes most of the time.
+    """
     precisions = ["float32", *(["bfloat16"] if multiplies_bfloat16(device) else [])]
+    if device.type == "cuda":
+        return _gpu_cases(precisions)
     cases = [TrainCase("plain", keeps=False), TrainCase("plain")]
     cases += [TrainCase("wavenet", precision, compiled) for precision in precisions for compiled in (False, True)]
     cases += [TrainCase("wavenet", precisions[-1], recompute=True)]
@@ -97,6 +103,17 @@ def train_cases(device: torch.device) -> list[TrainCase]:
     return [*cases, *(TrainCase("products", precision) for precision in precisions)]
 
 
+def _gpu_cases(precisions: Sequence[str]) -> list[TrainCase]:
+    best = precisions[-1]
+    cases = [TrainCase("plain"), *(TrainCase("wavenet", precision) for precision in precisions)]
+    cases += [
+        TrainCase("wavenet", best, recompute=True),
+        *(TrainCase("products", precision) for precision in precisions),
+    ]
+    large = [replace(case, batch=16) for case in cases]
+    return [*large, TrainCase("wavenet", best, True, batch=16), TrainCase("wavenet", best, True, batch=32)]
+
+
 def measure_training(
     config: WaveNetConfig, cases: Sequence[TrainCase], rounds: int = 9, steps: int = 1
 ) -> list[TrainRow]:
@@ -104,8 +121,9 @@ def measure_training(
     begin = partial(_begin, config, threads=torch.get_num_threads())
     with ExitStack() as stack:
         pools = [stack.enter_context(workers(1, partial(begin, case))) for case in cases]
-        for pool in pools:
-            pool.submit(_measure, 2).result()  # it compiles, and touches its memory
+        first = [pool.submit(_measure, 2) for pool in pools] if torch.cuda.is_available() else []
+        for pool, begun in zip_longest(pools, first):  # it compiles, on a machine with a GPU all at the same time
+            (begun or pool.submit(_measure, 2)).result()
         turns = [[pool.submit(_measure, steps).result() for pool in pools] for _ in range(rounds)]
     operations = 6 * multiply_adds(WaveNet(config))  # two for each multiply-add; forward, and twice as many backward
     rows = []
@@ -133,9 +151,14 @@ def _begin(config: WaveNetConfig, case: TrainCase, threads: int) -> None:
 def _measure(steps: int) -> tuple[float, float, int]:
     """Seconds a step, operations a second in matrix products, and the peak of memory in bytes."""
     step, product, device = _work
+    if device.type == "cuda":
+        _seconds(step, 1, device)  # takes the memory back that is given to the others below
     seconds = _seconds(step, steps, device) / steps
     rate = 4 * 2 * _SIZE**3 / _seconds(product, 4, device)
-    return seconds, rate, torch.cuda.max_memory_allocated() if device.type == "cuda" else peak_memory()
+    if device.type != "cuda":
+        return seconds, rate, peak_memory()
+    torch.cuda.empty_cache()
+    return seconds, rate, torch.cuda.max_memory_allocated()
 
 
 def _step(config: WaveNetConfig, case: TrainCase, device: torch.device) -> Callable[[], None]:

@@ -86,15 +86,18 @@ def _bench_training(shape: str, as_json: bool) -> None:
     from wavenet.machine import multiplies_bfloat16
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows = measure_training(SHAPES[shape], train_cases(device))
+    turns = {"rounds": 3, "steps": 3} if device.type == "cuda" else {}  # a GPU is steadier, and its steps short
+    rows = measure_training(SHAPES[shape], train_cases(device), **turns)
     if as_json:
         print(json.dumps({"rows": [asdict(row) for row in rows]}, indent=2))
         return
     print(_training_table(rows))
-    print("* memory as torch manages it: freed memory returns to the system and comes back filled with zeros")
+    if not all(row.case.keeps for row in rows):
+        print("* memory as torch manages it: freed memory returns to the system and comes back filled with zeros")
     if not multiplies_bfloat16(device):
         print("bfloat16 is left out: this processor has no units for it")
-    print(f"{device.type}, {torch.get_num_threads()} threads; medians of interleaved rounds, a process for each case")
+    where = "cpu" if device.type == "cpu" else torch.cuda.get_device_name()
+    print(f"{where}, {torch.get_num_threads()} threads; medians of interleaved rounds, a process for each case")
 
 
 def _engine_table(rows: "list[Row]", limits: "dict[WeightType, Limit]") -> str:
