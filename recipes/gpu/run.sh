@@ -33,7 +33,7 @@ step machine 30 $python -c "import torch
 print('torch', torch.__version__, 'CUDA', torch.version.cuda)
 print(torch.cuda.get_device_properties(0) if torch.cuda.is_available() else 'no GPU: tests are skipped')"
 step tests "${TEST_SECONDS:-90}" $python -m pytest -m cuda tests/test_cuda.py -n "${TEST_PROCESSES:-8}" -rA \
-    --durations 15 -p no:cacheprovider --junit-xml "$folder/tests.xml"
+    --durations 15 -p no:cacheprovider --basetemp "${TMPDIR:-/tmp}/wavenet-gpu-tests" --junit-xml "$folder/tests.xml"
 step bench-train "${BENCH_SECONDS:-60}" $python -m wavenet bench --train ${BENCH_OPTIONS:-}
 step bench "${BENCH_SECONDS:-60}" $python -m wavenet bench ${BENCH_OPTIONS:-}
 for one in "$@"; do
