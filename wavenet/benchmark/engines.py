@@ -4,6 +4,7 @@ The cases alternate, round after round, so that a slow moment of the machine hit
 over the rounds. Reading the weights is measured in the same rounds, on a working set of the same size.
 """
 
+import copy
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,16 @@ from dataclasses import dataclass
 
 import torch
 
-from wavenet.engines import WEIGHT_TYPES, Engine, EngineOptions, NativeEngine, WeightType, make_engine, native_module
+from wavenet.engines import (
+    WEIGHT_TYPES,
+    Engine,
+    EngineOptions,
+    IncrementalEngine,
+    NativeEngine,
+    WeightType,
+    make_engine,
+    native_module,
+)
 from wavenet.network import Conditioning, SamplingOptions, WaveNet, WaveNetConfig, multiply_adds
 
 SHAPES: Mapping[str, WaveNetConfig] = {
@@ -74,7 +84,7 @@ def measure(
     for case in chosen:
         options = EngineOptions(case.engine, case.weights, case.threads)
         engine = make_engine(options, model, case.batch, _silence(model, case.batch))
-        runs.append(_timed(engine, case.batch, seconds))
+        runs.append(_timed(engine, case.batch, seconds, model.device))
     types = [weights for weights in WEIGHT_TYPES if Case(NativeEngine.name, weights) in chosen]
     measured = [([run() for run in runs], limits(model, types)) for _ in range(rounds)]
     rates = [statistics.median(rates[index] for rates, _ in measured) for index in range(len(runs))]
@@ -90,6 +100,24 @@ def measure(
     return [Row(case, speed, speed / rate) for case, speed in zip(chosen, rates, strict=True)], found
 
 
+GPU_BATCHES = (1, 16, 128, 1024, 2048, 4096)
+
+
+def measure_gpu(
+    model: WaveNet, batches: Sequence[int] = GPU_BATCHES, seconds: float = 1.0, rounds: int = 3
+) -> list[Row]:
+    """Rates of the incremental engine on the GPU, one batch after the other; those too large for its memory end it."""
+    model, rows = copy.deepcopy(model).to("cuda"), []
+    for batch in batches:
+        try:
+            run = _timed(IncrementalEngine(model, batch, _silence(model, batch)), batch, seconds, model.device)
+            rate = statistics.median(run() for _ in range(rounds))
+        except torch.OutOfMemoryError:
+            break
+        rows.append(Row(Case(IncrementalEngine.name, batch=batch), rate, rate / model.config.sample_rate))
+    return rows
+
+
 def limits(model: WaveNet, types: Sequence[WeightType]) -> dict[WeightType, Limit]:
     """Measure what this machine allows one stream on one core."""
     if not types:
@@ -103,14 +131,20 @@ def limits(model: WaveNet, types: Sequence[WeightType]) -> dict[WeightType, Limi
     return found
 
 
-def _timed(engine: Engine, batch: int, seconds: float) -> Callable[[], float]:
+def _timed(engine: Engine, batch: int, seconds: float, device: torch.device) -> Callable[[], float]:
     """A function that runs the engine for about `seconds` and gives its rate, in samples per second."""
     options = SamplingOptions()
 
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
     def once(samples: int) -> float:
-        uniforms = torch.rand(batch, samples)
+        uniforms = torch.rand(batch, samples, device=device)
+        wait()
         begun = time.perf_counter()
         engine.run(uniforms, options)
+        wait()
         return batch * samples / (time.perf_counter() - begun)
 
     once(20)

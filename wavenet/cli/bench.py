@@ -25,7 +25,9 @@ def bench(
     batch: Annotated[
         list[int] | None,
         typer.Option(
-            callback=between(1, 1024), metavar="N", help="Streams at once; repeatable; 1 and 16 if not given."
+            callback=between(1, 1024),
+            metavar="N",
+            help="Streams at once; repeatable; 1 and 16 if not given, and up to 4096 on a GPU.",
         ),
     ] = None,
     threads: Annotated[
@@ -42,7 +44,7 @@ def bench(
 ) -> None:
     """Measure how fast the engines generate on this machine.
 
-    For each engine: samples per second, and the share of what one core could reach.
+    For each engine: samples per second, and the share of what one core could reach. A GPU is measured too.
     """
     if shape is not None and model is not None:
         raise ValueError("--shape does not go with MODEL; leave one of them out")
@@ -51,7 +53,7 @@ def bench(
     if train:
         _bench_training(shape or "standard", as_json)
     else:
-        _bench_engines(model, shape or "standard", batch or [1, 16], threads or [1, 2], seconds, as_json)
+        _bench_engines(model, shape or "standard", batch or [], threads or [1, 2], seconds, as_json)
 
 
 def _bench_engines(
@@ -59,7 +61,7 @@ def _bench_engines(
 ) -> None:
     import torch
 
-    from wavenet.benchmark import SHAPES, cases, measure
+    from wavenet.benchmark import GPU_BATCHES, SHAPES, cases, measure, measure_gpu
     from wavenet.engines import IncrementalEngine, NativeEngine
     from wavenet.network import WaveNet, multiply_adds
 
@@ -68,15 +70,20 @@ def _bench_engines(
     network = WaveNet(SHAPES[shape]).eval() if model is None else WaveNet.from_pretrained(model)
     refusal = NativeEngine.refusal(network)
     engines = [IncrementalEngine.name, *([] if refusal else [NativeEngine.name])]
-    rows, limits = measure(network, cases(engines, threads, batch), seconds)
+    rows, limits = measure(network, cases(engines, threads, batch or [1, 16]), seconds)
+    on_gpu = measure_gpu(network, batch or GPU_BATCHES) if torch.cuda.is_available() else []
     if as_json:
         values = {name: asdict(limit) for name, limit in limits.items()}
-        print(json.dumps({"rows": [asdict(row) for row in rows], "limits": values}, indent=2))
+        gpu = {"gpu": [asdict(row) for row in on_gpu]} if on_gpu else {}
+        print(json.dumps({"rows": [asdict(row) for row in rows], "limits": values, **gpu}, indent=2))
         return
     print(_engine_table(rows, limits))
     if refusal:
         print(f"no native engine: {refusal}")
     print(f"{os.cpu_count()} cores; {multiply_adds(network):,} multiply-adds a sample; medians of interleaved rounds")
+    if on_gpu:
+        print(_gpu_table(on_gpu))
+        print(f"{torch.cuda.get_device_name()}; medians of rounds")
 
 
 def _bench_training(shape: str, as_json: bool) -> None:
@@ -118,6 +125,15 @@ def _engine_table(rows: "list[Row]", limits: "dict[WeightType, Limit]") -> str:
             f"{case.engine:12}{case.weights:>10}{case.threads:9}{case.batch:7}{row.rate:12,.0f}"
             f"{row.real_time:13.2f}{row.rate / base:8.1f}{note}"
         )
+    return "\n".join(lines)
+
+
+def _gpu_table(rows: "list[Row]") -> str:
+    """A line for each batch on the GPU, with the rate of all its streams and of each."""
+    lines = [f"{'on the GPU':12}{'batch':>7}{'samples/s':>12}{'per stream':>12}{'x real time':>13}"]
+    for row in rows:
+        batch = row.case.batch
+        lines.append(f"{row.case.engine:12}{batch:7}{row.rate:12,.0f}{row.rate / batch:12,.0f}{row.real_time:13.2f}")
     return "\n".join(lines)
 
 

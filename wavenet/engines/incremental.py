@@ -168,7 +168,7 @@ class _Stepper:
         split = self.past_taps * residual
         self.past_weights = torch.stack([block.conv.weight[:, :split].T for block in blocks])  # (L, P * residual, gate)
         self.bias = torch.stack([block.conv.bias[None] for block in blocks])  # (L, 1, gate)
-        self.ring = weight.new_zeros(int(self.contexts.sum()), batch, residual)
+        self.ring = weight.new_zeros(sum(model.contexts), batch, residual)
         self.inputs = weight.new_zeros(len(blocks), batch, residual)
         self.gates = weight.new_zeros(len(blocks), batch, config.gate_channels)
         self.gated = weight.new_zeros(batch, len(blocks) * half)
