@@ -54,7 +54,8 @@ def test_log_probs_are_what_scoring_gives_for_every_kind_of_model(kind: tuple[ob
     torch.testing.assert_close(generated.log_probs, scored.log_probs)
 
 
-EVERY_ENGINE = [pytest.param(name, marks=[needs_native] * (name == "native")) for name in ENGINES]
+EVERY_ENGINE = [pytest.param(name, marks=[needs_native] * (name == "native")) for name in ENGINES if name != "triton"]
+"""All but `triton`, which needs another device: test_triton.py."""
 
 
 def test_rows_of_different_lengths_are_what_each_gives_alone() -> None:

@@ -11,7 +11,7 @@ import typer
 
 from wavenet.cli.options import Force, ModelFile, Temperature, Threads, Weights, between, check_output
 
-EngineName = Literal["auto", "native", "incremental", "stepwise", "naive"]
+EngineName = Literal["auto", "native", "incremental", "stepwise", "naive", "triton"]
 
 _PIPE = Path("-")
 

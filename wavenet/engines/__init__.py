@@ -7,6 +7,7 @@ from wavenet.engines.naive import NaiveEngine
 from wavenet.engines.native import WEIGHT_TYPES, NativeEngine, WeightType, native_module
 from wavenet.engines.resumable import EngineState, ResumableEngine, chunk_samples
 from wavenet.engines.stepwise import StepwiseEngine
+from wavenet.engines.triton import TritonEngine
 
 __all__ = [
     "ENGINES",
@@ -19,6 +20,7 @@ __all__ = [
     "NativeEngine",
     "ResumableEngine",
     "StepwiseEngine",
+    "TritonEngine",
     "WeightType",
     "chunk_samples",
     "make_engine",

@@ -8,19 +8,21 @@ from wavenet.engines.incremental import IncrementalEngine
 from wavenet.engines.naive import NaiveEngine
 from wavenet.engines.native import NOT_BUILT, WEIGHT_TYPES, NativeEngine, WeightType
 from wavenet.engines.stepwise import StepwiseEngine
+from wavenet.engines.triton import TritonEngine
 from wavenet.network import Conditioning, WaveNet
 
 _OTHERS = {engine.name: engine for engine in (IncrementalEngine, StepwiseEngine, NaiveEngine)}
 
-ENGINES = (NativeEngine.name, *_OTHERS)
-"""The engines by name, the fastest first."""
+ENGINES = (NativeEngine.name, *_OTHERS, TritonEngine.name)
+"""The engines by name: those that `auto` takes, the fastest first, and the one for CUDA devices."""
 
 
 @dataclass(frozen=True)
 class EngineOptions:
     """An engine by `name`; for the native one also how it stores `weights`, and on how many `threads` it runs.
 
-    `auto` is the fastest engine that can run the model. Other `weights` or `threads` than the defaults imply `native`.
+    `auto` is the fastest engine that can run the model, but never `triton`, which has to be asked for, and has a choice
+    of `weights` too. Without a name, other `weights` or `threads` than the defaults imply `native`.
 
     >>> EngineOptions(weights="int8").name
     'native'
@@ -38,6 +40,10 @@ class EngineOptions:
         if not 1 <= self.threads <= 1024:
             raise ValueError(f"threads is {self.threads}; expected 1 to 1024")
         if (self.weights, self.threads) != ("float32", 1):
+            if self.name == TritonEngine.name and self.threads == 1:
+                if self.weights == "int8":
+                    raise ValueError("weights is 'int8'; expected float32 or bfloat16 for the triton engine")
+                return
             if self.name not in ("auto", NativeEngine.name):
                 option, value = ("weights", self.weights) if self.weights != "float32" else ("threads", self.threads)
                 raise ValueError(
@@ -74,4 +80,6 @@ def make_engine(
         warnings.warn(f"generating with the {chosen.name} engine: {reason}", stacklevel=4)
     if chosen.name == NativeEngine.name:
         return NativeEngine(model, batch, conditioning, weights=chosen.weights, threads=chosen.threads)
+    if chosen.name == TritonEngine.name:
+        return TritonEngine(model, batch, conditioning, weights=chosen.weights)
     return _OTHERS[chosen.name](model, batch, conditioning)
