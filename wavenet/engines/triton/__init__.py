@@ -31,6 +31,9 @@ _SMALLEST, _BLOCK = 16, 64
 _LARGEST = {"residual_channels": 128, "gate_channels": 256, "skip_channels": 256}
 """Wider layers would not fit the memory of a multiprocessor."""
 
+_AHEAD = 64
+"""The widest layers, in residual channels and in half the gate channels, that are loaded ahead."""
+
 
 class TritonEngine(ResumableEngine):
     """Runs categorical float32 models made of this package's parts on a CUDA device.
@@ -66,7 +69,9 @@ class TritonEngine(ResumableEngine):
             raise ValueError("weights is 'bfloat16'; expected 'float32' under Triton's interpreter")
         self._kernel = importlib.import_module("wavenet.engines.triton.kernel").generate
         self._packed, self._sizes = _pack(model, getattr(torch, weights))
-        self._launch = {"ROWS": group, "num_warps": warps, "num_stages": 1 if weights == "float32" else stages}
+        if weights == "float32" or max(self._sizes["R"], self._sizes["H"]) > _AHEAD:
+            stages = 1
+        self._launch = {"ROWS": group, "num_warps": warps, "num_stages": stages}
         self._lengths = [context + 1 for context in model.contexts]
         groups, residual = -(-batch // group), self._sizes["R"]
         self._ring = self._packed["conv"].new_zeros(groups, sum(self._lengths), group, residual)
