@@ -38,6 +38,7 @@ from wavenet.network import (
 from wavenet.training import Listener, load_checkpoint, train
 
 OURS_NOT = (
+    ".torch.jit.script_method. is deprecated",
     "Attempting to run cuBLAS",  # the first product in autograd's own thread
     "Please use the new API settings to control TF32",  # torch's compiler reads the old ones
     "TensorFloat32 tensor cores .* available but not enabled",

@@ -3,6 +3,7 @@
 import os
 import signal
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from wavenet import tensor_clips
 from wavenet.data import Augmentation, Batch, BatchReader, Source, TensorClip, WindowSampler
+from wavenet.machine import alone_in
 
 CLIPS = tensor_clips([torch.rand(500 + 40 * number) - 0.5 for number in range(5)], 16000)
 SAMPLER = WindowSampler(
@@ -75,3 +77,12 @@ def test_clips_need_not_be_pickled() -> None:
     sampler = replace(SAMPLER, sources=(Source((clip,)),))
     (batch,) = BatchReader(sampler, [slice(None)], workers=1).read(4)
     assert same(batch, sampler.batch(4))
+
+
+def test_a_closed_reader_leaves_no_process_that_holds_a_lock(tmp_path: Path) -> None:
+    reader = BatchReader(SAMPLER, PARTS, workers=2)
+    with alone_in(tmp_path):
+        reader.read(0)
+        reader.close()
+    with alone_in(tmp_path):
+        assert same(reader.read(1)[0], SAMPLER.batch(1, PARTS[0]))

@@ -46,6 +46,10 @@ class BatchReader:
             for rows, values in zip(self._parts, arrays, strict=True)
         ]
 
+    def close(self) -> None:
+        """End the processes, which hold what this one had open when they began, such as its lock of a run folder."""
+        self._ahead, self._next = iter(()), -1
+
     def _begin(self, step: int) -> Iterator[Any]:
         steps = _Steps(self._sampler, self._parts)
         loader = DataLoader(

@@ -67,12 +67,15 @@ def quantize(waveform: Tensor, classes: int) -> Tensor:
 def decode_mu_law(indices: Tensor, classes: int = 256) -> Tensor:
     """Turn class indices back into a float32 waveform in [-1, 1], each at its level's centre.
 
+    Computed in float64, so that devices round to the same samples. (MPS has none, and differs by a rounding.)
+
     >>> decode_mu_law(torch.tensor([0, 255]))
     tensor([-1.,  1.])
     """
     check_classes(classes)
-    companded = indices.to(torch.float32) / (classes - 1) * 2 - 1
-    return expand(companded, classes)
+    exact = torch.float32 if indices.device.type == "mps" else torch.float64
+    companded = (2 * indices - (classes - 1)).to(exact) / (classes - 1)
+    return expand(companded, classes).to(torch.float32)
 
 
 def silence_class(classes: int = 256) -> int:

@@ -44,6 +44,7 @@ def train(
     fresh = not progress.metrics_bytes  # all ranks must agree, and rank 0 may change it when it opens the file
     with ExitStack() as held:
         keeper = processes.together(lambda: _RunFolder(run, trainer, recipe, held) if processes.first else Keeper())
+        held.callback(trainer.reader.close)
         if fresh:
             trainer.watch(keeper)
         trainer.proceed(keeper, stop)
