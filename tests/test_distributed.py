@@ -20,6 +20,7 @@ from wavenet.data import Source, WindowSampler
 from wavenet.training import (
     Observer,
     Processes,
+    Recipe,
     from_recipe,
     joined,
     load_checkpoint,
@@ -273,6 +274,43 @@ def test_several_datasets_are_mixed_by_weight(speech_folder: Path, prepare, tmp_
     path.write_text(path.read_text().replace("weight = 3.0", "weight = 4.0"))
     with pytest.raises(ValueError, match=r"the datasets' weights were \[1.0, 3.0\], are \[1.0, 4.0\]"):
         train_recipe(load_recipe(path, ["train.evaluation_seconds=0.5"]), resume=True)
+
+
+class Notes(Observer):
+    """What an observer was told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+def test_each_dataset_may_be_restricted_to_speakers_of_its_own(speech_folder: Path, prepare, tmp_path: Path) -> None:
+    (tmp_path / "more" / "eve").mkdir(parents=True)
+    for index in range(8):
+        soundfile.write(tmp_path / "more" / "eve" / f"eve{index}.wav", tone(0.4, seed=index), 16000)
+    first, second = prepare(speech_folder), prepare(tmp_path / "more", name="second")
+    shares = f'[[dataset]]\npath = "{first.path}"\n{{}}[[dataset]]\npath = "{second.path}"\n'
+    rest = "[model]\ndilations = [1, 2]\n[train]\nsteps = 1\n"
+    path = tmp_path / "recipe.toml"
+
+    def trained(own: str = "", *settings: str) -> tuple[Recipe, list[str], set[str | None]]:
+        path.write_text(f'run = "{tmp_path / "run"}"\n{shares.format(own)}{rest}')
+        recipe, notes = load_recipe(path, settings), Notes()
+        sources = from_recipe(recipe, notes).sampler.sources
+        return recipe, notes.notes, {clip.speaker for source in sources for clip in source.clips}
+
+    recipe, notes, speakers = trained('speakers = ["bob"]\n')
+    assert (notes, speakers) == ([], {"bob", "eve"})
+    path.write_text(recipe.to_toml())
+    assert load_recipe(path) == recipe
+    _, notes, speakers = trained("", 'train.speakers=["bob"]')
+    assert speakers == {"bob"}
+    assert notes == [
+        f"{second.path} is left out: it has none of train.speakers; to restrict one dataset only, set its own speakers "
+        "in [[dataset]]"
+    ]
 
 
 def test_a_dataset_in_a_mixture_is_checked_like_one_alone(tmp_path: Path) -> None:

@@ -41,16 +41,15 @@ def held_out_clips(recipe: Recipe, datasets: Sequence[PreparedDataset]) -> tuple
 def _selections(
     recipe: Recipe, datasets: Sequence[PreparedDataset], split: Callable[[PreparedDataset], str]
 ) -> tuple[Selection, ...]:
-    wanted = recipe.train.speakers
     found = {clip.speaker for dataset in datasets for clip in dataset.clips}
-    for speaker in wanted:
+    for speaker in recipe.train.speakers:
         if len(datasets) > 1 and speaker not in found:
             raise ValueError(f"train.speakers names {speaker!r}, and none of the datasets has that speaker")
     selections = []
     for dataset, share in zip(datasets, recipe.datasets, strict=True):
         present = {clip.speaker for clip in dataset.clips}
-        speakers = [speaker for speaker in wanted if len(datasets) == 1 or speaker in present]
-        if speakers or not wanted:
+        speakers = share.speakers or [s for s in recipe.train.speakers if len(datasets) == 1 or s in present]
+        if speakers or not recipe.train.speakers:
             selections.append(Selection(dataset, dataset.split(split(dataset), speakers), share.weight))
     return tuple(selections)
 
@@ -80,6 +79,12 @@ def from_recipe(
     """
     datasets = [PreparedDataset(share.path) for share in recipe.datasets]
     selections = training_clips(recipe, datasets)
+    for dataset in datasets:
+        if observer is not None and all(selection.dataset is not dataset for selection in selections):
+            observer.note(
+                f"{dataset.path} is left out: it has none of train.speakers; to restrict one dataset only, set its own "
+                "speakers in [[dataset]]"
+            )
     clips = [clip for selection in selections for clip in selection.clips]
     config = _with_timed_names(_with_labels(recipe.model, clips), clips)
     for dataset in datasets:

@@ -22,12 +22,16 @@ _RENAMED = {"train.voices": "train.speakers"}
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetShare:
-    """One of several prepared datasets. Its share of the windows is its `weight` over the sum of the weights."""
+    """One of several prepared datasets. Its share of the windows is its `weight` over the sum of the weights.
+
+    `speakers` restricts training to these speakers of it.
+    """
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = _STRICT
 
     path: Path
     weight: float = 1.0
+    speakers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.weight < 1e38:
@@ -63,7 +67,14 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in `recipe.json` and in checkpoints."""
-        several = [{"path": str(share.path), "weight": share.weight} for share in self.datasets]
+        several = [
+            {
+                "path": str(share.path),
+                "weight": share.weight,
+                **({"speakers": list(share.speakers)} if share.speakers else {}),
+            }
+            for share in self.datasets
+        ]
         return {
             "dataset": several if isinstance(self.dataset, tuple) else str(self.dataset),
             "run": str(self.run),
