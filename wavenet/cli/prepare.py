@@ -66,12 +66,15 @@ def prepare(
 ) -> None:
     """Turn recordings into a dataset for training.
 
-    Reads WAV, FLAC, Ogg and MP3 of any sample rate. Broken files are named, skipped and counted.
+    Reads WAV, FLAC, Ogg, MP3, AIFF, AU, CAF, W64 and Opus of any sample rate, and with the program ffmpeg M4A, WMA and
+    others. Broken files are named, skipped and counted.
     """
     from tqdm import tqdm
 
     from wavenet.data import PrepareConfig, PreparedDataset, find_clips, prepare_dataset
 
+    if dataset.name in ("", ".."):
+        raise ValueError(f"DATASET is {dataset}, the {_PLACES[dataset.name]} folder; give the new folder a name")
     if dataset.exists() and not force:
         raise FileExistsError(f"{dataset} exists; choose another path or pass --force to replace it")
     config = PrepareConfig(sample_rate=sample_rate, trim_db=trim_db or None, level_db=level_db or None)
@@ -83,7 +86,7 @@ def prepare(
         labels=labels,
         metadata=metadata,
         download=download,
-        note=lambda message: print(message, file=sys.stderr),
+        note=_note,
     )
     ways = {"corpus": corpus, "speakers": speakers, "labels": labels, "metadata": metadata, "held_out": held_out}
     found = {name: str(way) for name, way in ways.items() if way}
@@ -91,7 +94,9 @@ def prepare(
     begun, resumed = time.perf_counter(), dataset.with_name(dataset.name + ".partial").exists()
     try:
         with tqdm(total=len(clips), unit="clip", desc="prepare", disable=None) as bar:
-            skipped = prepare_dataset(clips, dataset, config, jobs=jobs, force=force, found=found, progress=bar.update)
+            skipped = prepare_dataset(
+                clips, dataset, config, jobs=jobs, force=force, found=found, progress=bar.update, note=_note
+            )
     except KeyboardInterrupt:
         print(f"interrupted; the same command continues from {dataset}.partial", file=sys.stderr)
         raise SystemExit(130) from None
@@ -105,6 +110,15 @@ def prepare(
     if not resumed:
         length, seconds = prepared.manifest.samples / prepared.sample_rate, time.perf_counter() - begun
         print(f"{length / 60:.1f} minutes in {seconds:.1f} s, {length / seconds:,.0f} times real time, --jobs {jobs}")
+
+
+_PLACES = {"": "current", "..": "parent"}
+
+
+def _note(message: str) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(f"note: {message}", file=sys.stderr)
 
 
 def _held_out_rule(text: str) -> "HeldOut":

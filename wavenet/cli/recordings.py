@@ -1,12 +1,13 @@
 """Reads the inputs of `wavenet generate`: the recording to continue, what to say, and the features to synthesise."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from wavenet.data import read_audio, read_timed_labels, resample
+from wavenet.data import fit_full_scale, read_audio, read_timed_labels, resample
 from wavenet.network import TimedLabel, WaveNet, WaveNetConfig, read_features
 
 _DEFAULT_SECONDS = 3.0
@@ -125,9 +126,14 @@ def new_samples(
 
 
 def _read_at(path: Path, rate: int) -> Tensor:
-    """A recording at the model's rate, bounded to [-1, 1]."""
-    waveform, source_rate = read_audio(path)
+    """A recording at the model's rate, in [-1, 1]. How that changes it is said on standard error."""
+
+    def note(message: str) -> None:
+        print(f"note: {message}", file=sys.stderr)
+
+    waveform, source_rate = read_audio(path, note=note)
     try:
-        return resample(waveform, source_rate, rate).clamp(-1, 1)
+        waveform = resample(waveform, source_rate, rate)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    return fit_full_scale(waveform, path, note)

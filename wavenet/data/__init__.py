@@ -1,6 +1,6 @@
 """Audio files, corpora, clips, prepared datasets, and random windows for training."""
 
-from wavenet.data.audio import encode_audio, from_int16, read_audio, resample, to_int16, write_audio
+from wavenet.data.audio import encode_audio, fit_full_scale, from_int16, read_audio, resample, to_int16, write_audio
 from wavenet.data.augmentation import Augmentation
 from wavenet.data.clips import (
     Clip,
@@ -41,6 +41,7 @@ __all__ = [
     "check_known",
     "encode_audio",
     "find_clips",
+    "fit_full_scale",
     "from_int16",
     "load_folder",
     "pick_clips",

@@ -3,7 +3,10 @@
 import io
 import math
 import os
-import re
+import shutil
+import subprocess
+import tempfile
+import warnings
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,65 +17,140 @@ from torch import Tensor
 from torchaudio import functional
 
 from wavenet.atomic import write_atomically
+from wavenet.data.containers import Note, whole
 from wavenet.network import check_waveform
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".mp3")
+AUDIO_SUFFIXES = tuple(
+    f".{suffix}"
+    for suffix in "wav wave bwf rf64 w64 aif aiff aifc au snd caf flac ogg oga opus mp3 sph nist".split()  # noqa: SIM905
+)
+"""The usual suffixes of what libsndfile reads."""
+FFMPEG_SUFFIXES = (".m4a", ".mp4", ".aac", ".wma", ".amr", ".webm", ".mka", ".ac3", ".ape", ".wv")
+"""Suffixes that are read where there is a program `ffmpeg`."""
 
+_EXPECTED = "WAV, FLAC, Ogg, MP3, AIFF or another format of libsndfile"
+_UNCHECKED = ("AVR", "IRCAM", "MAT4", "MAT5", "MPC2K", "PAF", "PVF", "SD2", "SDS", "VOC", "WVE", "XI")
 _LARGEST_RATIO = 10_000_000
 """The size of the filter bank is the product of the two sides of the ratio: 441 x 160 for 44.1 to 16 kHz."""
+_BLOCK = 1 << 20
+_MOST_BEYOND = 2.0
+"""The highest peak of audio that is only too loud; beyond it the samples are in another unit."""
+_CLIPPED_BEYOND = 10 ** (1 / 20)
+"""Up to this peak, as lossy codecs and resampling make it, samples are clipped, so that the level stays."""
+_CANCELLED = 0.25
+"""Below this level, compared with that of independent channels, channels cancel each other when they are mixed."""
 
-_STREAMED = 0x7FFF0000
-"""Programs that write WAV to a pipe put a length of this or more into the header, which then says nothing."""
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=3)
 
 
-def read_audio(path: str | os.PathLike[str]) -> tuple[Tensor, int]:
+def read_audio(path: str | os.PathLike[str], *, note: Note = _warn) -> tuple[Tensor, int]:
     """Read an audio file, mixed down to one channel: `(T,)` float32 and its sample rate in Hz.
 
-    Raises `FileNotFoundError`, or `ValueError` if the file is not audio, truncated, empty or not finite.
+    `note` is told in one line what of the file is not read, or read against its header; by default that is a warning.
+    Raises `FileNotFoundError`, or `ValueError` if the file is not audio, truncated, empty or not finite, if it holds
+    several streams one after the other, or if its channels cancel each other.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such audio file")
-    if not path.is_file():
-        raise ValueError(f"{path} is a folder or device; expected an audio file ({', '.join(AUDIO_SUFFIXES)})")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path}: the file is empty")
+    _check_readable(path)
+
+    def say(message: str) -> None:
+        note(f"{path}: {message}")
+
     try:
-        with open(path, "rb") as file:  # opened here, since soundfile refuses names that are not UTF-8
-            _refuse_truncated(path, file)
-            samples, sample_rate = soundfile.read(_beginning(file), dtype="float32", always_2d=True)
+        with _open(path) as file, whole(file, say) as checked:
+            waveform, sample_rate = _read_mono(checked, say)
     except soundfile.SoundFileError as error:
         reason = str(error).rpartition(": ")[2].rstrip(".")
-        raise ValueError(f"{path} is not readable audio ({reason}); expected {', '.join(AUDIO_SUFFIXES)}") from error
-    if not 1000 <= sample_rate <= 768000:
-        raise ValueError(f"{path}: its sample rate is {sample_rate} Hz; expected 1000 to 768000")
-    if len(samples) == 0:
-        raise ValueError(f"{path}: the clip has no samples")
-    wrong = int(np.count_nonzero(~np.isfinite(samples)))
+        raise ValueError(f"{path} is not readable audio ({reason}); expected {_EXPECTED}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
+    return waveform, sample_rate
+
+
+def _check_readable(path: Path) -> None:
+    if path.is_symlink() and not path.exists():
+        raise FileNotFoundError(f"{path} is a link to {os.readlink(path)}, which is not there")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such audio file")
+    if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+        raise ValueError(f"{path} is a folder that may not be read, with all that is in it")
+    if not path.is_file():
+        raise ValueError(f"{path} is a folder or device; expected an audio file: {_EXPECTED}")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path}: the file is empty")
+
+
+def _open(path: Path) -> BinaryIO:
+    """The file, opened here since soundfile refuses names that are not UTF-8, or what ffmpeg makes of it."""
+    if path.suffix.lower() not in FFMPEG_SUFFIXES:
+        return open(path, "rb")
+    if shutil.which("ffmpeg") is None:
+        raise ValueError("needs the program ffmpeg, which is not installed; convert the file to FLAC")
+    decoded = tempfile.TemporaryFile()  # noqa: SIM115 (the reader closes it)
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-i", f"file:{path}", "-vn", "-f", "wav", "-c:a", "pcm_f32le", "-"]
+    done = subprocess.run(command, stdout=decoded, stderr=subprocess.PIPE, check=False)
+    if done.returncode or done.stderr.strip():
+        reason = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"])[-1]
+        raise ValueError(f"is not read whole by ffmpeg ({reason})")
+    return decoded
+
+
+def _read_mono(file: BinaryIO, note: Note) -> tuple[Tensor, int]:
+    """All that libsndfile reads of the file, `(T,)`, the mean of its channels, and the sample rate."""
+    blocks, power, wrong, read = [], 0.0, 0, 0
+    # a descriptor for soundfile to close; it would read a Python file by callbacks, which lose Ctrl-C
+    os.lseek(file.fileno(), 0, os.SEEK_SET)
+    with soundfile.SoundFile(os.dup(file.fileno())) as audio:
+        sample_rate, channels = audio.samplerate, audio.channels
+        if audio.format in _UNCHECKED:
+            note(f"whether it is whole cannot be told, because a file of the kind {audio.format} does not say")
+        if not 1000 <= sample_rate <= 768000:
+            raise ValueError(f"has a sample rate of {sample_rate} Hz; expected 1000 to 768000")
+        while len(block := audio.read(_BLOCK, dtype="float32", always_2d=True)):
+            wrong, read = wrong + int(np.count_nonzero(~np.isfinite(block))), read + block.size
+            power += float(np.square(block, dtype=np.float64).sum()) if channels > 1 else 0.0
+            blocks.append(block.mean(axis=1))
+    if not read:
+        raise ValueError("has no samples")
     if wrong:
-        raise ValueError(f"{path}: {wrong} of {samples.size} samples are not finite (NaN or infinity)")
-    return torch.from_numpy(samples.mean(axis=1)), int(sample_rate)
+        raise ValueError(f"is no audio: {wrong} of {read} samples are not finite (NaN or infinity)")
+    mixed = np.concatenate(blocks)
+    left = float(np.square(mixed, dtype=np.float64).sum())
+    if channels > 1 and left < _CANCELLED**2 * power / channels**2:
+        raise ValueError(
+            f"has {channels} channels that cancel each other: mixed down they lose "
+            f"{10 * math.log10(power / channels / max(left, power * 1e-12)):.0f} dB; write one of them to a file"
+        )
+    return torch.from_numpy(mixed), sample_rate
 
 
-def _beginning(file: BinaryIO) -> int:
-    """A descriptor for soundfile to read and close. (It would read a Python file by callbacks, which lose Ctrl-C.)"""
-    file.seek(0)
-    return os.dup(file.fileno())
+def fit_full_scale(waveform: Tensor, name: object, note: Note = _warn) -> Tensor:
+    """Bound a waveform to [-1, 1], and tell `note` how if that changes it; `name` says which it is.
 
-
-def _refuse_truncated(path: Path, file: BinaryIO) -> None:
-    """Raise `ValueError` if a RIFF file is shorter than its header says, which libsndfile does not report."""
-    log = str(soundfile.info(_beginning(file), verbose=True).extra_info)
-    match = re.search(r"^\s*data\s*: (\d+) \(should be (\d+)\)", log, re.MULTILINE)
-    if match and int(match[2]) < int(match[1]) < _STREAMED:
-        raise ValueError(f"{path} is truncated: its header promises {match[1]} bytes of audio, {match[2]} are there")
+    A peak up to 1 dB over full scale is clipped, up to 6 dB the waveform is scaled down. Raises `ValueError` beyond
+    that: such samples are in another unit.
+    """
+    peak = float(waveform.abs().max())
+    if peak > _MOST_BEYOND:
+        raise ValueError(
+            f"{name} has a peak of {peak:.6g}, and full scale is 1; scale it down (integers of 16 bits, by 32768)"
+        )
+    if peak > _CLIPPED_BEYOND:
+        note(f"{name} has a peak of {peak:.4g}, and full scale is 1: scaled down by {20 * math.log10(peak):.1f} dB")
+        return waveform / peak
+    clipped = int((waveform.abs() > 1 + 1 / 65536).sum())
+    if clipped:
+        note(f"{name} has a peak of {peak:.4g}, and full scale is 1: {clipped} of {len(waveform)} samples are clipped")
+    return waveform.clamp(-1, 1)
 
 
 def write_audio(path: str | os.PathLike[str], waveform: Tensor, sample_rate: int) -> None:
     """Write a waveform, `(T,)` or `(1, T)`, as 16-bit WAV or FLAC, after the suffix of `path`.
 
-    Values outside [-1, 1] are clipped. Raises `ValueError` if the waveform is not finite floating point,
-    or `sample_rate`, in Hz, is not a usual one.
+    Values outside [-1, 1] are clipped. Raises `ValueError` if the waveform is not finite floating point, has a peak
+    over 2, as in another unit, or `sample_rate`, in Hz, is not a usual one.
     """
     container = Path(path).suffix[1:].upper()
     if container not in ("WAV", "FLAC"):
@@ -132,12 +210,39 @@ def scale_to_level(waveform: Tensor, level_db: float) -> Tensor:
 
 
 def trim_silence(waveform: Tensor, sample_rate: int, trim_db: float) -> Tensor:
-    """Cut leading and trailing audio that stays `trim_db` decibels below the clip's peak, keeping a margin of 50 ms.
+    """Cut leading and trailing audio that stays `trim_db` decibels below the clip's level, keeping a margin of 50 ms.
 
-    The threshold is relative, so a quiet recording keeps the same samples as a loud one. A clip of zeros is returned
-    whole. Shape: `(T,)` -> `(T',)`.
+    The level is the clip's peak, so a quiet recording keeps the same samples as a loud one. If a click makes the peak,
+    or an end of the clip is no silence only because of an offset, short-time levels decide instead. A clip of zeros is
+    returned whole. Shape: `(T,)` -> `(T',)`.
     """
-    loud = waveform.abs() >= waveform.abs().max() * 10 ** (-trim_db / 20)
-    (positions,) = torch.nonzero(loud, as_tuple=True)
-    margin = math.ceil(0.05 * sample_rate)
-    return waveform[max(0, int(positions[0]) - margin) : int(positions[-1]) + 1 + margin]
+    fall = 10 ** (-trim_db / 20)
+    peak, margin = float(waveform.abs().max()), math.ceil(0.05 * sample_rate)
+    frame = max(1, sample_rate // 100)
+    levels, means = _short_time(waveform, frame)
+    reached = float(levels.sort(descending=True).values[min(_SUSTAINED, len(levels) // 10)])
+    ends = [(float(means[part].mean().abs()), float(levels[part].mean())) for part in (slice(5), slice(-5, None))]
+    offset = any(mean > 3 * level and mean + 2 * level >= fall * peak for mean, level in ends)
+    if reached > 0 and (peak > _CLICK * reached or offset):
+        (loud,) = torch.nonzero(levels >= reached * fall, as_tuple=True)
+        first, last = int(loud[0]) * frame, int(loud[-1] + 1) * frame - 1
+    else:
+        (positions,) = torch.nonzero(waveform.abs() >= waveform.abs().max() * fall, as_tuple=True)
+        first, last = int(positions[0]), int(positions[-1])
+    return waveform[max(0, first - margin) : last + 1 + margin]
+
+
+_SUSTAINED = 10
+"""A sound fills more frames of 10 ms than these; a click is shorter."""
+_CLICK = 12.0
+"""A peak that is this many times the level of the sustained sound, 22 dB, is a click: speech has about 14 dB."""
+
+
+def _short_time(waveform: Tensor, frame: int) -> tuple[Tensor, Tensor]:
+    """The level of each frame of `frame` samples about its mean, and its mean. The last sample fills the last frame.
+
+    Shape: `(T,)` -> `(F,)`, `(F,)`.
+    """
+    frames = torch.cat([waveform, waveform[-1:].expand(-len(waveform) % frame)]).reshape(-1, frame)
+    means = frames.mean(dim=1)
+    return (frames - means[:, None]).square().mean(dim=1).sqrt(), means

@@ -8,10 +8,11 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,9 +20,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from wavenet.atomic import write_atomically
-from wavenet.data.audio import check_sample_rate, read_audio, resample, scale_to_level, to_int16, trim_silence
+from wavenet.data.audio import (
+    check_sample_rate,
+    fit_full_scale,
+    read_audio,
+    resample,
+    scale_to_level,
+    to_int16,
+    trim_silence,
+)
 from wavenet.data.corpus import Recording, printable
 from wavenet.data.dataset import IndexEntry, checksum
 from wavenet.machine import alone_in, workers
@@ -71,13 +81,37 @@ def load_clip(recording: Recording, config: PrepareConfig) -> NDArray[np.int16] 
             raise ValueError(f"{recording.path}: {error}") from error
         if not waveform.any():
             raise ValueError(f"{recording.path}: nothing but digital silence")
-        if config.trim_db is not None:
-            waveform = trim_silence(waveform, config.sample_rate, config.trim_db)
-        if config.level_db is not None:
+        waveform = _trimmed(waveform, recording.path, config)
+        if config.level_db is None:
+            waveform = fit_full_scale(waveform, recording.path)
+        else:
             waveform = scale_to_level(waveform, config.level_db)
-        return to_int16(waveform).numpy()
+        samples = to_int16(waveform).numpy()
+        if not samples.any():
+            peak = float(waveform.abs().max())
+            raise ValueError(f"{recording.path}: its peak of {peak:.2g} rounds to silence in 16 bits; make it louder")
+        return samples
     except (ValueError, OSError, MemoryError) as error:
         return Skipped(recording.name, printable(str(error)))
+
+
+def _trimmed(waveform: Tensor, path: Path, config: PrepareConfig) -> Tensor:
+    """The waveform without silent ends, if the settings say so; with a warning if that is less than half of it."""
+    if config.trim_db is None:
+        return waveform
+    trimmed = trim_silence(waveform, config.sample_rate, config.trim_db)
+    if 2 * len(trimmed) < len(waveform):
+        kept, all_of_it = len(trimmed) / config.sample_rate, len(waveform) / config.sample_rate
+        warnings.warn(f"{path}: trimming keeps {kept:.2f} of {all_of_it:.2f} s", stacklevel=2)
+    return trimmed
+
+
+def _load(recording: Recording, config: PrepareConfig) -> tuple[NDArray[np.int16] | Skipped, list[str]]:
+    """The clip, and the warnings about it, which a worker process cannot print."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loaded = load_clip(recording, config)
+    return loaded, [printable(str(warning.message)) for warning in caught]
 
 
 def prepare_dataset(
@@ -89,13 +123,18 @@ def prepare_dataset(
     force: bool = False,
     found: Mapping[str, str] | None = None,
     progress: Callable[[int], None] = lambda recordings: None,
+    note: Callable[[str], None] = lambda message: warnings.warn(message, stacklevel=4),
 ) -> list[Skipped]:
     """Write the dataset and return the recordings that had to be left out.
 
     `force` replaces a dataset that stands at `destination`. `found` says how the recordings were found, such as the
-    pattern of their labels, for the manifest. `progress` is called with the number of recordings just done.
+    pattern of their labels, for the manifest. `progress` is called with the number of recordings just done,
+    `note` with a line about each recording that is not taken as it is: clipped, scaled down, mostly trimmed, or read
+    against its header.
     Raises `FileExistsError` if `destination` exists without `force`, `ValueError` if no recording could be read.
     """
+    if destination.name in ("", ".."):
+        raise ValueError(f"destination is {destination}, which has no name of its own; give the new folder a name")
     if destination.exists() and not force:
         raise FileExistsError(f"{destination} exists; choose another path or replace it (force=True)")
     if destination.exists() and not (destination / "manifest.json").is_file():
@@ -108,7 +147,7 @@ def prepare_dataset(
         raise ValueError(f"{partial_folder} is in the way: it is not a half-made dataset; move it")
     partial_folder.mkdir(parents=True, exist_ok=True)
     with alone_in(partial_folder):
-        work = _write(recordings, partial_folder, config, found or {}, jobs, progress)
+        work = _write(recordings, partial_folder, config, found or {}, jobs, progress, note)
         if destination.exists():
             destination.rename(replaced)
         partial_folder.rename(destination)
@@ -123,6 +162,7 @@ def _write(
     found: Mapping[str, str],
     jobs: int,
     progress: Callable[[int], None],
+    note: Callable[[str], None],
 ) -> "_Work":
     """Write all files of a dataset in `folder`, which may hold a half-made one with the same settings."""
     work = _Work.resume(folder, _settings(recordings, config, found))
@@ -130,23 +170,39 @@ def _write(
     remaining = [recording for recording in recordings if recording.name not in work.done]
     try:
         with work, _mapper(jobs, len(remaining)) as map_all:
-            loaded = map_all(partial(load_clip, config=config), remaining)
-            for recording, clip in zip(remaining, loaded, strict=True):
+            loaded = map_all(partial(_load, config=config), remaining)
+            for recording, (clip, warned) in zip(remaining, loaded, strict=True):
                 work.add(recording, clip)
+                for message in warned:
+                    note(message)
                 progress(1)
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}; calling prepare_dataset again continues", str(folder)) from error
     if not work.samples:
         shutil.rmtree(folder)
+        for skipped in work.skipped[1:]:
+            note(f"skipped: {skipped.reason}")
         raise ValueError(f"none of the {len(recordings)} recordings could be read; the first: {work.skipped[0].reason}")
     _write_manifest(folder, config, found, work)
     return work
 
 
 def _settings(recordings: Sequence[Recording], config: PrepareConfig, found: Mapping[str, str]) -> dict[str, Any]:
-    listing = json.dumps([{**asdict(recording), "path": str(recording.path.absolute())} for recording in recordings])
+    listing = json.dumps([_known(recording) for recording in recordings])
     digest = hashlib.sha256(listing.encode()).hexdigest()
     return {"format": FORMAT, **asdict(config), "found": dict(found), "clips": digest}
+
+
+def _known(recording: Recording) -> dict[str, Any]:
+    """What is known of a recording and of its file: a file that has changed is read anew."""
+    with suppress(OSError):
+        status = recording.path.stat()
+        return {
+            **asdict(recording),
+            "path": str(recording.path.absolute()),
+            "file": [status.st_size, status.st_mtime_ns],
+        }
+    return {**asdict(recording), "path": str(recording.path.absolute())}
 
 
 class _Work:
