@@ -28,6 +28,12 @@ AUDIO_SUFFIXES = tuple(
 FFMPEG_SUFFIXES = (".m4a", ".mp4", ".aac", ".wma", ".amr", ".webm", ".mka", ".ac3", ".ape", ".wv")
 """Suffixes that are read where there is a program `ffmpeg`."""
 
+
+def audio_suffixes() -> frozenset[str]:
+    """The suffixes, in lower case, of the files that can be read here."""
+    return frozenset(AUDIO_SUFFIXES + (FFMPEG_SUFFIXES if shutil.which("ffmpeg") else ()))
+
+
 _EXPECTED = "WAV, FLAC, Ogg, MP3, AIFF or another format of libsndfile"
 _UNCHECKED = ("AVR", "IRCAM", "MAT4", "MAT5", "MPC2K", "PAF", "PVF", "SD2", "SDS", "VOC", "WVE", "XI")
 _LARGEST_RATIO = 10_000_000
@@ -41,11 +47,11 @@ _CANCELLED = 0.25
 """Below this level, compared with that of independent channels, channels cancel each other when they are mixed."""
 
 
-def _warn(message: str) -> None:
+def warn(message: str) -> None:
     warnings.warn(message, stacklevel=3)
 
 
-def read_audio(path: str | os.PathLike[str], *, note: Note = _warn) -> tuple[Tensor, int]:
+def read_audio(path: str | os.PathLike[str], *, note: Note = warn) -> tuple[Tensor, int]:
     """Read an audio file, mixed down to one channel: `(T,)` float32 and its sample rate in Hz.
 
     `note` is told in one line what of the file is not read, or read against its header; by default that is a warning.
@@ -92,6 +98,7 @@ def _open(path: Path) -> BinaryIO:
     command = ["ffmpeg", "-nostdin", "-v", "error", "-i", f"file:{path}", "-vn", "-f", "wav", "-c:a", "pcm_f32le", "-"]
     done = subprocess.run(command, stdout=decoded, stderr=subprocess.PIPE, check=False)
     if done.returncode or done.stderr.strip():
+        decoded.close()
         reason = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason given"])[-1]
         raise ValueError(f"is not read whole by ffmpeg ({reason})")
     return decoded
@@ -126,7 +133,7 @@ def _read_mono(file: BinaryIO, note: Note) -> tuple[Tensor, int]:
     return torch.from_numpy(mixed), sample_rate
 
 
-def fit_full_scale(waveform: Tensor, name: object, note: Note = _warn) -> Tensor:
+def fit_full_scale(waveform: Tensor, name: object, note: Note = warn) -> Tensor:
     """Bound a waveform to [-1, 1], and tell `note` how if that changes it; `name` says which it is.
 
     A peak up to 1 dB over full scale is clipped, up to 6 dB the waveform is scaled down. Raises `ValueError` beyond

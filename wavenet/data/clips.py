@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from wavenet.data.audio import check_sample_rate, from_int16
+from wavenet.data.audio import check_sample_rate, from_int16, warn
 from wavenet.data.corpus import find_clips
 from wavenet.data.held_out import HeldOut
 from wavenet.data.prepare import PrepareConfig, Skipped, load_clip
@@ -112,7 +112,7 @@ def load_folder(
     speakers: bool = False,
     labels: str | None = None,
     metadata: str | Path | None = None,
-    note: Callable[[str], None] = lambda message: None,
+    note: Callable[[str], None] = warn,
 ) -> tuple[tuple[TensorClip, ...], tuple[TensorClip, ...]]:
     """Load a folder of audio into memory: the clips to train on, and those that `held_out` chooses, a share or a rule.
 

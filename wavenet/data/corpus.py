@@ -9,7 +9,8 @@ from pathlib import Path
 
 from torchaudio import datasets
 
-from wavenet.data.audio import AUDIO_SUFFIXES
+from wavenet.data.audio import audio_suffixes, warn
+from wavenet.data.folders import describe_others, walk
 from wavenet.data.held_out import HeldOut
 from wavenet.data.labels import label_pattern, match_rows, read_metadata
 
@@ -43,7 +44,7 @@ def find_clips(
     labels: str | None = None,
     metadata: Path | None = None,
     download: bool = False,
-    note: Callable[[str], None] = lambda message: None,
+    note: Callable[[str], None] = warn,
 ) -> list[Recording]:
     """The recordings below `source`, sorted by name. Raises `ValueError` if there are none.
 
@@ -52,8 +53,11 @@ def find_clips(
 
     Only for `folder`: `speakers` takes the first folder level as the speaker; `labels`, such as
     `{word}_{speaker}_{take}`, reads labels from a file's path below `source`, without its suffix (see
-    `label_pattern`); `metadata` is a table of texts and labels (see `read_metadata`), and `note` is told which of its
-    rows and which recordings have no partner.
+    `label_pattern`); `metadata` is a table of texts and labels (see `read_metadata`).
+
+    `note` is told, by default as a warning, which files are not taken, which folders have two names, and which rows of
+    the table and which recordings have no partner. A link to nothing and a folder that may not be read are recordings
+    too, so that they are counted among those that cannot be read.
     """
     rule = held_out if isinstance(held_out, HeldOut) else HeldOut(share=held_out)
     _check_options(corpus, rule, speakers, labels, metadata)
@@ -93,7 +97,7 @@ def _check_found(source: Path, recordings: list[Recording], rule: HeldOut) -> No
     if twice:
         raise ValueError(f"{source} has two recordings named {twice[0]!r}; rename one of the files")
     if not recordings:
-        raise ValueError(f"{source} has no audio files ({', '.join(AUDIO_SUFFIXES)})")
+        raise ValueError(f"{source} has no audio files that are read here ({', '.join(sorted(audio_suffixes()))})")
     present = {recording.labels.get(rule.label or "") for recording in recordings}
     for value in rule.values:
         if value not in present:
@@ -108,7 +112,14 @@ def _folder(
     metadata: Path | None = None,
     note: Callable[[str], None] = lambda message: None,
 ) -> Iterator[Recording]:
-    files = sorted(path for path in source.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+    found = walk(source, note)
+    files = found.files
+    if others := describe_others(found):
+        note(f"{source}: {others}")
+    for path in found.broken:  # reading them says why they are left out
+        yield Recording(
+            name=printable(path.relative_to(source).as_posix()) + "/" * os.path.isdir(path), path=path, split="train"
+        )
     names = [printable(path.relative_to(source).as_posix()) for path in files]
     stems = [printable(path.relative_to(source).with_suffix("").as_posix()) for path in files]
     counts = Counter(stems)
@@ -122,7 +133,7 @@ def _folder(
                 raise ValueError(f"labels is {labels!r}; {path} does not match it: rename the file, or move it away")
             known = match.groupdict()
         transcript = path.with_suffix(".txt")
-        text = transcript.read_text("utf-8", errors="replace").strip() if transcript.is_file() else None
+        text = _text(transcript, note) if transcript.is_file() else None
         if row := rows.get(name):
             for kind in known.keys() & row.labels.keys():
                 raise ValueError(
@@ -131,6 +142,13 @@ def _folder(
             known, text = {**known, **row.labels}, row.text or text
         name = name if counts[stem] > 1 else stem
         yield Recording(name=name, path=path, split=rule.split(stem, known), labels=known, text=text)
+
+
+def _text(path: Path, note: Callable[[str], None]) -> str:
+    text = path.read_text("utf-8", errors="replace").strip()
+    if "\ufffd" in text:
+        note(f"{path} is not text in UTF-8; what is not is replaced by question marks")
+    return text
 
 
 def _speaker(source: Path, path: Path) -> dict[str, str]:
