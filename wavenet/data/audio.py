@@ -18,7 +18,7 @@ from torchaudio import functional
 
 from wavenet.atomic import write_atomically
 from wavenet.data.containers import Note, whole
-from wavenet.network import check_waveform
+from wavenet.network import check_level, check_waveform, full_precision
 
 AUDIO_SUFFIXES = tuple(
     f".{suffix}"
@@ -168,24 +168,25 @@ def write_audio(path: str | os.PathLike[str], waveform: Tensor, sample_rate: int
 def encode_audio(waveform: Tensor, sample_rate: int, container: str) -> bytes:
     """The bytes of a file of 16-bit audio, as `write_audio` writes it; `container` is "WAV" or "FLAC"."""
     check_waveform(waveform)
+    check_level(waveform)
     check_sample_rate(sample_rate)
     if waveform.dim() != 1 and (waveform.dim() != 2 or len(waveform) != 1):
         raise ValueError(f"waveform has shape {tuple(waveform.shape)}; expected one channel, (T,) or (1, T)")
     encoded = io.BytesIO()
     samples = to_int16(waveform.detach().flatten()).cpu().numpy()
-    soundfile.write(encoded, samples, sample_rate, format=container, subtype="PCM_16")
+    soundfile.write(encoded, samples, int(sample_rate), format=container, subtype="PCM_16")
     return encoded.getvalue()
 
 
 def check_sample_rate(sample_rate: int) -> None:
     """Raise `ValueError` unless this is a usual sample rate, in Hz."""
-    if not isinstance(sample_rate, int) or not 1000 <= sample_rate <= 768000:
+    if not hasattr(sample_rate, "__index__") or not 1000 <= sample_rate <= 768000:
         raise ValueError(f"sample_rate is {sample_rate!r} Hz; expected 1000 to 768000")
 
 
 def to_int16(waveform: Tensor) -> Tensor:
     """[-1, 1] -> 16-bit integers, rounded to nearest and clipped; any shape."""
-    return (waveform * 32768).round().clamp(-32768, 32767).to(torch.int16)
+    return (full_precision(waveform) * 32768).round().clamp(-32768, 32767).to(torch.int16)
 
 
 def from_int16(samples: Tensor) -> Tensor:

@@ -58,6 +58,7 @@ class TensorClip:
     def __post_init__(self) -> None:
         _check_waveform(self.waveform, self.name)
         check_sample_rate(self.sample_rate)
+        object.__setattr__(self, "sample_rate", int(self.sample_rate))
         object.__setattr__(self, "waveform", self.waveform.detach().to("cpu", torch.float32))
 
     @property

@@ -35,6 +35,7 @@ from wavenet.data.audio import (
 from wavenet.data.corpus import Recording, printable
 from wavenet.data.dataset import IndexEntry, checksum
 from wavenet.machine import alone_in, workers
+from wavenet.network import plain_numbers
 
 FORMAT = "wavenet-toolkit dataset, version 1"
 _DATA_FILES = ("audio.pcm", "index.jsonl", "skipped.jsonl")
@@ -54,6 +55,7 @@ class PrepareConfig:
     level_db: float | None = None
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_sample_rate(self.sample_rate)
         if self.trim_db is not None and not self.trim_db > 0:
             raise ValueError(

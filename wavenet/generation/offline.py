@@ -7,7 +7,16 @@ from torch import Tensor
 
 from wavenet.engines import EngineOptions
 from wavenet.generation.streaming import Generated, Stream, check_count
-from wavenet.network import ClipLabels, Conditioning, SamplingOptions, TimedLabel, WaveNet, check_waveform
+from wavenet.network import (
+    ClipLabels,
+    Conditioning,
+    SamplingOptions,
+    TimedLabel,
+    WaveNet,
+    as_given,
+    check_level,
+    check_waveform,
+)
 
 
 def generate(
@@ -36,9 +45,10 @@ def generate(
 
     Raises `ValueError` if options are out of range or do not fit the model.
     """
+    model = as_given(model, WaveNet)
     if batch is None:
         batch = _clips(features if timed_labels is None else timed_labels)
-    check_count("batch", batch)
+    batch = check_count("batch", batch)
     return generate_scored(
         model,
         num_samples,
@@ -83,21 +93,25 @@ def generate_chunks(stream: Stream, num_samples: int | None, prime: Tensor | Non
 
 def _clips(given: Tensor | Sequence[Tensor] | Sequence[TimedLabel] | Sequence[Sequence[TimedLabel]] | None) -> int:
     """How many clips features or timed labels are given for; 1 if all clips share them."""
-    if not isinstance(given, Tensor | Sequence) or isinstance(given, str) or not len(given):
-        return 1  # nothing, or something that `condition` refuses
-    return 1 if isinstance(given[0], TimedLabel) or (isinstance(given, Tensor) and given.dim() == 2) else len(given)
+    if isinstance(given, Tensor):
+        return max(1, len(given)) if given.dim() == 3 else 1
+    if not isinstance(given, Sequence) or isinstance(given, str) or not given or isinstance(given[0], TimedLabel):
+        return 1  # of all clips, or something that `condition` refuses
+    return len(given)
 
 
 def _length(stream: Stream, num_samples: int | None, primed: int) -> int:
     """How many samples to generate: `num_samples`, or as many as the features last."""
     if num_samples is not None:
-        check_count("num_samples", num_samples)
+        num_samples = check_count("num_samples", num_samples)
     features = stream.conditioning.features
     if features is None:
         if num_samples is None:
             raise ValueError("num_samples is missing; only features say how long to go on")
         return num_samples
     frames, hop = features.shape[2], stream.model.alignment.hop
+    if num_samples is None and primed >= frames * hop:
+        raise ValueError(f"features last {frames * hop} samples, no longer than prime, {primed}; shorten prime")
     total = primed + (num_samples or 1)
     if total > frames * hop:
         raise ValueError(f"features have {frames} frames; {total} samples at hop {hop} need {-(-total // hop)}")
@@ -105,7 +119,10 @@ def _length(stream: Stream, num_samples: int | None, primed: int) -> int:
 
 
 def _prime_symbols(model: WaveNet, prime: Tensor, batch: int) -> Tensor:
+    if isinstance(prime, list | tuple):
+        raise ValueError("prime is a list; expected one tensor: torch.stack primes of one length, (batch, T)")
     check_waveform(prime, "prime")
+    check_level(prime, "prime")
     waveforms = prime.expand(batch, -1) if prime.dim() == 1 else prime
     if waveforms.dim() != 2 or waveforms.shape[0] != batch or waveforms.shape[1] == 0:
         raise ValueError(f"prime has shape {tuple(prime.shape)}; expected (T,) or ({batch}, T) with T at least 1")

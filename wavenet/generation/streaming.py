@@ -1,6 +1,7 @@
 """Streams: audio as it is made, that can pause, be copied, saved and resumed; and features that arrive in pieces."""
 
 import json
+import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from wavenet.atomic import write_atomically
 from wavenet.engines import EngineOptions, EngineState, ResumableEngine, make_engine
-from wavenet.network import Conditioning, SamplingOptions, State, WaveNet
+from wavenet.network import Conditioning, SamplingOptions, State, WaveNet, as_given, whole_number
 
 _FORMAT = "stream state, version 1"
 _CHUNK = 800
@@ -97,10 +98,12 @@ class Stream:
         seed: int | Sequence[int] = 0,
         engine: str | EngineOptions = "auto",
     ) -> None:
-        check_count("batch", batch)
-        seeds = [seed + row for row in range(batch)] if isinstance(seed, int) else seed
-        if not isinstance(seeds, Sequence) or not all(isinstance(row_seed, int) for row_seed in seeds):
-            raise ValueError(f"seed is {seed!r}; expected a whole number, or one for each stream")
+        model, batch = as_given(model, WaveNet), check_count("batch", batch)
+        try:
+            seeds = list(map(operator.index, seed)) if isinstance(seed, Iterable) else [operator.index(seed)]
+        except TypeError as error:
+            raise ValueError(f"seed is {seed!r}; expected a whole number, or one for each stream") from error
+        seeds = seeds if isinstance(seed, Iterable) else [seeds[0] + row for row in range(batch)]
         if len(seeds) != batch:
             raise ValueError(f"seed has {len(seeds)} entries; batch is {batch}")
         if not all(-(2**63) <= row_seed < 2**64 for row_seed in seeds):
@@ -118,7 +121,7 @@ class Stream:
 
     def take(self, samples: int) -> Generated:
         """The next `samples` of each stream, not clipped. Raises `ValueError` if the model's weights are damaged."""
-        check_count("samples", samples)
+        samples = check_count("samples", samples)
         rows = [torch.rand(samples, generator=generator, dtype=torch.float32) for generator in self.generators]
         uniforms = torch.stack(rows)
         symbols, log_probs = self.engine.run(uniforms.to(self.model.device), self.options)
@@ -176,6 +179,7 @@ class FeatureStream:
         seed: int = 0,
         engine: str | EngineOptions = "auto",
     ) -> None:
+        model = as_given(model, WaveNet)
         features = model.config.features
         if model.conditioner is None or features is None:
             raise ValueError("the model is not conditioned on features; use Stream")
@@ -284,8 +288,9 @@ def stream(
             raise ValueError("num_samples and features are both given; the features say how long to go on")
         arriving = FeatureStream(model, speaker=speaker, labels=labels, options=options, seed=seed, engine=engine)
         return _as_frames_arrive(arriving, features)
+    model = as_given(model, WaveNet)
     if num_samples is not None:
-        check_count("num_samples", num_samples)
+        num_samples = check_count("num_samples", num_samples)
     going_on = Stream(model, model.condition(speaker=speaker, labels=labels), options, seed=seed, engine=engine)
     return (piece.audio[0] for piece in going_on.chunks(num_samples))
 
@@ -300,10 +305,9 @@ def _as_frames_arrive(arriving: FeatureStream, features: Iterable[Tensor]) -> It
         yield audio
 
 
-def check_count(name: str, count: int) -> None:
-    """Raise `ValueError` unless the argument `name` is a whole number, at least 1."""
-    if not isinstance(count, int) or count < 1:
-        raise ValueError(f"{name} is {count!r}; expected at least 1, a whole number")
+def check_count(name: str, count: int) -> int:
+    """The argument `name` as an int; `ValueError` unless it is a whole number, at least 1."""
+    return whole_number(name, count, 1)
 
 
 def _generator(state: Tensor) -> torch.Generator:

@@ -12,6 +12,7 @@ from wavenet.network.embedding import AmplitudeEmbedding
 from wavenet.network.features import LogMel, LogMelConfig, read_features
 from wavenet.network.mixtures import GaussianMixture, LogisticMixture, Mixture
 from wavenet.network.model import State, WaveNet
+from wavenet.network.parts import as_given
 from wavenet.network.prediction import (
     QUIETEST,
     FeaturePredictor,
@@ -20,7 +21,16 @@ from wavenet.network.prediction import (
     Predictor,
     input_signals,
 )
-from wavenet.network.quantize import check_waveform, compand, decode_mu_law, encode_mu_law, expand, silence_class
+from wavenet.network.quantize import (
+    check_level,
+    check_waveform,
+    compand,
+    decode_mu_law,
+    encode_mu_law,
+    expand,
+    full_precision,
+    silence_class,
+)
 from wavenet.network.receptive_field import (
     count_paths,
     describe_sight,
@@ -29,7 +39,7 @@ from wavenet.network.receptive_field import (
     seen_lags,
 )
 from wavenet.network.sampling import SamplingOptions
-from wavenet.network.settings import STRICT
+from wavenet.network.settings import STRICT, plain_numbers, whole_number
 from wavenet.network.timed_labels import TIMED_ROWS, TimedLabel, check_timed_labels, timed_frames
 from wavenet.network.upsample import UPSAMPLERS
 
@@ -66,7 +76,9 @@ __all__ = [
     "TimedLabelsConfig",
     "WaveNet",
     "WaveNetConfig",
+    "as_given",
     "check_labels",
+    "check_level",
     "check_symbols",
     "check_timed_labels",
     "check_waveform",
@@ -76,12 +88,15 @@ __all__ = [
     "describe_sight",
     "encode_mu_law",
     "expand",
+    "full_precision",
     "input_signals",
     "layer_table",
     "measure_reach",
     "multiply_adds",
+    "plain_numbers",
     "read_features",
     "seen_lags",
     "silence_class",
     "timed_frames",
+    "whole_number",
 ]

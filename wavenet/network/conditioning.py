@@ -162,8 +162,12 @@ def _check_vectors(speaker: str | Sequence[str] | Tensor | None, batch: int, cha
         if speaker is not None:
             raise ValueError("speaker is given, and the model knows no speakers; leave it out")
         return None
-    if not isinstance(speaker, Tensor) or speaker.shape not in ((channels,), (batch, channels)):
-        found = tuple(speaker.shape) if isinstance(speaker, Tensor) else speaker
+    if (
+        not isinstance(speaker, Tensor)
+        or not speaker.is_floating_point()
+        or speaker.shape not in ((channels,), (batch, channels))
+    ):
+        found = f"{speaker.dtype} {tuple(speaker.shape)}" if isinstance(speaker, Tensor) else speaker
         raise ValueError(
             f"speaker is {found}; the model knows no speakers by name and needs a vector ({channels},) or "
             f"({batch}, {channels})"
@@ -183,6 +187,15 @@ def check_features(
         return None
     if features is None:
         raise ValueError(f"features are missing; the model needs a tensor ({config.bins}, frames)")
+    if (
+        not isinstance(features, Tensor | Sequence)
+        or isinstance(features, str)
+        or (isinstance(features, Tensor) and features.dim() not in (2, 3))
+    ):
+        found = f"of shape {tuple(features.shape)}" if isinstance(features, Tensor) else f"a {type(features).__name__}"
+        raise ValueError(
+            f"features are {found}; expected a tensor ({config.bins}, frames), as torch.from_numpy makes of arrays"
+        )
     if isinstance(features, Tensor) and features.dim() == 2:
         features = features.expand(batch, -1, -1)
     clips = list(features)
@@ -192,7 +205,8 @@ def check_features(
         if not isinstance(clip, Tensor):
             raise ValueError(f"features hold a {type(clip).__name__}; expected tensors, as torch.from_numpy makes")
         if clip.dim() != 2 or clip.shape[0] != config.bins or clip.shape[1] == 0:
-            raise ValueError(f"features have shape {tuple(clip.shape)}; the model needs ({config.bins}, frames)")
+            hint = "; transpose them" if clip.dim() == 2 and clip.shape[1] == config.bins else ""
+            raise ValueError(f"features have shape {tuple(clip.shape)}; the model needs ({config.bins}, frames){hint}")
         wrong = log_mel_refusal(clip)
         if wrong is not None:
             raise ValueError(f"features have {wrong}")

@@ -127,7 +127,8 @@ class WaveNetConfig:
         if listed and listed != cycled:
             raise ValueError(
                 f"dilations is a list of {len(listed)} that contradicts cycles = {cycles} with layers_per_cycle = "
-                f"{layers} (1 to {2 ** (layers - 1)}); give either the list or the cycles"
+                f"{layers} (1 to {2 ** (layers - 1)}); give one of them: "
+                "dataclasses.replace takes dilations=() beside the cycles"
             )
         return cycled
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from wavenet.network.embedding import smooth_rows
 from wavenet.network.quantize import check_classes, decode_mu_law, quantize, silence_class
 from wavenet.network.sampling import SamplingOptions, choose
-from wavenet.network.settings import STRICT
+from wavenet.network.settings import STRICT, plain_numbers
 
 _OFFSET_PRIOR = 2.0
 """Scale, in classes, of the logistic around the predicted class with which a fresh categorical model starts."""
@@ -100,6 +100,7 @@ class Categorical:
     kind: Literal["categorical"] = "categorical"
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         check_classes(self.classes)
 
     @property
@@ -161,3 +162,10 @@ def check_symbols(symbols: Tensor) -> None:
             f"symbols are {symbols.dtype} of shape {tuple(symbols.shape)}; expected int64 (B, T), "
             "as model.encode(waveform) gives for a waveform (B, T)"
         )
+
+
+def check_range(symbols: Tensor, count: int) -> None:
+    """Raise `ValueError` unless all symbols are from 0 to below `count`."""
+    least, most = (int(value) for value in symbols.aminmax()) if symbols.numel() else (0, 0)
+    if least < 0 or most >= count:
+        raise ValueError(f"symbols are from {least} to {most}; the model has {count}, from 0")

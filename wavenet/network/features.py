@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torchaudio import functional
 
+from wavenet.network.quantize import check_waveform
 from wavenet.network.settings import STRICT, check_whole
 
 
@@ -94,13 +95,19 @@ class LogMel(nn.Module):
     def extra_repr(self) -> str:
         return f"{self.config.bins} bins, hop={self.config.hop}, window={self.config.window}"
 
+    def _checked(self, waveform: Tensor) -> Tensor:
+        """The waveform in the precision of the window; `ValueError` if it is no floating-point tensor."""
+        if not isinstance(waveform, Tensor) or not waveform.is_floating_point():
+            check_waveform(waveform)
+        return waveform.to(self.window.dtype)
+
     def forward(self, waveform: Tensor) -> Tensor:
-        half_window = self.config.fft // 2
+        half_window, waveform = self.config.fft // 2, self._checked(waveform)
         return self.inside(nn.functional.pad(waveform, (half_window, half_window)))
 
     def inside(self, waveform: Tensor) -> Tensor:
         """Only frames whose whole transform lies in the waveform; the first is centred on sample fft / 2."""
-        config = self.config
+        config, waveform = self.config, self._checked(waveform)
         spectrum = functional.spectrogram(
             waveform, 0, self.window, config.fft, config.hop, config.window, 2.0, normalized=False, center=False
         )

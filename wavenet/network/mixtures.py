@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wavenet.network.distributions import Prediction
-from wavenet.network.quantize import check_classes, quantize
+from wavenet.network.quantize import check_classes, full_precision, quantize
 from wavenet.network.sampling import SamplingOptions, choose
 from wavenet.network.settings import STRICT, check_whole
 
@@ -81,7 +81,7 @@ class Mixture(ABC):
         return (symbols - half).to(torch.float32) / half
 
     def place(self, outputs: Tensor, prediction: Prediction | None) -> Tensor:
-        weights, means, scales = outputs.chunk(3, dim=1)
+        weights, means, scales = full_precision(outputs).chunk(3, dim=1)
         if prediction is not None:
             means = prediction.mean[:, None] + prediction.scale[:, None] * means
             scales = scales + prediction.scale[:, None].log()

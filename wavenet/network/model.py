@@ -16,10 +16,18 @@ from torch.utils.checkpoint import checkpoint
 from wavenet.network.block import BlockFactory, ResidualBlock
 from wavenet.network.conditioning import ClipLabels, Conditioner, Conditioning, check_features, check_labels
 from wavenet.network.config import WaveNetConfig
-from wavenet.network.distributions import Distribution, Prediction, check_symbols
+from wavenet.network.distributions import Distribution, Prediction, check_range, check_symbols
 from wavenet.network.embedding import AmplitudeEmbedding
 from wavenet.network.features import LogMel
-from wavenet.network.model_file import load_tensors, read_config, read_model_file, write_model_file
+from wavenet.network.model_file import (
+    check_tensors,
+    load_tensors,
+    plain_state,
+    read_config,
+    read_model_file,
+    same_config,
+    write_model_file,
+)
 from wavenet.network.parts import (
     ConditionerFactory,
     align,
@@ -32,7 +40,7 @@ from wavenet.network.parts import (
     own_parts,
 )
 from wavenet.network.prediction import input_signals
-from wavenet.network.quantize import check_waveform, compand
+from wavenet.network.quantize import check_level, check_waveform, compand, full_precision
 from wavenet.network.timed_labels import TimedLabel, by_clip, timed_frames
 
 
@@ -61,6 +69,7 @@ class WaveNet(nn.Module):
     `Conditioner`, from the configuration. A custom distribution stands in the configuration.
     """
 
+    @torch.inference_mode(mode=False)  # weights made in inference mode could never be trained
     def __init__(
         self,
         config: WaveNetConfig,
@@ -69,6 +78,8 @@ class WaveNet(nn.Module):
         conditioner: ConditionerFactory | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(config, WaveNetConfig):
+            raise ValueError(f"config is a {type(config).__name__}; expected a WaveNetConfig")
         self.config = config
         self.recompute = False
         self.distribution = config.distribution
@@ -208,6 +219,8 @@ class WaveNet(nn.Module):
         Shape: `(B, T)` int64 -> `(B, parameters, T - context + 1)`.
         """
         check_symbols(symbols)
+        if symbols.device.type == "cpu" and not torch.compiler.is_compiling():  # elsewhere a step would wait for it
+            check_range(symbols, self.distribution.symbols)
         if symbols.shape[1] < self.context:
             raise ValueError(
                 f"{symbols.shape[1]} samples given; the context of one output is {self.context} "
@@ -357,9 +370,16 @@ class WaveNet(nn.Module):
         return self.advance(silence, state, conditioning)[1] if silence.shape[1] else state
 
     def encode(self, waveform: Tensor) -> Tensor:
-        """A waveform in [-1, 1] `(B, T)`, as floats, to symbols `(B, T)`; with pre-emphasis if the model has it."""
-        if not waveform.is_floating_point():
-            check_waveform(waveform)
+        """A waveform in [-1, 1] `(B, T)` to symbols `(B, T)`; with pre-emphasis if the model has it.
+
+        Raises `ValueError` if it is not finite floating point, or in another unit: its peak is over 2.
+        """
+        check_waveform(waveform)
+        check_level(waveform)
+        return self.encode_unchecked(full_precision(waveform))
+
+    def encode_unchecked(self, waveform: Tensor) -> Tensor:
+        """`encode` without its checks, which would make a step of training wait for the device."""
         if self.config.pre_emphasis:
             waveform = torchaudio.functional.preemphasis(waveform, self.config.pre_emphasis)
         return self.distribution.encode(waveform)
@@ -380,11 +400,24 @@ class WaveNet(nn.Module):
         return restored.to(waveform.device)
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
-        """Write a model file (safetensors) that `from_pretrained` reads; an existing file is replaced."""
+        """Write a model file (safetensors) that `from_pretrained` reads; an existing file is replaced.
+
+        Parametrized weights are written as they are computed. Raises `ValueError` if `from_pretrained` would refuse the
+        file, such as for weights that are not finite.
+        """
         named = {"own_parts": self.own_parts} if self.own_parts else {}
-        write_model_file(path, self.state_dict(), {"config": self.config.to_dict(), **named})
+        config, tensors = self.config.to_dict(), plain_state(self)
+        if not same_config(self.config, read_config(path, config, [type(self.distribution)])):
+            raise ValueError(f"{path}: the configuration would be read back as another; it is {self.config}")
+        like = None
+        if not named and type(self) is WaveNet:
+            with torch.device("meta"):
+                like = WaveNet(self.config).state_dict()
+        check_tensors(tensors, like or tensors, path)
+        write_model_file(path, tensors, {"config": config, **named})
 
     @classmethod
+    @torch.inference_mode(mode=False)
     def from_pretrained(
         cls,
         path: str | os.PathLike[str],

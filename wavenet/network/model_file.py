@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from wavenet.atomic import check_utf8, write_atomically
 from wavenet.network.config import WaveNetConfig
@@ -23,6 +24,7 @@ _FORMAT = "model, version 1"
 
 def write_model_file(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Write tensors and metadata. A file at `path` is replaced whole or not at all."""
+    check_utf8(Path(path), "safetensors")
     header = {_KEY: json.dumps({"format": _FORMAT, **metadata}, ensure_ascii=False)}
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_atomically(path, save(contiguous, metadata=header))
@@ -58,12 +60,19 @@ def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], di
     return tensors, metadata
 
 
-def load_tensors(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
-    """Load these tensors, numbers in float32, into `module`, which may be on the meta device.
+def plain_state(model: torch.nn.Module) -> dict[str, Tensor]:
+    """The tensors of a model under the names that it has without parametrizations and compiled parts."""
+    state = dict(model.state_dict())
+    for prefix, module in model.named_modules():
+        for name in getattr(module, "parametrizations", {}) if parametrize.is_parametrized(module) else ():
+            inside = f"{prefix}.parametrizations.{name}.".lstrip(".")
+            state = {key: tensor for key, tensor in state.items() if not key.startswith(inside)}
+            state[f"{prefix}.{name}".lstrip(".")] = getattr(module, name)
+    return {name.replace("_orig_mod.", ""): tensor for name, tensor in state.items()}
 
-    Raises `ValueError` that names the first tensor which does not fit, or has weights that are not finite.
-    """
-    expected, loaded = module.state_dict(), {}
+
+def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
+    """Raise `ValueError` that names the first tensor which is not as expected, or has weights that are not finite."""
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:
             raise ValueError(f"{path}: tensor {name!r} is missing; the file does not fit its own configuration")
@@ -77,10 +86,23 @@ def load_tensors(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: s
         if found.dtype not in (_TYPES if own.is_floating_point() else (own.dtype,)):
             kind = "a floating-point type" if own.is_floating_point() else own.dtype
             raise ValueError(f"{path}: tensor {name!r} is {found.dtype}; expected {kind}")
-        if not bool(found.isfinite().all()):
+        if found.is_meta:
+            raise ValueError(f"{path}: tensor {name!r} is on the meta device and has no values; load weights first")
+        if not bool(_as_read(found).isfinite().all()):
             raise ValueError(f"{path}: tensor {name!r} has weights that are not finite (NaN or infinity)")
-        loaded[name] = found.to(torch.float32) if own.is_floating_point() else found
-    module.load_state_dict(loaded, assign=True)
+
+
+def _as_read(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.float32) if tensor.is_floating_point() else tensor
+
+
+def load_tensors(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
+    """Load these tensors, numbers in float32, into `module`, which may be on the meta device.
+
+    Raises `ValueError` that names the first tensor which does not fit, or has weights that are not finite.
+    """
+    check_tensors(tensors, module.state_dict(), path)
+    module.load_state_dict({name: _as_read(tensor) for name, tensor in tensors.items()}, assign=True)
 
 
 def read_config(
@@ -90,6 +112,8 @@ def read_config(
     reader = TypeAdapter(WaveNetConfig)
     try:
         return reader.validate_json(json.dumps(values), context={"distributions": distributions})
+    except TypeError as error:
+        raise ValueError(f"{path}: its configuration is no plain values, as JSON has them ({error})") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -99,3 +123,8 @@ def read_config(
         raise ValueError(
             f"{path}: its configuration is not one of this toolkit ({key}: {first['msg']}){hint}"
         ) from error
+
+
+def same_config(one: WaveNetConfig, other: WaveNetConfig) -> bool:
+    """Whether two configurations are the same but for how they spell their dilations."""
+    return one.to_dict() == other.to_dict()

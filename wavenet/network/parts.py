@@ -66,11 +66,21 @@ def align(config: WaveNetConfig, conditioner: nn.Module | None, block: int) -> A
     return replace(frames, half_window=config.features.fft // 2, block=block)
 
 
+def as_given(model: object, kind: type[T]) -> T:
+    """The model itself if it is compiled; `ValueError` unless it is a `kind`."""
+    plain = getattr(model, "_orig_mod", model)
+    if not isinstance(plain, kind):
+        hint = ": pass model.module" if isinstance(getattr(plain, "module", None), kind) else ""
+        raise ValueError(f"model is a {type(plain).__name__}; expected a {kind.__name__}{hint}")
+    return plain
+
+
 def own_parts(blocks: Sequence[nn.Module], conditioner: nn.Module | None) -> dict[str, str]:
     """The classes of a custom `block` and `conditioner`, if there are any."""
     custom = {}
     for name, own, parts in (("block", ResidualBlock, blocks), ("conditioner", Conditioner, [conditioner])):
         for part in parts:
+            part = getattr(part, "_orig_mod", part)  # of a compiled one
             if part is not None and type_before_parametrizations(part) is not own:
                 custom[name] = type_before_parametrizations(part).__name__
     return custom

@@ -31,6 +31,18 @@ def check_waveform(waveform: object, name: str = "waveform") -> None:
         raise ValueError(f"{name} has samples that are not finite (NaN or infinity); leave them out or mend them")
 
 
+def check_level(waveform: Tensor, name: str = "waveform") -> None:
+    """Raise `ValueError` if the peak is over 2: such samples are in another unit, and would be clipped to noise."""
+    peak = float(waveform.detach().abs().max()) if waveform.numel() else 0.0
+    if peak > 2:
+        raise ValueError(f"{name} has a peak of {peak:.6g}; expected [-1, 1]: scale it down (16-bit integers by 32768)")
+
+
+def full_precision(waveform: Tensor) -> Tensor:
+    """Half precision as float32: it has fewer steps than audio."""
+    return waveform.float() if waveform.dtype in (torch.float16, torch.bfloat16) else waveform
+
+
 def compand(waveform: Tensor, classes: int) -> Tensor:
     """µ-law companding, [-1, 1] -> [-1, 1], any shape; values outside are clipped."""
     mu = classes - 1
@@ -55,7 +67,7 @@ def encode_mu_law(waveform: Tensor, classes: int = 256) -> Tensor:
     """
     check_classes(classes)
     check_waveform(waveform)
-    return quantize(waveform, classes)
+    return quantize(full_precision(waveform), classes)
 
 
 def quantize(waveform: Tensor, classes: int) -> Tensor:
@@ -73,6 +85,9 @@ def decode_mu_law(indices: Tensor, classes: int = 256) -> Tensor:
     tensor([-1.,  1.])
     """
     check_classes(classes)
+    if not isinstance(indices, Tensor) or indices.is_floating_point():
+        found = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
+        raise ValueError(f"indices are {found}; expected a tensor of whole numbers, as encode_mu_law gives")
     exact = torch.float32 if indices.device.type == "mps" else torch.float64
     companded = (2 * indices - (classes - 1)).to(exact) / (classes - 1)
     return expand(companded, classes).to(torch.float32)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wavenet.network.settings import plain_numbers
+
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions:
@@ -23,6 +25,10 @@ class SamplingOptions:
     top_p: float | None = None
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
+        for name in ("temperature", "top_p"):
+            if not isinstance(getattr(self, name), int | float | None):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected a number")
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise ValueError(f"temperature is {self.temperature}; expected 0 or a positive number")
         if self.top_k is not None and not (isinstance(self.top_k, int) and self.top_k >= 1):

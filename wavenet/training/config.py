@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from wavenet.data import Augmentation
+from wavenet.network import plain_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,7 @@ class TrainConfig:
     audio_seconds: float = 1.0
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         for name in ("optimizer", "precision", "compile"):
             choices = get_args(get_type_hints(type(self))[name])
             if getattr(self, name) not in choices:

@@ -48,8 +48,8 @@ class Objective(nn.Module):
                 features = said.detach().where(own[:, None], features)
             conditioning = Conditioning(labels, features, model.log_mel.config.silence, first)
         inside = slice(margin, samples.shape[1] - margin)
-        symbols = model.encode(samples)[:, inside]
-        given = symbols if inputs is None else model.encode(inputs)[:, inside]
+        symbols = model.encode_unchecked(samples)[:, inside]
+        given = symbols if inputs is None else model.encode_unchecked(inputs)[:, inside]
         with torch.autocast(samples.device.type, torch.bfloat16, enabled=self.autocast):
             parameters = model(given[:, :-1], conditioning)[:, :, -scored.shape[1] :]
         log_probs = model.distribution.log_prob(parameters, symbols[:, -scored.shape[1] :])
