@@ -37,6 +37,25 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
                 os.unlink(temporary)
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise what `write_atomically` would raise at `path`, by making its temporary file and removing it.
+
+    Folders on the way that do not exist yet are taken as made.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is a folder or device, which is not replaced; choose another path")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(path)  # a name may be too long
+        folder = next(parent for parent in path.parents if os.path.lexists(parent))
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name[:40]}.", suffix=_MARK)
+        os.close(handle)
+        os.unlink(temporary)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write ({error.strerror})", str(path)) from error
+
+
 def check_utf8(path: Path, library: str) -> None:
     """Raise `ValueError` if a path is no text in UTF-8, which the library needs."""
     try:

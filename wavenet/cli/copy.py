@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wavenet.atomic import check_writable
 from wavenet.cli.options import (
     AsJson,
     AsSpeaker,
@@ -65,6 +66,8 @@ def copy(
     """
     if audio is not None and os.path.lexists(audio):
         raise ValueError(f"--audio {audio} exists; choose another folder")
+    if audio is not None:
+        check_writable(audio)
     from wavenet.cli.held_out import open_clips, sample_progress
     from wavenet.engines import EngineOptions
     from wavenet.evaluation import check_installed, copy_clips
@@ -74,6 +77,9 @@ def copy(
     hear = None if recogniser is None else _recogniser(recogniser)
     engine = EngineOptions(weights=weights or "float32", threads=threads)
     network, _, clips = open_clips(model, dataset, split, speaker, limit, as_speaker)
+    if audio is not None:
+        for clip in clips:
+            _copy_name(clip, audio)
     if hear is not None and (spoken := [clip for clip in clips if clip.text]):
         hear(spoken[0].read(), network.config.sample_rate)  # a recogniser that fails does so before the work
     with sample_progress(clips) as bar:
@@ -185,10 +191,18 @@ def _write_copies(folder: Path, copies: "Copies[PreparedClip]", rate: int) -> No
     """Write FOLDER/SYSTEM/NAME.wav. NAME keeps the folders in the clip's name, so that no two clips share a file."""
     from wavenet.data import write_audio
 
-    name = Path(copies.clip.name)
-    if name.is_absolute() or ".." in name.parts:
-        raise ValueError(f"clip {copies.clip.name!r} would be written outside of {folder}; prepare the dataset again")
+    name = _copy_name(copies.clip, folder)
     for system, waveform in copies.audio.items():
         path = folder / system / f"{name}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_audio(path, waveform, rate)
+
+
+def _copy_name(clip: "PreparedClip", folder: Path) -> Path:
+    """A clip's name as a path below a folder; `ValueError` if it would lie outside, or is too long for a file."""
+    name = Path(clip.name)
+    if name.is_absolute() or ".." in name.parts:
+        raise ValueError(f"clip {clip.name!r} would be written outside of {folder}; prepare the dataset again")
+    if any(len(os.fsencode(part)) > 250 for part in name.parts):
+        raise ValueError(f"clip {clip.name!r} has a name that is too long for a file; leave --audio out")
+    return name

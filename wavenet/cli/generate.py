@@ -99,7 +99,7 @@ def generate(
     names = _outputs(output, count, len(recordings) + len(feature_files), log_probs, sources, force)
 
     from wavenet.cli.recordings import named_labels, new_samples, read_feature_inputs, read_prime, said_labels
-    from wavenet.cli.writing import stream_wav, with_progress, write_files
+    from wavenet.cli.writing import check_length, stream_wav, with_progress, write_files
     from wavenet.engines import EngineOptions
     from wavenet.generation import Stream, generate_chunks
     from wavenet.network import SamplingOptions, WaveNet
@@ -114,6 +114,7 @@ def generate(
     inputs = read_feature_inputs(network, recordings, feature_files, len(names), said, labels)
     lengths = new_samples(seconds, network.config, inputs, len(names), 0 if beginning is None else len(beginning))
     samples = max(lengths)
+    check_length(names, samples + (0 if beginning is None else len(beginning)))
     chosen, reason = asked.resolved(network)
     if reason is not None:
         print(f"note: generating with the {chosen.name} engine: {reason}", file=sys.stderr)
@@ -122,15 +123,19 @@ def generate(
     stream = Stream(network, conditioning, options, batch=len(names), seed=seed, engine=chosen)
     made = with_progress(generate_chunks(stream, samples, beginning), samples, len(names), rate)
     if output == _PIPE:
-        nats = stream_wav(made, rate, samples, beginning)
+        written = stream_wav(made, rate, samples, beginning)
     else:
-        nats = write_files(made, names, lengths, beginning, rate, log_probs)
-    speed = len(names) * samples / (time.perf_counter() - begun)
+        written = write_files(made, names, lengths, beginning, rate, log_probs)
+    speed = len(names) * written.samples / (time.perf_counter() - begun)
+    if written.interrupted:
+        print(f"interrupted after {written.samples / rate:.2f} of {samples / rate:.2f} s", file=sys.stderr)
     print(
         f"wrote {', '.join(map(str, names))} (seed {seed}, {chosen.name} engine): "
-        f"{-nats / math.log(2):.2f} bits/sample, {speed:,.0f} samples/s, {speed / rate:.3f} x real time",
+        f"{-written.nats / math.log(2):.2f} bits/sample, {speed:,.0f} samples/s, {speed / rate:.3f} x real time",
         file=sys.stderr if output == _PIPE else sys.stdout,
     )
+    if written.interrupted:
+        raise SystemExit(130)
 
 
 def _outputs(

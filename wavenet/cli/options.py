@@ -60,3 +60,6 @@ def check_output(path: Path, force: bool) -> None:
         raise ValueError(f"{path} exists; choose another path or pass --force to replace it")
     if not path.parent.is_dir():
         raise ValueError(f"{path.parent}: no such folder to write {path.name} to")
+    from wavenet.atomic import check_writable
+
+    check_writable(path)

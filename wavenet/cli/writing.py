@@ -1,11 +1,14 @@
 """Writes the audio of `wavenet generate`: files, or a WAV stream on standard output."""
 
+import fcntl
 import io
 import os
+import stat
 import struct
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from wavenet.atomic import write_atomically
-from wavenet.data import to_int16, write_audio
+from wavenet.data import STREAMED_RIFF, to_int16, write_audio
 from wavenet.generation import Generated
 
 _MOST_BYTES = 2**32 - 2**24
@@ -31,6 +34,22 @@ def with_progress(pieces: Iterator[Generated], samples: int, streams: int, rate:
             bar.set_postfix_str(f"{streams * bar.n / rate / (time.perf_counter() - begun):.3f} x real time")
 
 
+@dataclass(frozen=True)
+class Written:
+    """What was written: the samples of the longest stream, a sample's mean log-probability, in nats, and whether
+    Ctrl-C ended it early."""
+
+    samples: int
+    nats: float
+    interrupted: bool
+
+
+def check_length(names: list[Path], samples: int) -> None:
+    """Raise `ValueError` if a WAV file cannot hold that many samples."""
+    if 2 * samples >= _MOST_BYTES and any(name.suffix.lower() != ".flac" for name in names):
+        raise ValueError(f"{samples} samples are more than a WAV file holds; take fewer --seconds, or write FLAC")
+
+
 def write_files(
     pieces: Iterator[Generated],
     names: list[Path],
@@ -38,10 +57,18 @@ def write_files(
     beginning: Tensor | None,
     rate: int,
     log_probs: Path | None,
-) -> float:
-    """Write each stream, cut to its length, once all are made. Returns a sample's mean log-probability, in nats."""
-    made = list(pieces)
+) -> Written:
+    """Write each stream, cut to its length, once all are made, or as far as they are made at Ctrl-C."""
+    made: list[Generated] = []
+    interrupted = False
+    try:
+        made.extend(pieces)
+    except KeyboardInterrupt:
+        if not made:
+            raise
+        interrupted = True
     scores = torch.cat([piece.log_probs for piece in made], dim=1)
+    lengths = [min(length, scores.shape[1]) for length in lengths]
     for path, waveform, length in zip(names, torch.cat([piece.audio for piece in made], dim=1), lengths, strict=True):
         whole = waveform[:length] if beginning is None else torch.cat([beginning, waveform[:length]])
         write_audio(path, whole, rate)
@@ -51,29 +78,45 @@ def write_files(
         np.save(encoded, scores.where(within, torch.nan).numpy())
         write_atomically(log_probs, encoded.getvalue())
     scored = torch.cat([row[:length] for row, length in zip(scores, lengths, strict=True)])
-    return float(scored.double().mean())
+    return Written(max(lengths), float(scored.double().mean()), interrupted)
 
 
-def stream_wav(pieces: Iterator[Generated], rate: int, samples: int, beginning: Tensor | None) -> float:
-    """Write 16-bit WAV to standard output, piece by piece. Returns a sample's mean log-probability, in nats."""
-    total, nats = samples + (0 if beginning is None else len(beginning)), 0.0
-    if 2 * total >= _MOST_BYTES:
-        raise ValueError(f"{total} samples are more than a WAV file holds; take fewer --seconds")
+def stream_wav(pieces: Iterator[Generated], rate: int, samples: int, beginning: Tensor | None) -> Written:
+    """Write 16-bit WAV to standard output, piece by piece, up to Ctrl-C.
+
+    Until all is written the header says that the file is streamed, so that what is left of it can be read; in the end
+    it says how long the audio is, unless the output is a pipe.
+    """
+    before, made, nats, interrupted = 0 if beginning is None else len(beginning), 0, 0.0, False
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as pipe:
-        pipe.write(_wav_header(rate, total))  # the header holds the length of the whole
-        if beginning is not None:
-            pipe.write(_pcm(beginning))
-        for piece in pieces:
-            pipe.write(_pcm(piece.audio[0]))
-            pipe.flush()
-            nats += float(piece.log_probs.double().sum())
-    return nats / samples
+        status = os.fstat(pipe.fileno())
+        begin = os.lseek(pipe.fileno(), 0, os.SEEK_CUR) if stat.S_ISREG(status.st_mode) else None
+        pipe.write(_wav_header(rate, before + samples, streamed=True))
+        try:
+            if beginning is not None:
+                pipe.write(_pcm(beginning))
+            for piece in pieces:
+                pipe.write(_pcm(piece.audio[0]))
+                pipe.flush()
+                made, nats = made + piece.audio.shape[1], nats + float(piece.log_probs.double().sum())
+        except KeyboardInterrupt:
+            interrupted = True
+        pipe.flush()
+        if begin is not None and not fcntl.fcntl(pipe.fileno(), fcntl.F_GETFL) & os.O_APPEND:
+            os.pwrite(pipe.fileno(), _wav_header(rate, before + made, streamed=False), begin)
+    if not made:
+        raise KeyboardInterrupt
+    return Written(made, nats / made, interrupted)
 
 
-def _wav_header(rate: int, samples: int) -> bytes:
-    """The header of a WAV file of 16-bit samples, mono. (The `wave` module writes one only to a file that can seek.)"""
+def _wav_header(rate: int, samples: int, *, streamed: bool) -> bytes:
+    """The header of a WAV file of 16-bit samples, mono. (The `wave` module writes one only to a file that can seek.)
+
+    The length of the whole file is unknown if it is `streamed`; that of the audio is then what is planned.
+    """
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
-    return struct.pack("<4sI4s", b"RIFF", 36 + 2 * samples, b"WAVE") + form + struct.pack("<4sI", b"data", 2 * samples)
+    riff = STREAMED_RIFF if streamed else 36 + 2 * samples
+    return struct.pack("<4sI4s", b"RIFF", riff, b"WAVE") + form + struct.pack("<4sI", b"data", 2 * samples)
 
 
 def _pcm(waveform: Tensor) -> bytes:

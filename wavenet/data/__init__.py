@@ -15,6 +15,7 @@ from wavenet.data.clips import (
     tensor_clips,
     timed_labels,
 )
+from wavenet.data.containers import STREAMED_RIFF
 from wavenet.data.corpus import Recording, find_clips
 from wavenet.data.dataset import PreparedClip, PreparedDataset
 from wavenet.data.held_out import HeldOut, stable_split
@@ -24,6 +25,7 @@ from wavenet.data.reader import BatchReader
 from wavenet.data.windows import Batch, Source, WindowSampler, as_sources
 
 __all__ = [
+    "STREAMED_RIFF",
     "Augmentation",
     "Batch",
     "BatchReader",

@@ -16,6 +16,10 @@ _STREAMED = 0x7FFF0000
 """Programs that write WAV to a pipe put a length of this or more into the header, which then says nothing."""
 
 
+STREAMED_RIFF = 0xFFFFFFFF
+"""The length of a whole WAV file that is written to a pipe: whatever its header plans, it may end early."""
+
+
 @dataclass(frozen=True)
 class _Layout:
     """How a container places its chunks: each an id, a size, and the body, on multiples of `align` bytes.
@@ -87,6 +91,10 @@ def whole(file: BinaryIO, note: Note) -> BinaryIO:
 
 def _checked(file: BinaryIO, extent: _Extent, size: int, magic: bytes, note: Note) -> BinaryIO:
     there = size - extent.begin
+    if magic == b"RIFF" and _at(file, 4, 4) == STREAMED_RIFF.to_bytes(4, "little") and extent.promised > there:
+        if extent.promised < _STREAMED:
+            note(f"it was streamed and ended early: {extent.promised} bytes of audio were planned, {there} are there")
+        return file
     if extent.promised < 0 or (magic in (b"RIFF", b"RIFX") and extent.promised >= _STREAMED):
         return file  # streamed: the audio goes on to the end
     never_finished = extent.promised == 0 and extent.rest > 0 and magic in (b"RIFF", b"RF64")

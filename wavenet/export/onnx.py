@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
-from wavenet.atomic import check_utf8, write_atomically
+from wavenet.atomic import check_utf8, check_writable, write_atomically
 from wavenet.export.networks import ExportNetwork, initial_state, networks, start
 from wavenet.export.operations import exportable
 from wavenet.network import WaveNet
@@ -102,6 +102,7 @@ def _check(folder: Path, force: bool) -> None:
     if not all(find_spec(package) for package in ("onnx", "onnxscript")):
         raise ValueError(f"exporting needs the packages onnx and onnxscript; {_INSTALL}")
     check_utf8(folder, "ONNX Runtime")
+    check_writable(folder / "model.json")
     for name in sorted(_FILES):
         if (folder / name).is_dir():
             raise ValueError(f"{folder / name} is a folder; expected a file, or nothing; choose another folder")
