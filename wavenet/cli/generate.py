@@ -45,8 +45,8 @@ def generate(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="Log-mel features (bins, frames) to speak from, .npy or .safetensors; repeatable, numbered after "
-            "--features-from.",
+            help="Log-mel features (bins, frames) to speak from, .npy, .npz, .pt or .safetensors; repeatable, numbered "
+            "after --features-from.",
         ),
     ] = None,
     say: Annotated[

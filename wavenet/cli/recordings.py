@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from wavenet.data import fit_full_scale, read_audio, read_timed_labels, resample
-from wavenet.network import TimedLabel, WaveNet, WaveNetConfig, read_features
+from wavenet.network import TimedLabel, WaveNet, WaveNetConfig, foreign_features, read_features
 
 _DEFAULT_SECONDS = 3.0
 _LONGEST_SECONDS = 86400
@@ -94,6 +94,9 @@ def read_feature_inputs(
         inputs.append(FeatureInput(log_mel(waveform[None])[0], len(waveform)))
     for path in feature_files:
         features = read_features(path, log_mel.config, rate)
+        foreign = foreign_features(features, log_mel.config, network.feature_statistics)
+        if foreign is not None:
+            print(f"note: {path}: {foreign}", file=sys.stderr)
         inputs.append(FeatureInput(features, features.shape[1] * log_mel.config.hop))
     if not inputs:
         if network.config.timed_labels is not None:

@@ -115,7 +115,7 @@ def compare(original: Tensor, copy: Tensor, log_mel: LogMel, sample_rate: int) -
             warnings.simplefilter("error", RuntimeWarning)
             with contextlib.suppress(RuntimeWarning):  # too little speech
                 intelligibility = float(stoi(reference, degraded, _SCORED_RATE))
-    difference = (log_mel(original[None]) - log_mel(copy[None]))[0] * (10 / math.log(10))
+    difference = (log_mel(original[None]) - log_mel(copy[None]))[0] * (log_mel.config.natural * 10 / math.log(10))
     distance = float(difference.square().mean(dim=0).sqrt().mean())
     return Fidelity(quality, intelligibility, distance)
 

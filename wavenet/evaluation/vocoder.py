@@ -100,12 +100,12 @@ def griffin_lim(features: Tensor, config: LogMelConfig, sample_rate: int, sample
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # empty mel bands
         to_spectrum = transforms.InverseMelScale(
-            points, config.bins, sample_rate, config.low_hertz, config.high_hertz, driver="gelsd"
+            points, config.bins, sample_rate, config.low_hertz, config.high_hertz, config.norm, config.scale, "gelsd"
         )
     to_waveform = transforms.GriffinLim(config.fft, _ITERATIONS, config.window, config.hop, power=2.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         frames = max(features.shape[1], config.fft // config.hop + 2)  # fewer are too short to pad by reflection
         features = nn.functional.pad(features, (0, frames - features.shape[1]), value=config.silence)
-        waveform: Tensor = to_waveform(to_spectrum(features.exp()))
+        waveform: Tensor = to_waveform(to_spectrum((features * config.natural).exp()))
     return nn.functional.pad(waveform, (0, max(0, samples - len(waveform))))[:samples].clamp(-1, 1)

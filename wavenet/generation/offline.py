@@ -1,5 +1,6 @@
 """Whole clips from a model: uniforms in, waveform out, on any engine."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -16,6 +17,7 @@ from wavenet.network import (
     as_given,
     check_level,
     check_waveform,
+    foreign_features,
 )
 
 
@@ -49,11 +51,16 @@ def generate(
     if batch is None:
         batch = _clips(features if timed_labels is None else timed_labels)
     batch = check_count("batch", batch)
+    conditioning = model.condition(batch, speaker=speaker, labels=labels, features=features, timed_labels=timed_labels)
+    if features is not None and conditioning.features is not None and model.config.features is not None:
+        foreign = foreign_features(conditioning.features[0], model.config.features, model.feature_statistics)
+        if foreign is not None:
+            warnings.warn(foreign, stacklevel=2)
     return generate_scored(
         model,
         num_samples,
         SamplingOptions(temperature=temperature, top_k=top_k, top_p=top_p),
-        model.condition(batch, speaker=speaker, labels=labels, features=features, timed_labels=timed_labels),
+        conditioning,
         batch=batch,
         seed=seed,
         prime=prime,

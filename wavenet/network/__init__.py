@@ -9,6 +9,7 @@ from wavenet.network.conv import CausalConv1d
 from wavenet.network.cost import multiply_adds
 from wavenet.network.distributions import Categorical, Distribution, Prediction, check_symbols
 from wavenet.network.embedding import AmplitudeEmbedding
+from wavenet.network.feature_kinds import FeatureStatistics, foreign_features
 from wavenet.network.features import LogMel, LogMelConfig, read_features
 from wavenet.network.mixtures import GaussianMixture, LogisticMixture, Mixture
 from wavenet.network.model import State, WaveNet
@@ -60,6 +61,7 @@ __all__ = [
     "ConditioningConfig",
     "Distribution",
     "FeaturePredictor",
+    "FeatureStatistics",
     "GaussianMixture",
     "LogMel",
     "LogMelConfig",
@@ -88,6 +90,7 @@ __all__ = [
     "describe_sight",
     "encode_mu_law",
     "expand",
+    "foreign_features",
     "full_precision",
     "input_signals",
     "layer_table",

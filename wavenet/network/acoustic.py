@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wavenet.network.features import SPREAD, LogMelConfig
+from wavenet.network.features import LogMelConfig
 from wavenet.network.settings import STRICT, check_names, check_whole
 
 _BUMPS = 24
@@ -47,7 +47,7 @@ class AcousticModel(nn.Module):
     def __init__(self, config: TimedLabelsConfig, features: LogMelConfig, vector_channels: int | None) -> None:
         super().__init__()
         names, hidden = len(config.names) + 1, config.hidden_channels
-        self.silence = features.silence
+        self.silence, self.spread = features.silence, features.spread
         self.before, self.name, self.after = (nn.Embedding(names, config.channels) for _ in range(3))
         inputs = 3 * config.channels + _BUMPS + 1 + (vector_channels or 0)
         self.layers = nn.Sequential(
@@ -71,8 +71,8 @@ class AcousticModel(nn.Module):
         if vector is not None:
             known.append(vector[:, None].expand(-1, timed.shape[2], -1))
         features: Tensor = self.layers(torch.cat(known, dim=2)).transpose(1, 2)
-        return ((features - 1) * SPREAD).clamp(min=self.silence)
+        return ((features - 1) * self.spread).clamp(min=self.silence)
 
     def loss(self, predicted: Tensor, features: Tensor) -> Tensor:
-        """The mean square of the error, in units of `SPREAD`: `(B, bins, F)` both -> `(B, F)`."""
-        return ((predicted - features) / SPREAD).square().mean(dim=1)
+        """The mean square of the error, in units of the features' spread: `(B, bins, F)` both -> `(B, F)`."""
+        return ((predicted - features) / self.spread).square().mean(dim=1)

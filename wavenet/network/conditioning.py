@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wavenet.network.alignment import Alignment
-from wavenet.network.features import SPREAD, LogMelConfig, log_mel_refusal
+from wavenet.network.features import LogMelConfig, log_mel_refusal
 from wavenet.network.settings import STRICT, check_whole
 from wavenet.network.upsample import UPSAMPLERS, FrameUpsampler, InterpolatingUpsampler, TransposedUpsampler
 
@@ -207,7 +207,7 @@ def check_features(
         if clip.dim() != 2 or clip.shape[0] != config.bins or clip.shape[1] == 0:
             hint = "; transpose them" if clip.dim() == 2 and clip.shape[1] == config.bins else ""
             raise ValueError(f"features have shape {tuple(clip.shape)}; the model needs ({config.bins}, frames){hint}")
-        wrong = log_mel_refusal(clip)
+        wrong = log_mel_refusal(clip, config)
         if wrong is not None:
             raise ValueError(f"features have {wrong}")
     longest = max(clip.shape[1] for clip in clips)
@@ -237,6 +237,7 @@ class Conditioner(nn.Module):
         self.local: nn.Linear | None = None
         self.by_frame = features is not None and config.projection == "frames"
         if features is not None:
+            self.spread = features.spread
             channels, inside = config.channels, config.context_channels
             assert channels is not None
             assert inside is not None
@@ -314,7 +315,7 @@ class Conditioner(nn.Module):
     def _context(self, conditioning: Conditioning, start: int, stop: int) -> Tensor:
         """The context network's outputs for frames `start` to `stop - 1` and the upsampler's margin around them."""
         reach = self.alignment.reach or 0
-        context: Tensor = self.context(conditioning.frames(start - reach, stop + reach) / SPREAD + 1)
+        context: Tensor = self.context(conditioning.frames(start - reach, stop + reach) / self.spread + 1)
         return context
 
     def _projected(self, x: Tensor) -> Tensor:

@@ -167,6 +167,11 @@ class WaveNetConfig:
                     f"expected the features' hop, {hop}"
                 )
         if self.prediction is not None and self.prediction.source == "features":
+            if self.features is not None and (self.features.natural != 1 or not self.features.centred):
+                raise ValueError(
+                    f'prediction.source is "features", which must be centred natural logs of power, and they are '
+                    f'{self.features.kind}; take "past"'
+                )
             if self.features is None:
                 raise ValueError('prediction.source is "features", and the model has none; add features or take "past"')
             if self.prediction.order > self.features.fft // 2:
@@ -193,4 +198,5 @@ class WaveNetConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that the configuration is read back from; the schedule is spelled out in `dilations`."""
-        return {**asdict(self), "cycles": None, "layers_per_cycle": None, "dilations": list(self.dilations)}
+        features = {} if self.features is None else {"features": self.features.to_dict()}
+        return {**asdict(self), **features, "cycles": None, "layers_per_cycle": None, "dilations": list(self.dilations)}

@@ -4,11 +4,15 @@
 gives the same frames with its defaults (its padding differs at the ends).
 """
 
+import io
 import math
+import pickle
 import tokenize
 import warnings
-from dataclasses import dataclass
+import zipfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +30,10 @@ class LogMelConfig:
 
     `hop` and `window` are in samples, `low_hertz` and `high_hertz` bound the bands; no `high_hertz` means half the
     sample rate.
+
+    The rest are the conventions of other systems: a `spectrum` of magnitudes, another `logarithm`, the mel `scale` of
+    Slaney's toolbox, triangles of equal area (`area_norm`), and frames that are `centred` on the middle of their hop
+    instead of its beginning. `floor` is a power, or a magnitude. docs/python.md says which are whose.
     """
 
     __pydantic_config__ = STRICT
@@ -36,9 +44,19 @@ class LogMelConfig:
     low_hertz: float = 0.0
     high_hertz: float | None = None
     floor: float = 1e-6
+    spectrum: Literal["power", "magnitude"] = "power"
+    logarithm: Literal["natural", "log10", "decibels"] = "natural"
+    scale: Literal["htk", "slaney"] = "htk"
+    area_norm: bool = False
+    centred: bool = True
 
     def __post_init__(self) -> None:
         check_whole(self, bins=(1, 1024), hop=(1, 65536), window=(4, 65536))
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(map(str, choices))}")
+        if not self.centred and self.hop % 2:
+            raise ValueError(f"hop is {self.hop}; expected an even number of samples if frames are not centred")
         if self.window % 2:
             raise ValueError(f"window is {self.window}; expected an even number of samples")
         if self.window < self.hop:
@@ -55,9 +73,64 @@ class LogMelConfig:
         return 1 << (self.window - 1).bit_length()
 
     @property
+    def norm(self) -> str | None:
+        """The normalisation of the triangles, as torchaudio names it."""
+        return "slaney" if self.area_norm else None
+
+    @property
+    def lead(self) -> int:
+        """Samples of the transform before the sample f * hop of frame f."""
+        return self.fft // 2 if self.centred else (self.fft - self.hop) // 2
+
+    @property
+    def half_window(self) -> int:
+        """The most samples of the transform on either side of the sample f * hop of frame f."""
+        return self.fft - self.lead
+
+    @property
+    def natural(self) -> float:
+        """What features are multiplied with to be natural logs of power."""
+        if self.logarithm == "decibels":
+            return math.log(10) / 10
+        return (2.0 if self.spectrum == "magnitude" else 1.0) * (math.log(10) if self.logarithm == "log10" else 1.0)
+
+    @property
+    def spread(self) -> float:
+        """The spread of speech, whose mean is near `-spread`: `features / spread + 1` normalises features."""
+        return 4.0 / self.natural
+
+    @property
+    def kind(self) -> str:
+        """Which values the features have, in words."""
+        logs = {"natural": "natural logs", "log10": "log10", "decibels": "decibels"}[self.logarithm]
+        return f"{logs} of mel {self.spectrum}"
+
+    def log(self, values: Tensor) -> Tensor:
+        """The features of mel powers, or magnitudes."""
+        logs = torch.log(values.clamp(min=self.floor))
+        factor = (2.0 if self.spectrum == "magnitude" else 1.0) / self.natural
+        return logs if factor == 1 else logs * factor
+
+    @property
     def silence(self) -> float:
         """The value of every bin in digital silence."""
-        return math.log(self.floor)
+        return math.log(self.floor) * ((2.0 if self.spectrum == "magnitude" else 1.0) / self.natural)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; conventions that are the default are left out, as they are in files of earlier versions."""
+        return {
+            name: value for name, value in asdict(self).items() if name not in _CHOICES or value != _CHOICES[name][0]
+        }
+
+
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "spectrum": ("power", "magnitude"),
+    "logarithm": ("natural", "log10", "decibels"),
+    "scale": ("htk", "slaney"),
+    "area_norm": (False, True),
+    "centred": (True, False),
+}
+"""The defaults come first."""
 
 
 def mel_bands(config: LogMelConfig, sample_rate: int) -> Tensor:
@@ -66,7 +139,7 @@ def mel_bands(config: LogMelConfig, sample_rate: int) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about empty bands
         bands: Tensor = functional.melscale_fbanks(
-            config.fft // 2 + 1, config.low_hertz, high, config.bins, sample_rate
+            config.fft // 2 + 1, config.low_hertz, high, config.bins, sample_rate, config.norm, config.scale
         )
     if not bool(bands.any()):
         raise ValueError(
@@ -102,16 +175,16 @@ class LogMel(nn.Module):
         return waveform.to(self.window.dtype)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        half_window, waveform = self.config.fft // 2, self._checked(waveform)
-        return self.inside(nn.functional.pad(waveform, (half_window, half_window)))
+        lead, waveform = self.config.lead, self._checked(waveform)
+        return self.inside(nn.functional.pad(waveform, (lead, self.config.fft - lead)))
 
     def inside(self, waveform: Tensor) -> Tensor:
-        """Only frames whose whole transform lies in the waveform; the first is centred on sample fft / 2."""
+        """Only frames whose whole transform lies in the waveform; the first belongs to sample `lead`."""
         config, waveform = self.config, self._checked(waveform)
         spectrum = functional.spectrogram(
             waveform, 0, self.window, config.fft, config.hop, config.window, 2.0, normalized=False, center=False
         )
-        return torch.log((self.bands @ spectrum).clamp(min=config.floor))
+        return config.log(self.bands @ (spectrum.sqrt() if config.spectrum == "magnitude" else spectrum))
 
     def around(self, waveform: Tensor, margin: int, times: Tensor, samples: Tensor) -> tuple[Tensor, int]:
         """The frames of windows of clips, and the index of the first, counted from the sample after `margin`.
@@ -137,32 +210,33 @@ class LogMel(nn.Module):
 
     def _first_whole(self, margin: int) -> tuple[int, int]:
         """The first frame whose transform lies in a waveform: what to skip before it, and its index after `margin`."""
-        half_window, hop = self.config.fft // 2, self.config.hop
-        skipped = -half_window % hop
-        return skipped, (skipped + half_window - margin) // hop
+        lead, hop = self.config.lead, self.config.hop
+        skipped = -lead % hop
+        return skipped, (skipped + lead - margin) // hop
 
-
-SPREAD = 4.0
-"""Log-mel features of speech have a mean near -4 and a spread near 4; `features / SPREAD + 1` normalises them."""
 
 _QUIETEST, _LOUDEST = -70.0, 25.0
 """No log power of a waveform in [-1, 1] comes near the upper bound and no usual floor below the lower; decibels may."""
 
 
-def log_mel_refusal(features: Tensor) -> str | None:
+def log_mel_refusal(features: Tensor, config: LogMelConfig) -> str | None:
     """Why these values cannot be log-mel features; `None` if they can."""
     if not features.is_floating_point():
         return f"values of {features.dtype}; expected floating-point numbers"
     if not bool(features.isfinite().all()):
         return "values that are not finite (NaN or infinity)"
-    for value, wild in ((features.min(), features.min() < _QUIETEST), (features.max(), features.max() > _LOUDEST)):
-        if wild:
-            return f"a value of {float(value):.4g}; expected natural logs of mel power, about -14 to 12"
+    for value in (float(features.min()), float(features.max())):
+        if not _QUIETEST <= value * config.natural <= _LOUDEST:
+            low, high = (bound / config.natural for bound in (-14, 12))
+            return f"a value of {value:.4g}; expected {config.kind}, about {low:.0f} to {high:.0f}"
     return None
 
 
 def read_features(path: Path, config: LogMelConfig, sample_rate: int) -> Tensor:
-    """Features made elsewhere, `(bins, frames)`: a `.npy` file, or a safetensors file with one tensor.
+    """Features made elsewhere, `(bins, frames)` or `(1, bins, frames)`.
+
+    The file is one of NumPy (`.npy`; `.npz` with one array), of torch (`.pt`, `.pth` with one tensor, read without
+    running code), or a safetensors file with one tensor.
 
     A safetensors file may state `hop` and `sample_rate` in its metadata; they must be the model's. Values below the
     floor are raised to it. Raises `ValueError` if something does not fit.
@@ -170,18 +244,20 @@ def read_features(path: Path, config: LogMelConfig, sample_rate: int) -> Tensor:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such feature file")
     if not path.is_file():
-        raise ValueError(f"{path} is a folder or device; expected a feature file (.npy or .safetensors)")
+        raise ValueError(f"{path} is a folder or device; expected a feature file ({_SUFFIXES})")
     try:
-        features, said = _read_npy(path) if path.suffix == ".npy" else _read_safetensors(path)
-    except (SafetensorError, ValueError, EOFError, OSError, SyntaxError, MemoryError, tokenize.TokenError) as error:
-        raise ValueError(f"{path} is not a feature file ({error}); expected .npy or .safetensors") from error
+        features, said = _READERS.get(path.suffix.lower(), _read_safetensors)(path)
+    except _UNREADABLE as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"{path} is not a feature file ({reason}); expected {_SUFFIXES}") from error
+    features = features[0] if features.dim() == 3 and features.shape[0] == 1 else features
     for key, expected in (("hop", config.hop), ("sample_rate", sample_rate)):
         if key in said and said[key] != str(expected):
             raise ValueError(f"{path}: its {key} is {said[key]}; the model's is {expected}")
     if features.dim() != 2 or features.shape[0] != config.bins or features.shape[1] == 0:
         hint = "; transpose it" if features.dim() == 2 and features.shape[1] == config.bins else ""
         raise ValueError(f"{path}: its shape is {tuple(features.shape)}; the model needs ({config.bins}, frames){hint}")
-    wrong = log_mel_refusal(features)
+    wrong = log_mel_refusal(features, config)
     if wrong is not None:
         raise ValueError(f"{path}: it has {wrong}")
     return features.clamp(min=config.silence)
@@ -195,8 +271,34 @@ def _read_npy(path: Path) -> tuple[Tensor, dict[str, str]]:
     if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.floating):
         found = array.dtype if isinstance(array, np.ndarray) else "an archive"
         raise ValueError(f"it holds {found}, not an array of floating-point numbers")
+    return _from_array(array), {}
+
+
+def _from_array(array: np.ndarray[Any, Any]) -> Tensor:
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)), {}
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
+def _read_npz(path: Path) -> tuple[Tensor, dict[str, str]]:
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+        if not isinstance(archive, np.lib.npyio.NpzFile) or len(archive.files) != 1:
+            raise ValueError("it does not hold one array")
+        array = archive[archive.files[0]]
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"it holds {array.dtype}, not an array of floating-point numbers")
+    return _from_array(array), {}
+
+
+def _read_torch(path: Path) -> tuple[Tensor, dict[str, str]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about what is no pickle of torch
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(found, dict) and len(found) == 1:
+        (found,) = found.values()
+    if not isinstance(found, Tensor) or not found.is_floating_point():
+        what = found.dtype if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise ValueError(f"it holds {what}, not one tensor of floating-point numbers")
+    return found.detach().to(torch.float32), {}
 
 
 def _read_safetensors(path: Path) -> tuple[Tensor, dict[str, str]]:
@@ -208,3 +310,11 @@ def _read_safetensors(path: Path) -> tuple[Tensor, dict[str, str]]:
         if not features.is_floating_point():
             raise ValueError(f"it holds {features.dtype}, not floating-point numbers")
         return features.to(torch.float32), file.metadata() or {}
+
+
+_READERS = {".npy": _read_npy, ".npz": _read_npz, ".pt": _read_torch, ".pth": _read_torch}
+_SUFFIXES = ".npy, .npz, .pt or .safetensors"
+_UNREADABLE = (
+    *(SafetensorError, ValueError, EOFError, OSError, SyntaxError, MemoryError, RuntimeError, KeyError),
+    *(tokenize.TokenError, pickle.UnpicklingError, zipfile.BadZipFile),
+)

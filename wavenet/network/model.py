@@ -4,7 +4,7 @@ import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import torch
@@ -18,6 +18,7 @@ from wavenet.network.conditioning import ClipLabels, Conditioner, Conditioning, 
 from wavenet.network.config import WaveNetConfig
 from wavenet.network.distributions import Distribution, Prediction, check_range, check_symbols
 from wavenet.network.embedding import AmplitudeEmbedding
+from wavenet.network.feature_kinds import FeatureStatistics
 from wavenet.network.features import LogMel
 from wavenet.network.model_file import (
     check_tensors,
@@ -25,6 +26,7 @@ from wavenet.network.model_file import (
     plain_state,
     read_config,
     read_model_file,
+    read_statistics,
     same_config,
     write_model_file,
 )
@@ -82,6 +84,7 @@ class WaveNet(nn.Module):
             raise ValueError(f"config is a {type(config).__name__}; expected a WaveNetConfig")
         self.config = config
         self.recompute = False
+        self.feature_statistics: FeatureStatistics | None = None
         self.distribution = config.distribution
         with torch.device("cpu"):  # they have no parameters, and their buffers are needed on the meta device too
             self.log_mel = None if config.features is None else LogMel(config.features, config.sample_rate)
@@ -414,7 +417,8 @@ class WaveNet(nn.Module):
             with torch.device("meta"):
                 like = WaveNet(self.config).state_dict()
         check_tensors(tensors, like or tensors, path)
-        write_model_file(path, tensors, {"config": config, **named})
+        statistics = {} if self.feature_statistics is None else {"features": asdict(self.feature_statistics)}
+        write_model_file(path, tensors, {"config": config, **named, **statistics})
 
     @classmethod
     @torch.inference_mode(mode=False)
@@ -442,4 +446,5 @@ class WaveNet(nn.Module):
         with torch.device("cpu" if parts else "meta"):  # buffers of custom parts may not be in the file
             model = cls(config, **parts)
         load_tensors(model, tensors, path)
+        model.feature_statistics = read_statistics(path, metadata.get("features"))
         return model.eval()

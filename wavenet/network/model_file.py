@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 from wavenet.atomic import check_utf8, write_atomically
 from wavenet.network.config import WaveNetConfig
 from wavenet.network.distributions import Distribution
+from wavenet.network.feature_kinds import FeatureStatistics
 
 _KEY = "wavenet-toolkit"  # one key for all metadata: safetensors writes several in no stable order
 _TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -128,3 +129,11 @@ def read_config(
 def same_config(one: WaveNetConfig, other: WaveNetConfig) -> bool:
     """Whether two configurations are the same but for how they spell their dilations."""
     return one.to_dict() == other.to_dict()
+
+
+def read_statistics(path: str | os.PathLike[str], values: Any) -> FeatureStatistics | None:
+    """The statistics of a model's features, which files of earlier versions lack."""
+    try:
+        return None if values is None else TypeAdapter(FeatureStatistics).validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise ValueError(f"{path}: the statistics of its features are damaged ({error.errors()[0]['msg']})") from error

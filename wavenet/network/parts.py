@@ -63,7 +63,7 @@ def align(config: WaveNetConfig, conditioner: nn.Module | None, block: int) -> A
             f"the conditioner's alignment has a hop of {frames.hop} samples; expected that of the features, "
             f"{config.features.hop}"
         )
-    return replace(frames, half_window=config.features.fft // 2, block=block)
+    return replace(frames, half_window=config.features.half_window, block=block)
 
 
 def as_given(model: object, kind: type[T]) -> T:

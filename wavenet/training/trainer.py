@@ -29,7 +29,14 @@ from wavenet.data import (
     timed_labels,
 )
 from wavenet.evaluation import Score, condition_on, evaluate, labels_of, missing_packages, score_free_running
-from wavenet.network import Conditioning, TimedLabelsConfig, WaveNet, check_labels, timed_frames
+from wavenet.network import (
+    Conditioning,
+    FeatureStatistics,
+    TimedLabelsConfig,
+    WaveNet,
+    check_labels,
+    timed_frames,
+)
 from wavenet.training.capacity import micro_batches, reading_processes, refuse_too_large, wants_bfloat16
 from wavenet.training.checkpoint import Progress, refuse_changes
 from wavenet.training.config import TrainConfig
@@ -100,6 +107,8 @@ class Trainer:
         self.device = own_device if device is None else torch.device(device)
         self.model = model.to(self.device)
         self.model.recompute = config.checkpoint_activations
+        if self.model.feature_statistics is None:
+            self.model.feature_statistics = _feature_statistics(self.model, sources)
         self.average = copy.deepcopy(self.model).eval()
         self.optimizers = optimizers_for(self.model, config)
         self.sampler = WindowSampler(
@@ -358,3 +367,18 @@ def _from_each(sources: Sequence[Sequence[Clip]], count: int) -> list[Clip]:
     """`count` clips, one of each source after another; fewer if there are no more."""
     rows = itertools.zip_longest(*(pick_clips(clips, count) if count else () for clips in sources))
     return [clip for row in rows for clip in row if clip is not None][:count]
+
+
+_MEASURED_SECONDS, _MEASURED_CLIPS = 5, 16
+
+
+@torch.no_grad()
+def _feature_statistics(model: WaveNet, sources: Sequence[Source]) -> FeatureStatistics | None:
+    """The mean and spread of the features' bands, from the beginnings of some clips of each source."""
+    if model.log_mel is None:
+        return None
+    measured = []
+    for clip in (clip for source in sources for clip in pick_clips(source.clips, _MEASURED_CLIPS)):
+        waveform = read_clip(clip, 0, min(clip.samples, _MEASURED_SECONDS * clip.sample_rate))
+        measured.append(model.log_mel(waveform[None].to(model.device))[0])
+    return FeatureStatistics.of(measured)
