@@ -10,8 +10,8 @@ from torch import Tensor
 from wavenet.network.features import LogMelConfig
 from wavenet.network.settings import STRICT
 
-_SPEECH = -4.0, 4.0
-"""Mean and spread of log-mel power of speech, for a model file that does not know those of its training."""
+_SPEECH = -4.0, 4.0, 1.0
+"""Mean, spread and roughness of log-mel power of speech, for a model file that does not know those of its training."""
 _ENOUGH_FRAMES, _ENOUGH_BINS = 20, 16
 """Fewer say nothing about where they come from."""
 _KINDS = {
@@ -22,24 +22,36 @@ _KINDS = {
     "decibels": math.log(10) / 10,
 }
 """What to multiply each kind with to get natural logs of power."""
-_CLOSE, _MARGIN, _FAR = 0.6, 0.3, 2.5
+_CLOSE, _MARGIN, _FAR = 0.9, 0.4, 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureStatistics:
-    """The mean and the spread (standard deviation over time) of each band, as a model was trained on them."""
+    """The mean and the spread (standard deviation over time) of each band, as a model was trained on them.
+
+    `roughness` is how much neighbouring bands differ, a measure of the unit that knows no pauses and no level.
+    """
 
     __pydantic_config__ = STRICT
 
     mean: tuple[float, ...]
     spread: tuple[float, ...]
+    roughness: float
 
     @classmethod
     def of(cls, clips: Iterable[Tensor]) -> "FeatureStatistics":
         """Those of clips' features `(bins, F)`."""
         frames = torch.cat([clip.double() for clip in clips], dim=1)
         means, spreads = frames.mean(dim=1), frames.std(dim=1, correction=0)
-        return cls(mean=tuple(means.tolist()), spread=tuple(spreads.tolist()))
+        return cls(mean=tuple(means.tolist()), spread=tuple(spreads.tolist()), roughness=_roughness(frames))
+
+
+def _roughness(features: Tensor) -> float:
+    """The median second difference of neighbouring bands `(bins, F)`, where none of the three is at the floor."""
+    heard = features > features.min() + 1e-3
+    three = heard[2:] & heard[1:-1] & heard[:-2]
+    differences = (features[2:] - 2 * features[1:-1] + features[:-2]).abs()[three]
+    return float(differences.median()) if len(differences) else 0.0
 
 
 def foreign_features(features: Tensor, config: LogMelConfig, trained_on: FeatureStatistics | None) -> str | None:
@@ -53,9 +65,10 @@ def foreign_features(features: Tensor, config: LogMelConfig, trained_on: Feature
     features = features.double()
     if bool((features <= config.silence).all()):
         return None  # silence is of every kind
-    mean, spread = (value / config.natural for value in _SPEECH)
+    mean, spread, rough = (value / config.natural for value in _SPEECH)
     if trained_on is not None:
         mean, spread = (sum(values) / len(values) for values in (trained_on.mean, trained_on.spread))
+        rough = trained_on.roughness
     own, variation = float(features.mean()), float(features.std(dim=1, correction=0).mean())
     found = f"the features have a mean of {own:.3g} and a spread of {variation:.3g}, those trained on {mean:.3g} and "
     found += f"{spread:.3g}; "
@@ -64,10 +77,15 @@ def foreign_features(features: Tensor, config: LogMelConfig, trained_on: Feature
     if abs(own) < 0.3 and 0.7 < variation < 1.3 and float(features.mean(dim=1).abs().mean()) < 0.3 and spread > 1.6:
         return found + "they seem z-scored: multiply each band by its spread and add its mean"
 
+    own_roughness = _roughness(features)
+
     def distance(factor: float) -> float:
         converted = (features * factor).clamp(min=config.silence)
-        ratio = max(float(converted.std(dim=1, correction=0).mean()), 1e-9) / max(spread, 1e-9)
-        return abs(float(converted.mean()) - mean) / max(spread, 1e-9) / 2 + abs(math.log(ratio))
+        return (
+            abs(float(converted.mean()) - mean) / max(spread, 1e-9) / 2
+            + _ratio(float(converted.std(dim=1, correction=0).mean()), spread)
+            + _ratio(factor * own_roughness, rough)
+        )
 
     distances = {kind: distance(factor / config.natural) for kind, factor in _KINDS.items()}
     likely = sorted(distances, key=distances.__getitem__)
@@ -80,3 +98,7 @@ def foreign_features(features: Tensor, config: LogMelConfig, trained_on: Feature
     if as_they_are > _FAR:
         return found + f"the model takes {config.kind}"
     return None
+
+
+def _ratio(one: float, other: float) -> float:
+    return abs(math.log(max(one, 1e-9) / max(other, 1e-9)))
