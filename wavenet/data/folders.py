@@ -81,13 +81,13 @@ def _is_apple_double(path: Path) -> bool:
     return False
 
 
-_TEXTS = (".txt", ".md", ".csv", ".tsv", ".json")
+_TEXTS = tuple(".txt .md .csv .tsv .json .jsonl .xml .html .pdf .yaml .yml .toml .log .py .sh".split())  # noqa: SIM905
 
 
 def describe_others(found: Found) -> str | None:
     """One line about the files that were not taken, by suffix; `None` if there are none.
 
-    It leaves out texts and tables, and what else has the name of a recording beside it, as labels do.
+    It leaves out texts, tables and programs, and what else has the name of a recording beside it, as labels do.
     """
     recordings = {path.with_suffix("") for path in found.files}
     by_suffix: dict[str, list[Path]] = {}

@@ -102,7 +102,6 @@ def _check(folder: Path, force: bool) -> None:
     if not all(find_spec(package) for package in ("onnx", "onnxscript")):
         raise ValueError(f"exporting needs the packages onnx and onnxscript; {_INSTALL}")
     check_utf8(folder, "ONNX Runtime")
-    check_writable(folder / "model.json")
     for name in sorted(_FILES):
         if (folder / name).is_dir():
             raise ValueError(f"{folder / name} is a folder; expected a file, or nothing; choose another folder")
@@ -112,6 +111,7 @@ def _check(folder: Path, force: bool) -> None:
         raise ValueError(f"{folder} exists; choose another folder or pass force=True to replace its files")
     if not folder.absolute().parent.is_dir():
         raise ValueError(f"{folder.parent}: no such folder to write {folder.name} to")
+    check_writable(folder / "model.json")
 
 
 def _translate(network: ExportNetwork, outputs: list[str]) -> Any:
