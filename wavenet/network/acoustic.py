@@ -5,6 +5,8 @@ that says words is a vocoder with an acoustic model before it. The acoustic mode
 the features of the recordings.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 from wavenet.network.features import LogMelConfig
 from wavenet.network.settings import STRICT, check_names, check_whole
+from wavenet.network.timed_labels import TimedLabel, timed_frames
 
 _BUMPS = 24
 """How finely a frame knows the share of its label that has passed."""
@@ -44,8 +47,11 @@ class AcousticModel(nn.Module):
     that they matter, so names may stand in an order that was never heard.
     """
 
-    def __init__(self, config: TimedLabelsConfig, features: LogMelConfig, vector_channels: int | None) -> None:
+    def __init__(
+        self, config: TimedLabelsConfig, features: LogMelConfig, sample_rate: int, vector_channels: int | None
+    ) -> None:
         super().__init__()
+        self.names, self.hop, self.sample_rate = config.names, features.hop, sample_rate
         names, hidden = len(config.names) + 1, config.hidden_channels
         self.silence, self.spread = features.silence, features.spread
         self.before, self.name, self.after = (nn.Embedding(names, config.channels) for _ in range(3))
@@ -72,6 +78,21 @@ class AcousticModel(nn.Module):
             known.append(vector[:, None].expand(-1, timed.shape[2], -1))
         features: Tensor = self.layers(torch.cat(known, dim=2)).transpose(1, 2)
         return ((features - 1) * self.spread).clamp(min=self.silence)
+
+    @torch.no_grad()
+    def say(self, labels: Sequence[TimedLabel], samples: int | None, vector: Tensor | None) -> Tensor:
+        """The features `(bins, F)` of one clip that lasts `samples`, or to the end of its last label.
+
+        Raises `ValueError` if a name is unknown, or nothing says how long the clip lasts.
+        """
+        if samples is None:
+            if not labels:
+                raise ValueError("timed_labels are none; expected at least one, which says how long to go on")
+            samples = math.ceil(max(label.end for label in labels) * self.sample_rate)
+        frames, rate = samples // self.hop + 1, self.sample_rate / self.hop
+        timed = timed_frames(labels, self.names, frames=frames, frames_per_second=rate)
+        features: Tensor = self(timed[None].to(self.name.weight), vector)
+        return features[0]
 
     def loss(self, predicted: Tensor, features: Tensor) -> Tensor:
         """The mean square of the error, in units of the features' spread: `(B, bins, F)` both -> `(B, F)`."""

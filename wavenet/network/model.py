@@ -1,10 +1,9 @@
 """The network: a stack of gated residual blocks over dilated causal convolutions (van den Oord et al. 2016)."""
 
 import itertools
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -21,14 +20,12 @@ from wavenet.network.embedding import AmplitudeEmbedding
 from wavenet.network.feature_kinds import FeatureStatistics
 from wavenet.network.features import LogMel
 from wavenet.network.model_file import (
-    check_tensors,
     load_tensors,
     plain_state,
     read_config,
     read_model_file,
     read_statistics,
-    same_config,
-    write_model_file,
+    write_model,
 )
 from wavenet.network.parts import (
     ConditionerFactory,
@@ -43,7 +40,7 @@ from wavenet.network.parts import (
 )
 from wavenet.network.prediction import input_signals
 from wavenet.network.quantize import check_level, check_waveform, compand, full_precision
-from wavenet.network.timed_labels import TimedLabel, by_clip, timed_frames
+from wavenet.network.timed_labels import TimedLabel, by_clip
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,7 @@ class WaveNet(nn.Module):
             if features is not None:
                 raise ValueError("features and timed_labels are both given; expected one of the two")
             features = [
-                self._features(clip, None, None if known is None else known[index : index + 1])
+                self._said(clip, None, None if known is None else known[index : index + 1])
                 for index, clip in enumerate(by_clip(timed_labels, batch))
             ]
         frames = check_features(features, batch, config.features)
@@ -190,28 +187,18 @@ class WaveNet(nn.Module):
         does not know a name.
         """
         (clip,) = by_clip([timed_labels], 1)
-        return self._features(clip, samples, self._check_labels(1, speaker, labels))
+        return self._said(clip, samples, self._check_labels(1, speaker, labels))
 
     @torch.no_grad()
-    def _features(self, timed_labels: Sequence[TimedLabel], samples: int | None, known: Tensor | None) -> Tensor:
-        if self.acoustic is None or self.config.timed_labels is None:
+    def _said(self, timed_labels: Sequence[TimedLabel], samples: int | None, known: Tensor | None) -> Tensor:
+        if self.acoustic is None:
             raise ValueError("timed_labels are given, and the model was not trained with any; leave them out")
-        if samples is None:
-            if not timed_labels:
-                raise ValueError("timed_labels are none; expected at least one, which says how long to go on")
-            samples = math.ceil(max(label.end for label in timed_labels) * self.config.sample_rate)
-        timed = timed_frames(
-            timed_labels,
-            self.config.timed_labels.names,
-            frames=self.alignment.frames(samples),
-            frames_per_second=self.config.sample_rate / self.alignment.hop,
-        )
-        features: Tensor = self.acoustic(timed[None].to(self.output.weight), self.vector(Conditioning(known)))
-        return features[0]
+        return self.acoustic.say(timed_labels, samples, self.vector(Conditioning(known)))
 
     def vector(self, conditioning: Conditioning) -> Tensor | None:
         """What the package's own conditioner knows of a whole clip: `(B, speaker_channels)`, if there is anything."""
-        return self.conditioner.vector(conditioning) if type(self.conditioner) is Conditioner else None
+        own = getattr(self.conditioner, "_orig_mod", self.conditioner)  # of a compiled one
+        return own.vector(conditioning) if isinstance(own, Conditioner) else None
 
     def forward(self, symbols: Tensor, conditioning: Conditioning | None = None, start: int = 0) -> Tensor:
         """Parameters of the next sample's distribution, for all outputs whose whole context is given.
@@ -408,17 +395,11 @@ class WaveNet(nn.Module):
         Parametrized weights are written as they are computed. Raises `ValueError` if `from_pretrained` would refuse the
         file, such as for weights that are not finite.
         """
-        named = {"own_parts": self.own_parts} if self.own_parts else {}
-        config, tensors = self.config.to_dict(), plain_state(self)
-        if not same_config(self.config, read_config(path, config, [type(self.distribution)])):
-            raise ValueError(f"{path}: the configuration would be read back as another; it is {self.config}")
-        like = None
-        if not named and type(self) is WaveNet:
+        expected = None
+        if not self.own_parts and type(self) is WaveNet:
             with torch.device("meta"):
-                like = WaveNet(self.config).state_dict()
-        check_tensors(tensors, like or tensors, path)
-        statistics = {} if self.feature_statistics is None else {"features": asdict(self.feature_statistics)}
-        write_model_file(path, tensors, {"config": config, **named, **statistics})
+                expected = WaveNet(self.config).state_dict()
+        write_model(path, self.config, plain_state(self), expected, self.own_parts, self.feature_statistics)
 
     @classmethod
     @torch.inference_mode(mode=False)

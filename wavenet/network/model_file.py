@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,29 @@ from wavenet.network.feature_kinds import FeatureStatistics
 _KEY = "wavenet-toolkit"  # one key for all metadata: safetensors writes several in no stable order
 _TYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _FORMAT = "model, version 1"
+
+
+def write_model(
+    path: str | os.PathLike[str],
+    config: WaveNetConfig,
+    tensors: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor] | None,
+    own_parts: Mapping[str, str],
+    statistics: FeatureStatistics | None,
+) -> None:
+    """Write a model: its configuration, its tensors, the classes of its custom parts, the statistics of its features.
+
+    Raises `ValueError` if the file would be refused when it is read, such as for tensors that are not as `expected`.
+    """
+    metadata: dict[str, Any] = {"config": config.to_dict()}
+    if read_config(path, metadata["config"], [type(config.distribution)]).to_dict() != metadata["config"]:
+        raise ValueError(f"{path}: the configuration would be read back as another; it is {config}")
+    check_tensors(tensors, tensors if expected is None else expected, path)
+    if own_parts:
+        metadata["own_parts"] = dict(own_parts)
+    if statistics is not None:
+        metadata["features"] = asdict(statistics)
+    write_model_file(path, tensors, metadata)
 
 
 def write_model_file(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
@@ -124,11 +148,6 @@ def read_config(
         raise ValueError(
             f"{path}: its configuration is not one of this toolkit ({key}: {first['msg']}){hint}"
         ) from error
-
-
-def same_config(one: WaveNetConfig, other: WaveNetConfig) -> bool:
-    """Whether two configurations are the same but for how they spell their dilations."""
-    return one.to_dict() == other.to_dict()
 
 
 def read_statistics(path: str | os.PathLike[str], values: Any) -> FeatureStatistics | None:

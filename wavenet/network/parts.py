@@ -41,7 +41,7 @@ def make_acoustic(config: WaveNetConfig, conditioner: nn.Module | None) -> Acous
     if type(conditioner) is not Conditioner:
         raise ValueError(f"timed_labels do not go with a custom conditioner, {type(conditioner).__name__}")
     assert config.features is not None
-    return AcousticModel(config.timed_labels, config.features, config.speaker_channels)
+    return AcousticModel(config.timed_labels, config.features, config.sample_rate, config.speaker_channels)
 
 
 def make_predictor(config: WaveNetConfig) -> Predictor | None:

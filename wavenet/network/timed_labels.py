@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from wavenet.network.settings import plain_numbers
+
 TIMED_ROWS = ("before", "name", "after", "passed", "length")
 """The rows of `timed_frames`: three indices of names, the share that has passed, and the logarithm of the seconds."""
 
@@ -30,6 +32,7 @@ class TimedLabel:
     name: str
 
     def __post_init__(self) -> None:
+        plain_numbers(self)
         if not isinstance(self.name, str) or not all(isinstance(time, int | float) for time in (self.start, self.end)):
             raise ValueError(f"{self!r}: expected start and end in seconds, and a name, such as (0.0, 0.45, 'seven')")
         if not (math.isfinite(self.end) and 0 <= self.start < self.end):
