@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,23 +24,37 @@ def model_file(tmp_path: Path) -> Path:
     return tmp_path / "model.safetensors"
 
 
-def test_ctrl_c_keeps_what_was_generated(wavenet, model_file: Path, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_keep_what_was_generated(
+    wavenet, model_file: Path, tmp_path: Path, monkeypatch, number: int, status: int
+) -> None:
     whole = ("generate", model_file, "--seconds", 0.2, "--count", 2, "--log-probs", tmp_path / "p.npy", "-o")
     assert wavenet(*whole, tmp_path / "a.wav", "--force").status == 0
     chunks = generation.generate_chunks
 
     def interrupted(*arguments: object) -> Iterator[Generated]:
         yield next(iter(chunks(*arguments)))
-        raise KeyboardInterrupt
+        signal.raise_signal(number)
 
     monkeypatch.setattr("wavenet.generation.generate_chunks", interrupted)
     result = wavenet(*whole, tmp_path / "b.wav", "--force")
-    assert result.status == 130
+    assert result.status == status
     assert "interrupted after 0.05 of 0.20 s" in result.err
     assert np.load(tmp_path / "p.npy").shape == (2, 800)
     for number in (1, 2):
         kept, _ = read_audio(tmp_path / f"b-{number}.wav")
         assert torch.equal(kept, read_audio(tmp_path / f"a-{number}.wav")[0][:800])
+
+
+def test_sigterm_before_anything_is_made_is_one_line(wavenet, model_file: Path, tmp_path: Path, monkeypatch) -> None:
+    def interrupted(*arguments: object) -> Iterator[Generated]:
+        signal.raise_signal(signal.SIGTERM)
+        yield Generated(torch.zeros(1, 1), torch.zeros(1, 1))
+
+    monkeypatch.setattr("wavenet.generation.generate_chunks", interrupted)
+    result = wavenet("generate", model_file, "-o", tmp_path / "a.wav")
+    assert (result.status, result.err.splitlines()[-1]) == (143, "interrupted")
+    assert not (tmp_path / "a.wav").exists()
 
 
 def pieces(ending: type[BaseException] | None) -> Iterator[Generated]:

@@ -99,7 +99,7 @@ def generate(
     names = _outputs(output, count, len(recordings) + len(feature_files), log_probs, sources, force)
 
     from wavenet.cli.recordings import named_labels, new_samples, read_feature_inputs, read_prime, said_labels
-    from wavenet.cli.writing import check_length, stream_wav, with_progress, write_files
+    from wavenet.cli.writing import check_length, sigterm_as_ctrl_c, stream_wav, with_progress, write_files
     from wavenet.engines import EngineOptions
     from wavenet.generation import Stream, generate_chunks
     from wavenet.network import SamplingOptions, WaveNet
@@ -122,10 +122,11 @@ def generate(
     conditioning = network.condition(len(names), labels=labels, features=[one.features for one in inputs] or None)
     stream = Stream(network, conditioning, options, batch=len(names), seed=seed, engine=chosen)
     made = with_progress(generate_chunks(stream, samples, beginning), samples, len(names), rate)
-    if output == _PIPE:
-        written = stream_wav(made, rate, samples, beginning)
-    else:
-        written = write_files(made, names, lengths, beginning, rate, log_probs)
+    with sigterm_as_ctrl_c() as terminated:
+        if output == _PIPE:
+            written = stream_wav(made, rate, samples, beginning)
+        else:
+            written = write_files(made, names, lengths, beginning, rate, log_probs)
     speed = len(names) * written.samples / (time.perf_counter() - begun)
     if written.interrupted:
         print(f"interrupted after {written.samples / rate:.2f} of {samples / rate:.2f} s", file=sys.stderr)
@@ -135,7 +136,7 @@ def generate(
         file=sys.stderr if output == _PIPE else sys.stdout,
     )
     if written.interrupted:
-        raise SystemExit(130)
+        raise SystemExit(143 if terminated.is_set() else 130)
 
 
 def _outputs(

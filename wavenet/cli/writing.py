@@ -3,11 +3,14 @@
 import fcntl
 import io
 import os
+import signal
 import stat
 import struct
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,11 +40,33 @@ def with_progress(pieces: Iterator[Generated], samples: int, streams: int, rate:
 @dataclass(frozen=True)
 class Written:
     """What was written: the samples of the longest stream, a sample's mean log-probability, in nats, and whether
-    Ctrl-C ended it early."""
+    Ctrl-C or SIGTERM ended it early."""
 
     samples: int
     nats: float
     interrupted: bool
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[threading.Event]:
+    """Let a first SIGTERM end the work as Ctrl-C does, and set the event. Nothing made: exits with status 143."""
+    terminated = threading.Event()
+
+    def end(signum: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        terminated.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield terminated
+    except KeyboardInterrupt:
+        if not terminated.is_set():
+            raise
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(143) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def check_length(names: list[Path], samples: int) -> None:
@@ -58,7 +83,7 @@ def write_files(
     rate: int,
     log_probs: Path | None,
 ) -> Written:
-    """Write each stream, cut to its length, once all are made, or as far as they are made at Ctrl-C."""
+    """Write each stream, cut to its length, once all are made, or as far as they are made at Ctrl-C or SIGTERM."""
     made: list[Generated] = []
     interrupted = False
     try:
@@ -82,7 +107,7 @@ def write_files(
 
 
 def stream_wav(pieces: Iterator[Generated], rate: int, samples: int, beginning: Tensor | None) -> Written:
-    """Write 16-bit WAV to standard output, piece by piece, up to Ctrl-C.
+    """Write 16-bit WAV to standard output, piece by piece, up to Ctrl-C or SIGTERM.
 
     Until all is written the header says that the file is streamed, so that what is left of it can be read; in the end
     it says how long the audio is, unless the output is a pipe.
