@@ -16,6 +16,7 @@ from wavenet import (
     LogMel,
     LogMelConfig,
     SamplingOptions,
+    TimedLabel,
     TrainConfig,
     Trainer,
     WaveNet,
@@ -55,6 +56,7 @@ def test_numbers_of_numpy_are_numbers(call: Callable[..., torch.Tensor]) -> None
         lambda eight: TrainConfig(steps=eight),
         lambda eight: PrepareConfig(sample_rate=1000 * eight),
         lambda eight: ConditioningConfig(channels=eight),
+        lambda eight: TimedLabel(0.5, eight, "one"),
     ],
 )
 def test_settings_hold_numbers_of_python(make: Callable[[object], object]) -> None:
@@ -86,6 +88,7 @@ def vocoder() -> WaveNet:
         (lambda: generate(small_model(), 4, temperature="1"), "temperature is '1'; expected a number"),
         (lambda: generate(torch.nn.DataParallel(small_model()), 4), "expected a WaveNet: pass model.module"),
         (lambda: generate(vocoder(), features=np.zeros((5, 9))), "torch.from_numpy"),
+        (lambda: generate(vocoder(), features=torch.tensor(1.0)), r"features are of shape \(\); expected a tensor"),
         (lambda: generate(vocoder(), features=torch.zeros(9, 5)), r"shape \(9, 5\); .*transpose them"),
         (lambda: generate(vocoder(), features=torch.zeros(5, 9), prime=torch.zeros(999)), "no longer than prime, 999"),
         (lambda: LogMel(LogMelConfig(), 16000)(torch.zeros(999).short()), "divide 16-bit integers by 32768"),

@@ -12,8 +12,9 @@ import torch
 import torchaudio
 
 from tests.conftest import small_config, tone
-from wavenet import TrainConfig, Trainer, WaveNet, generate, tensor_clips
+from wavenet import TimedLabel, TimedLabelsConfig, TrainConfig, Trainer, WaveNet, generate, tensor_clips
 from wavenet.network import (
+    AcousticModel,
     ConditioningConfig,
     FeatureStatistics,
     LogMel,
@@ -86,6 +87,32 @@ def test_a_model_of_other_features_trains_speaks_and_knows_their_statistics(tmp_
     of_clip = model.log_mel(clips[1].waveform)
     assert again.feature_statistics == FeatureStatistics.of([of_clip])
     assert generate(again, len(clips[1].waveform), features=of_clip).shape == (1, 1600)
+
+
+def test_the_acoustic_model_makes_the_same_sound_in_every_unit() -> None:
+    natural, decibels = LogMelConfig(), LogMelConfig(logarithm="decibels")
+    told, timed = TimedLabelsConfig(names=("one",)), torch.tensor([[0, 1, 0, 0.5, -1.0]]).T[None]
+    models = [AcousticModel(told, features, 16000, None) for features in (natural, decibels)]
+    models[1].load_state_dict(models[0].state_dict())
+    one, other = (model(timed, None) for model in models)
+    torch.testing.assert_close(other, one * 10 / math.log(10))
+    losses = [model.loss(made, made - model.spread) for model, made in zip(models, (one, other), strict=True)]
+    torch.testing.assert_close(losses[0], losses[1])
+
+
+def test_generate_warns_of_features_that_are_given_and_not_of_its_own() -> None:
+    config = small_config(
+        features=LogMelConfig(bins=20, hop=12, window=512),
+        conditioning=ConditioningConfig(scales=(3, 4)),
+        timed_labels=TimedLabelsConfig(names=("one",)),
+    )
+    model = WaveNet(config)
+    with torch.no_grad():
+        model.acoustic.layers[-1].bias.fill_(3.0)  # features that no speech has
+    said = [TimedLabel(0.0, 0.03, "one")]
+    assert generate(model, timed_labels=said).isfinite().all()
+    with pytest.warns(UserWarning, match="the model takes natural logs of mel power"):
+        generate(model, features=model.features_of(said))
 
 
 def test_prediction_from_features_needs_the_usual_ones() -> None:

@@ -131,6 +131,15 @@ def test_a_clip_in_another_unit_is_refused(tmp_path: Path, gain: float, message:
         one_clip(tmp_path, tone() * gain, lambda note: None)
 
 
+@pytest.mark.parametrize("gain", [32768.0, 1.5, 1e-6])
+def test_a_level_of_ones_own_choice_takes_clips_in_any_unit(tmp_path: Path, gain: float) -> None:
+    soundfile.write(tmp_path / "clip.wav", tone() * gain, 16000, subtype="FLOAT")
+    recording, notes = Recording(name="clip", path=tmp_path / "clip.wav", split="train"), []
+    prepare_dataset([recording], tmp_path / "dataset", PrepareConfig(level_db=26), note=notes.append)
+    level = PreparedDataset(tmp_path / "dataset").clips[0].read().square().mean().log10() * 10
+    assert (round(float(level), 1), notes) == (-26.0, [])
+
+
 def test_clips_that_lose_most_of_themselves_are_named(tmp_path: Path) -> None:
     notes: list[str] = []
     one_clip(tmp_path, np.concatenate([np.zeros(40000, np.float32), tone()]), notes.append)

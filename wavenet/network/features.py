@@ -32,8 +32,8 @@ class LogMelConfig:
     sample rate.
 
     The rest are the conventions of other systems: a `spectrum` of magnitudes, another `logarithm`, the mel `scale` of
-    Slaney's toolbox, triangles of equal area (`area_norm`), and frames that are `centred` on the middle of their hop
-    instead of its beginning. `floor` is a power, or a magnitude. docs/python.md says which are whose.
+    Slaney's toolbox, triangles of equal area (`area_norm`), and frames that are not `centred` on the first sample of
+    their hop, but on its middle. `floor` is a power, or a magnitude. docs/python.md says which are whose.
     """
 
     __pydantic_config__ = STRICT
