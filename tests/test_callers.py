@@ -20,6 +20,7 @@ from wavenet import (
     TrainConfig,
     Trainer,
     WaveNet,
+    decode_mu_law,
     encode_mu_law,
     generate,
     stream,
@@ -110,6 +111,11 @@ def test_half_precision_is_taken_and_loses_nothing(dtype: torch.dtype, tmp_path:
     for distribution in (Categorical(), GaussianMixture()):
         model = small_model(distribution=distribution).to(dtype)
         assert generate(model, 9, prime=halves).dtype == torch.float32
+
+
+def test_classes_in_few_bits_are_decoded_without_wrapping() -> None:
+    classes = torch.arange(256)
+    assert torch.equal(decode_mu_law(classes.to(torch.uint8)), decode_mu_law(classes))
 
 
 def test_log_mel_takes_any_precision() -> None:

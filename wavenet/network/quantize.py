@@ -89,7 +89,7 @@ def decode_mu_law(indices: Tensor, classes: int = 256) -> Tensor:
         found = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
         raise ValueError(f"indices are {found}; expected a tensor of whole numbers, as encode_mu_law gives")
     exact = torch.float32 if indices.device.type == "mps" else torch.float64
-    companded = (2 * indices - (classes - 1)).to(exact) / (classes - 1)
+    companded = (2 * indices.long() - (classes - 1)).to(exact) / (classes - 1)
     return expand(companded, classes).to(torch.float32)
 
 
