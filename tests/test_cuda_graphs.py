@@ -113,7 +113,8 @@ def test_captured_equals_uncaptured_for_small_and_large_batches(batch: int) -> N
 @on_cuda
 def test_the_gpu_is_measured() -> None:
     rows = measure_gpu(small_model().float(), [1, 3], seconds=0.05, rounds=1)
-    assert [row.case.batch for row in rows] == [1, 3]
+    cases = [(row.case.engine, row.case.batch) for row in rows]
+    assert cases == [("incremental", 1), ("incremental", 3), ("triton", 1), ("triton", 3)]
     assert all(row.rate > 0 for row in rows)
 
 

@@ -60,6 +60,7 @@ ELSEWHERE = {
     "git clone --depth 1 https://github.com/rhasspy/dataset-voice-kathleen data/kathleen-audio": "fetches speech",
     "git clone --depth 1 https://github.com/rhasspy/dataset-voice-nathalie data/nathalie-audio": "fetches speech",
     "git clone --depth 1 https://github.com/rhasspy/dataset-voice-kerstin data/kerstin-audio": "fetches speech",
+    "git clone --depth 1 https://github.com/rhasspy/dataset-voice-flemishguy data/flemishguy-audio": "fetches speech",
     "git clone --depth 1 https://github.com/Jakobovski/free-spoken-digit-dataset data/digits-audio": "fetches speech",
     "wavenet bench": "takes minutes; test_cli.py runs it on a small model",
     "wavenet bench --train": "takes minutes; test_train_benchmark.py measures small cases",
@@ -221,8 +222,13 @@ def _put_corpora(sources: list[Path], data: Path) -> None:
         kathleen.with_suffix(".txt").write_text("A text.\n")
         _put(source, data / "nathalie-audio" / "verified" / f"nl_rhasspy_{index}.flac", 48000)
         _put(source, data / "kerstin-audio" / "verified" / f"de_rhasspy-{index:04}.flac", 48000)
+        _put(source, data / "flemishguy-audio" / "wavs" / f"nl_rhasspy_{index}.wav", 24000)
         _put(source, data / "digits-audio" / "recordings" / f"{index // 6}_theo_{index % 6}.wav", 8000, seconds=0.5)
-    for speaker, names in (("nathalie", "nl_rhasspy_{}"), ("kerstin", "de_rhasspy-{:04}")):
+    for speaker, names in (
+        ("nathalie", "nl_rhasspy_{}"),
+        ("flemishguy", "nl_rhasspy_{}"),
+        ("kerstin", "de_rhasspy-{:04}"),
+    ):
         rows = "".join(f"{names.format(index)}|A text.\n" for index in range(len(sources)))
         (data / f"{speaker}-audio" / "metadata.csv").write_text(rows)
     (data / "LJSpeech" / "LJSpeech-1.1" / "metadata.csv").write_text("\n".join(lines) + "\n")

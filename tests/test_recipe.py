@@ -125,7 +125,7 @@ def test_the_page_of_recipes_has_every_key() -> None:
 
 
 def test_augmentation_is_a_section_of_the_recipe(tmp_path: Path) -> None:
-    path = ROOT / "recipes" / "prompts" / "vocoder.toml"
+    path = ROOT / "recipes" / "prompts" / "prompts.toml"
     recipe = load_recipe(path, ["train.augmentation.input_noise=1.0", "train.augmentation.level_db=24"])
     assert recipe.train.augmentation == Augmentation(input_noise=1.0, level_db=24)
     again = tmp_path / "again.toml"

@@ -18,6 +18,7 @@ from wavenet.engines import (
     EngineOptions,
     IncrementalEngine,
     NativeEngine,
+    TritonEngine,
     WeightType,
     make_engine,
     native_module,
@@ -106,15 +107,22 @@ GPU_BATCHES = (1, 16, 128, 1024, 2048, 4096)
 def measure_gpu(
     model: WaveNet, batches: Sequence[int] = GPU_BATCHES, seconds: float = 1.0, rounds: int = 3
 ) -> list[Row]:
-    """Rates of the incremental engine on the GPU, one batch after the other; those too large for its memory end it."""
+    """Rates of the engines on the GPU, one batch after the other; those too large for its memory are left out.
+
+    The triton engine multiplies in bfloat16; it is left out if it cannot run the model.
+    """
     model, rows = copy.deepcopy(model).to("cuda"), []
-    for batch in batches:
+    cases = [Case(IncrementalEngine.name, batch=batch) for batch in batches]
+    if TritonEngine.refusal(model) is None:
+        cases += [Case(TritonEngine.name, "bfloat16", batch=batch) for batch in batches]
+    for case in cases:
+        kind = IncrementalEngine if case.engine == IncrementalEngine.name else TritonEngine
         try:
-            run = _timed(IncrementalEngine(model, batch, _silence(model, batch)), batch, seconds, model.device)
+            run = _timed(kind(model, case.batch, _silence(model, case.batch)), case.batch, seconds, model.device)
             rate = statistics.median(run() for _ in range(rounds))
         except torch.OutOfMemoryError:
-            break
-        rows.append(Row(Case(IncrementalEngine.name, batch=batch), rate, rate / model.config.sample_rate))
+            continue
+        rows.append(Row(case, rate, rate / model.config.sample_rate))
     return rows
 
 
