@@ -64,6 +64,7 @@ def test_samples_do_not_depend_on_portions_of_time(engine: str) -> None:
 def test_a_stream_restored_in_another_process_goes_on_as_if_nothing_had_been(engine: str, tmp_path: Path) -> None:
     model = vocoder((Categorical(), True, True, "features", "transposed"))
     model.save_pretrained(tmp_path / "model.safetensors")
+    model = WaveNet.from_pretrained(tmp_path / "model.safetensors")
     whole = generate(model, features=frames(), speaker="bob", seed=9, engine=engine)[0]
     first = FeatureStream(model, speaker="bob", seed=9, engine=engine)
     beginning = first.push(frames()[:, :6])
