@@ -466,7 +466,7 @@ def test_errors_of_streaming_and_of_the_native_engine(wavenet, model_file: Path)
     wavenet(*plain, "--engine", "incremental", "--threads", 2).fails_with("--threads is 2; only the native engine")
     wavenet("bench", "--shape", "huge").fails_with("'--shape': 'huge' is not one of 'standard', 'small'")
     wavenet(*plain, "--top-k", 0).fails_with("--top-k is 0; expected at least 1, or leave it out to switch it off")
-    wavenet("bench", "--batch", 0).fails_with("--batch is 0; expected 1 to 1024")
+    wavenet("bench", "--batch", 0).fails_with("--batch is 0; expected 1 to 4096")
     wavenet("bench", model_file, "--shape", "small").fails_with("--shape does not go with MODEL")
     wavenet("bench", "none.safetensors").fails_with("none.safetensors: no such model file")
 

@@ -91,6 +91,7 @@ def test_a_recipe_can_project_frames(recipe: Path, tmp_path: Path) -> None:
         ('model.distribution={kind="gaussian_mixture", classes=64}', "model.distribution.classes does not go with the"),
         ("run=\udcff", "expected text in UTF-8"),
         ('dataset=["a"]', 'dataset.0 is "a"; expected dataset = "FOLDER", or [[dataset]] with path and weight'),
+        ('dataset=[{path="a", speakers="en"}]', 'dataset.0.speakers is "en"; expected names in a list'),
         ('dataset={path="a"}', 'dataset is {"path": "a"}; expected dataset = "FOLDER", or [[dataset]] with path and'),
         ('dataset=[{path="a", weigth=2}]', "unknown key dataset.0.weigth; did you mean dataset.0.weight?"),
     ],

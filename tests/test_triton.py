@@ -156,7 +156,7 @@ def test_bfloat16_weights_are_close() -> None:
     """Symbols may differ, so the incremental engine follows those of the triton engine."""
     torch.manual_seed(0)
     model = WaveNet(small_model().config).eval().to(DEVICE)
-    symbols, log_probs = TritonEngine(model, 2).run(uniforms(2, 12), SamplingOptions())
+    symbols, log_probs = TritonEngine(model, 2, weights="bfloat16").run(uniforms(2, 12), SamplingOptions())
     silence = torch.full((2, 1), model.distribution.silence, device=DEVICE)
     with torch.no_grad():
         parameters, _ = model.advance(torch.cat([silence, symbols[:, :-1]], dim=1), model.initial_state(2))

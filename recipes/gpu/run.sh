@@ -6,10 +6,15 @@ set -uo pipefail
 cd "$(dirname "$0")/../.."
 folder=${1:-runs/gpu}
 shift $(($# > 0 ? 1 : 0))
-mkdir -p "$folder" || exit 2
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 python=${PYTHON:-python3}
 failed=0
+for one in "$@"; do
+    if [[ ! $one =~ ^.+=[0-9]+$ || ! -f ${one%=*} ]]; then
+        echo "$one is no training; expected RECIPE.toml=SECONDS, a recipe that is there and for how long" >&2
+        exit 2
+    fi
+done
 
 # step NAME SECONDS COMMAND...: its output goes to the screen and to FOLDER/NAME.txt as it is made
 step() {
@@ -24,6 +29,7 @@ step() {
     [ "$status" = 0 ] || [[ "$status $name" == "124 train-"* ]] || failed=1
 }
 
+mkdir -p "$folder" || exit 2
 date > "$folder/summary.txt"
 if ! $python -c "import torch, torchaudio, numpy, soundfile, safetensors, pydantic, jinja2, typer, tqdm"; then
     echo "$python lacks a package of pyproject.toml's dependencies; put it on PYTHONPATH" | tee -a "$folder/summary.txt"

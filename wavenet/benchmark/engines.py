@@ -116,9 +116,10 @@ def measure_gpu(
     if TritonEngine.refusal(model) is None:
         cases += [Case(TritonEngine.name, "bfloat16", batch=batch) for batch in batches]
     for case in cases:
-        kind = IncrementalEngine if case.engine == IncrementalEngine.name else TritonEngine
         try:
-            run = _timed(kind(model, case.batch, _silence(model, case.batch)), case.batch, seconds, model.device)
+            options = EngineOptions(case.engine, case.weights)
+            engine = make_engine(options, model, case.batch, _silence(model, case.batch))
+            run = _timed(engine, case.batch, seconds, model.device)
             rate = statistics.median(run() for _ in range(rounds))
         except torch.OutOfMemoryError:
             continue

@@ -25,7 +25,7 @@ def bench(
     batch: Annotated[
         list[int] | None,
         typer.Option(
-            callback=between(1, 1024),
+            callback=between(1, 4096),
             metavar="N",
             help="Streams at once; repeatable; 1 and 16 if not given, and up to 4096 on a GPU.",
         ),

@@ -189,6 +189,8 @@ def _explain(error: ErrorDetails) -> str:
         return f"{key}.{message}" if f"{key}.{message.split()[0]}" in known else f"{key}: {message}".removeprefix(": ")
     if error["loc"][:1] == ("dataset",):
         found = json.dumps(error["input"], default=repr)
+        if ".speakers" in key:
+            return f'{key} is {found}; expected names in a list, such as speakers = ["ann"]'
         return f'{key} is {found}; expected dataset = "FOLDER", or [[dataset]] with path and weight'
     if error["type"] in ("union_tag_not_found", "union_tag_invalid"):
         message = f"expected a table with kind, one of {', '.join(sorted(_KINDS))}"

@@ -38,9 +38,9 @@ _AHEAD = 64
 class TritonEngine(ResumableEngine):
     """Runs categorical float32 models made of this package's parts on a CUDA device.
 
-    `weights` is the type of the weights and of the operands of products: `"bfloat16"`, on tensor cores, or `"float32"`,
-    which is exact and slow. All sums are in float32. A program runs a `group` of streams, a power of two from 16 on, in
-    `warps` warps; `stages` is how far it loads weights ahead.
+    `weights` is the type of the weights and of the operands of products: `"float32"`, which is exact and slow, or
+    `"bfloat16"`, on tensor cores. All sums are in float32. A program runs a `group` of streams, a power of two from 16
+    on, in `warps` warps; `stages` is how far it loads weights ahead.
 
     With `TRITON_INTERPRET=1` in the environment the kernel runs on the CPU, under Triton's interpreter, in float32: the
     interpreter (as of Triton 3.8) multiplies the bits of bfloat16 numbers as if they were integers.
@@ -54,7 +54,7 @@ class TritonEngine(ResumableEngine):
         batch: int,
         conditioning: Conditioning | None = None,
         *,
-        weights: WeightType = "bfloat16",
+        weights: WeightType = "float32",
         group: int = 16,
         warps: int = 8,
         stages: int = 2,
