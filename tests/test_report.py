@@ -279,7 +279,7 @@ def test_refusals_are_one_line_and_write_nothing(wavenet, run: Path, tmp_path: P
     wavenet("report", run, "-o", output, "--clips", -1).fails_with("--clips is -1")
     wavenet("report", run, "-o", output, "--seconds", "nan").fails_with("--seconds is nan")
     wavenet("report", run, "-o", output, "--dataset", tmp_path / "none").fails_with("none: no such dataset")
-    wavenet("report", tmp_path / "none", "-o", output).fails_with("none: no such file or folder", "a run's folder or a")
+    wavenet("report", tmp_path / "none", "-o", output).fails_with("none: no such model file")
     wavenet("report", run, "-o", output, "--temperature", -1).fails_with("temperature")
     metrics = (run / "metrics.jsonl").read_text()
     nan = '{"step": 1, "seconds": 1, "held_out_bits": NaN}'

@@ -51,9 +51,10 @@ if TYPE_CHECKING:
         encode_mu_law,
         multiply_adds,
     )
+    from wavenet.shipped import ShippedModel, shipped_models
     from wavenet.training import TrainConfig, Trainer, train
 
-_PACKAGES = ("network", "data", "engines", "generation", "evaluation", "training")
+_PACKAGES = ("shipped", "network", "data", "engines", "generation", "evaluation", "training")
 
 __all__ = [
     "Augmentation",
@@ -74,6 +75,7 @@ __all__ = [
     "PreparedDataset",
     "ResidualBlock",
     "SamplingOptions",
+    "ShippedModel",
     "TensorClip",
     "TimedLabel",
     "TimedLabelsConfig",
@@ -90,6 +92,7 @@ __all__ = [
     "read_audio",
     "read_timed_labels",
     "score_symbols",
+    "shipped_models",
     "stream",
     "tensor_clips",
     "train",

@@ -15,6 +15,7 @@ from wavenet.cli.evaluate import evaluate
 from wavenet.cli.export import export
 from wavenet.cli.generate import generate
 from wavenet.cli.inspect import inspect
+from wavenet.cli.models import models
 from wavenet.cli.prepare import prepare
 from wavenet.cli.report import report
 from wavenet.cli.train import train
@@ -48,7 +49,7 @@ class _Command(TyperCommand):
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-for command in (prepare, train, generate, evaluate, copy, inspect, report, bench, export):
+for command in (prepare, train, generate, evaluate, copy, inspect, report, bench, export, models):
     app.command(cls=_Command)(command)
 
 

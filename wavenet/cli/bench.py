@@ -19,7 +19,10 @@ Shape = Literal["standard", "small"]
 
 def bench(
     model: Annotated[
-        Path | None, typer.Argument(metavar="MODEL", help="Model file; a fresh model of --shape if not given.")
+        Path | None,
+        typer.Argument(
+            metavar="MODEL", help="Model file, or a name of `wavenet models`; a fresh model of --shape if not given."
+        ),
     ] = None,
     shape: Annotated[Shape | None, typer.Option(help="Shape of the fresh model; standard if not given.")] = None,
     batch: Annotated[

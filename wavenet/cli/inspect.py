@@ -19,7 +19,8 @@ _MOST_WORK = 2**24
 
 def inspect(
     path: Annotated[
-        Path, typer.Argument(metavar="MODEL_OR_RECIPE", help="Model file (.safetensors) or recipe (.toml).")
+        Path,
+        typer.Argument(metavar="MODEL_OR_RECIPE", help="Model file, a name of `wavenet models`, or recipe (.toml)."),
     ],
     plot: Annotated[
         Path | None, typer.Option(help="Also draw which inputs reach the output: .svg, .png or .pdf.")

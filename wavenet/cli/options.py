@@ -27,7 +27,9 @@ WeightType = Literal["float32", "bfloat16", "int8"]
 
 Force = Annotated[bool, typer.Option("--force", help="Replace what is already there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file (.safetensors).")]
+ModelFile = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="Model file (.safetensors), or a name of `wavenet models`.")
+]
 DatasetFolder = Annotated[Path, typer.Argument(metavar="DATASET", help="Dataset that `wavenet prepare` wrote.")]
 Split = Annotated[str, typer.Option(help="Split of the dataset to take clips from.")]
 OnlySpeakers = Annotated[

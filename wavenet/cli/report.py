@@ -11,7 +11,10 @@ from wavenet.cli.options import Force, Temperature, check_output
 
 
 def report(
-    path: Annotated[Path, typer.Argument(metavar="RUN_OR_MODEL", help="A run's folder, or a model file.")],
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="RUN_OR_MODEL", help="A run's folder, a model file, or a name of `wavenet models`."),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")],
     dataset: Annotated[
         Path | None, typer.Option(help="Dataset to take held-out clips from; the run's own if not given.")

@@ -41,6 +41,7 @@ from wavenet.network.parts import (
 from wavenet.network.prediction import input_signals
 from wavenet.network.quantize import check_level, check_waveform, compand, full_precision
 from wavenet.network.timed_labels import TimedLabel, by_clip
+from wavenet.shipped import model_path
 
 
 @dataclass(frozen=True)
@@ -411,12 +412,13 @@ class WaveNet(nn.Module):
         conditioner: ConditionerFactory | None = None,
         distributions: Sequence[type[Distribution]] = (),
     ) -> Self:
-        """Read a model file, in evaluation mode on the CPU.
+        """Read a model file, or the shipped model of that name (see `shipped_models`), in evaluation mode on the CPU.
 
         A model with custom parts is read with them: the `block` and `conditioner` that it was built with, and the class
-        of its distribution among `distributions`. Raises `ValueError` if the file is no whole model, or if it needs a
-        part that was not given.
+        of its distribution among `distributions`. Raises `FileNotFoundError` if there is no such model, `ValueError` if
+        the file is no whole one, or if it needs a part that was not given.
         """
+        path = model_path(path)
         tensors, metadata = read_model_file(path)
         given: dict[str, Any] = {"block": block, "conditioner": conditioner}
         for name, own in metadata.get("own_parts", {}).items():

@@ -58,11 +58,9 @@ def write_model_file(path: str | os.PathLike[str], tensors: Mapping[str, Tensor]
 def read_model_file(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `write_model_file` wrote.
 
-    Raises `FileNotFoundError` if there is no file and `ValueError` if it is not a whole model file.
+    Raises `ValueError` if there is no whole model file.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such model file")
     if not path.is_file():
         inside = path / "model.safetensors"
         hint = f", such as {inside}" if inside.is_file() else " (.safetensors)"

@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter
 
 from wavenet.data import PreparedDataset
 from wavenet.network import WaveNet, WaveNetConfig
+from wavenet.shipped import model_path
 from wavenet.training import Recipe, Selection, held_out_clips, recipe_of_run, training_clips
 
 
@@ -32,12 +33,14 @@ class Subject:
 
     @classmethod
     def open(cls, path: Path) -> "Subject":
-        """Open a run folder, a model file in one, or any model file, with its `NAME.metrics.jsonl` if that exists."""
+        """Open a run folder, a model file in one, or any model, with its `NAME.metrics.jsonl` if that exists.
+
+        `path` may also be the name of a shipped model.
+        """
+        path = model_path(path)
         run, file = (path, path / "model.safetensors") if path.is_dir() else (path.parent, path)
         if path.is_dir() and not file.is_file():
             raise ValueError(f"{path} holds no model.safetensors; expected a run's folder or a model file")
-        if not file.exists():
-            raise ValueError(f"{path}: no such file or folder; expected a run's folder or a model file")
         model = WaveNet.from_pretrained(file)
         kept = path.is_dir() or re.fullmatch(r"model|best|model-\d+", path.stem)  # the names of models in run folders
         if not kept or (not path.is_dir() and not (run / "recipe.json").exists()):

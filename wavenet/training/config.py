@@ -27,9 +27,9 @@ class TrainConfig:
     A run folder keeps the last `keep_models` evaluated models, beside the newest, the best by bits per sample, and with
     `listen` the best by free-running scores.
     Some fields are for recipes and the command line, not for a `Trainer`: `speakers` restricts training to these
-    speakers of the datasets, and `init_from` is a model file to start from. With `audio` each evaluation leaves
-    `audio_seconds` of generated audio in the run folder, made beside the training; `tensorboard` writes curves, and as
-    much audio, for TensorBoard.
+    speakers of the datasets, and `init_from` is a model file, or a shipped model's name, to start from. With `audio`
+    each evaluation leaves `audio_seconds` of generated audio in the run folder, made beside the training; `tensorboard`
+    writes curves, and as much audio, for TensorBoard.
     """
 
     __pydantic_config__: ClassVar[Mapping[str, Any]] = {"extra": "forbid", "strict": True}
