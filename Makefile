@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: test lint demo docs research format sanitize bench gpu clean
+.PHONY: test lint demo docs wheel research format sanitize bench gpu clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -34,7 +34,7 @@ demo: $(READY)
 	rm -rf demo/quickstart demo/copies
 	$(BIN)/wavenet train recipes/quickstart/quickstart.toml --set dataset=demo/speech --set run=demo/quickstart
 	$(BIN)/wavenet copy demo/quickstart/model.safetensors demo/speech --audio demo/copies
-	$(BIN)/wavenet generate samples/models/prompts.safetensors -o demo/babble.wav --seconds 2 --force
+	$(BIN)/wavenet generate prompts -o demo/babble.wav --seconds 2 --force
 	$(BIN)/wavenet report demo/quickstart -o demo/report.html --force
 	@echo "Open demo/report.html in a browser: held-out sentences, and their copies by a vocoder that began with nothing. demo/copies/ has them as files, demo/babble.wav an hour's model left to itself."
 
@@ -57,6 +57,16 @@ docs: $(READY)
 	$(BIN)/pdoc --output-directory build/docs --template-directory docs --docformat markdown $(MODULES)
 	@for page in $(subst .,/,$(MODULES)); do test -s build/docs/$$page.html || { echo "$$page has no page"; exit 1; }; done
 
+# An sdist and a manylinux wheel for this Python, to dist: the wheel is built from the sdist, both are checked, and the
+# wheel generates where there is no compiler, no source, and of all packages only those that it requires.
+wheel: $(READY)
+	rm -rf dist build/wheel
+	$(BIN)/python -m build --outdir build/wheel
+	$(BIN)/twine check --strict build/wheel/*
+	PATH="$(abspath $(BIN)):$$PATH" auditwheel repair --wheel-dir dist build/wheel/*.whl
+	mv build/wheel/*.tar.gz dist
+	WAVENET_DIST=$(abspath dist) $(BIN)/pytest tests/test_wheel.py
+
 # The research programs, none of which may take longer than three minutes.
 research: $(READY)
 	timeout 180 $(BIN)/python recipes/research/layer.py
@@ -73,4 +83,4 @@ gpu:
 	recipes/gpu/run.sh $(GPU)
 
 clean:
-	rm -rf .venv demo build
+	rm -rf .venv demo build dist

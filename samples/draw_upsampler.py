@@ -1,6 +1,6 @@
 """Draw what upsamplers make of one frame's impulse and of a ramp: fresh ones of both kinds, and a trained model's.
 
-python samples/draw_upsampler.py samples/audio/upsampler.png samples/models/digits.safetensors
+python samples/draw_upsampler.py samples/audio/upsampler.png digits
 """
 
 import argparse

@@ -37,7 +37,7 @@ SHORT = {
 """What each command is given besides, so that it takes seconds. Where an option stands twice, the last counts."""
 
 MEANT = {
-    "MODEL": "samples/models/prompts.safetensors",
+    "MODEL": "prompts",
     "CLIP": "speech.wav",
     "NAME": "it",
     "aplay": "cat > played.wav",
@@ -50,10 +50,13 @@ ELSEWHERE = {
     "make demo": "CI runs it",
     "make test": "CI runs it",
     "make docs": "CI runs it",
+    "make wheel": "CI runs it",
     "make gpu": "wants a GPU",
     'make gpu GPU="runs/gpu recipes/kathleen/vocoder.toml=600"': "wants a GPU",
     "make research": "takes two to three minutes; the programs are run below, shortened",
     "pip install .": "make installs the package",
+    "pip install dist/wavenet_toolkit-*.whl": "make wheel tries it",
+    "pip install 'torch>=2.11,<2.15' 'torchaudio==2.11.*' --index-url https://download.pytorch.org/whl/cpu": "large",
     "pip install '.[prompts]'": "make installs the package with its extras",
     "pip install '.[scores]'": "make installs the package with its extras",
     "pip install '.[prompts,scores]'": "make installs the package with its extras",

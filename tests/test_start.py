@@ -25,12 +25,14 @@ from wavenet.cli.prepare import Corpus
 from wavenet.data.corpus import CORPORA
 from wavenet.engines import ENGINES, WEIGHT_TYPES
 
-COMMANDS = ["prepare", "train", "generate", "evaluate", "copy", "inspect", "report", "bench", "export"]
+COMMANDS = ["prepare", "train", "generate", "evaluate", "copy", "inspect", "report", "bench", "export", "models"]
 HEAVY = {"torch", "torchaudio", "numpy", "soundfile", "safetensors", "jinja2", "matplotlib", "tqdm"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)], ids=str)
-def test_help_and_version_import_nothing_heavy_and_take_under_half_a_second(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["models"], *([name, "--help"] for name in COMMANDS)], ids=str
+)
+def test_help_version_and_models_import_nothing_heavy_and_take_under_half_a_second(arguments: list[str]) -> None:
     code = (
         "import atexit, json, resource, sys; sys.argv[0] = 'wavenet'\n"
         "def tell():\n"
@@ -43,7 +45,8 @@ def test_help_and_version_import_nothing_heavy_and_take_under_half_a_second(argu
     while len(seconds) < 3 and min(seconds, default=1) >= 0.5:  # a busy machine may slow one down
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith("wavenet " if "--version" in arguments else "Usage: wavenet ")
+        begins = {"--version": "wavenet ", "models": "digits: "}.get(arguments[0], "Usage: wavenet ")
+        assert done.stdout.startswith("Usage: wavenet " if "--help" in arguments else begins)
         found = json.loads(done.stderr)
         seconds.append(found["seconds"])
         assert not HEAVY & set(found["modules"])

@@ -27,4 +27,5 @@ def _card(model: ShippedModel) -> str:
     file = f"{model.sample_rate:,} Hz, {model.size / 1e6:.1f} MB"
     rows = {"file": file, "figures": model.figures, "data": model.data, "licence": model.licence, "page": model.page}
     lines = [textwrap.fill(f"  {name:9}{fact}", 79, subsequent_indent=" " * 11) for name, fact in rows.items()]
-    return "\n".join([f"{model.name}: {model.does}", *lines, f"  {'try':9}{model.example}"])
+    title = textwrap.fill(f"{model.name}: {model.does}", 79, subsequent_indent="  ")
+    return "\n".join([title, *lines, f"  {'try':9}{model.example}"])
