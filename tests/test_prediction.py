@@ -1,13 +1,21 @@
 """Linear prediction: the recursion against a solver, what it predicts, and that it never sees the future."""
 
+import math
+from pathlib import Path
+
 import pytest
 import torch
 
-from tests.conftest import conditioning_of, model_of_kind, tone
-from wavenet import Categorical
+from tests.conftest import conditioning_of, model_of_kind, small_config, tone
+from wavenet import Categorical, LogisticMixture, WaveNet, load_folder
+from wavenet.data import PrepareConfig
+from wavenet.evaluation import Score, evaluate, score_baselines
 from wavenet.network import (
     Conditioning,
+    ConditioningConfig,
+    Distribution,
     FeaturePredictor,
+    GaussianMixture,
     LogMel,
     LogMelConfig,
     PastPredictor,
@@ -118,3 +126,40 @@ def test_predictions_do_not_depend_on_the_chunk(source: str) -> None:
 def test_impossible_settings_are_refused(values: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PredictionConfig(source="past", **values)
+
+
+SPEECH = Path(__file__).parent.parent / "samples" / "speech" / "en"
+
+
+@pytest.mark.parametrize("source", ["features", "past"])
+@pytest.mark.parametrize(
+    "distribution",
+    [LogisticMixture(4), GaussianMixture(4), GaussianMixture(1), Categorical()],
+    ids=["logistic", "gaussian", "one-gaussian", "classes"],
+)
+def test_a_fresh_model_begins_near_the_linear_predictor(distribution: Distribution, source: str) -> None:
+    """On speech at 8 kHz that begins out of digital silence, where a predictor from the past expects no error.
+
+    A mixture is within a bit of the linear predictor, whose scale follows the errors. A single Gaussian, which cannot
+    be narrow and wide at once, begins like a uniform guess; classes do no worse.
+    """
+    _, held_out = load_folder(SPEECH, PrepareConfig(sample_rate=8000, level_db=26.0))
+    clips = sorted(held_out, key=lambda clip: clip.samples)[:3]
+    features = {
+        "features": LogMelConfig(bins=60, hop=80, window=256),
+        "conditioning": ConditioningConfig(scales=(8, 10)),
+    }
+    config = small_config(
+        sample_rate=8000,
+        distribution=distribution,
+        prediction=PredictionConfig(source=source),
+        **(features if source == "features" else {}),
+    )
+    torch.manual_seed(0)
+    scores = [Score.pooled(list(evaluate(WaveNet(config).eval(), [clip]).values())) for clip in clips]
+    linear = score_baselines(clips, 256)[None].linear_prediction
+    total = Score.pooled(scores)
+    if getattr(distribution, "components", 1) > 1:
+        assert total.mu_law_bits < linear + 1
+    assert total.bits < math.log2(distribution.symbols) + 0.2
+    assert max(score.bits for score in scores) < math.log2(distribution.symbols) + 1

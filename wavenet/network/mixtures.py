@@ -23,6 +23,12 @@ _DEEPEST = 1e7
 _FAR = 2.0**20
 """The outermost steps end here. Infinity would give the right probability but no finite gradient."""
 
+_SURPRISE, _SURPRISING = 6.0, 1e-5
+"""Log-scale, in expected errors, and weight of a fresh mixture's component for errors that nobody expects.
+
+With a hundredth in place of 1e-5, a vocoder still drew eight clicks a second from it after 200 steps.
+"""
+
 
 @dataclass(frozen=True)
 class Mixture(ABC):
@@ -67,10 +73,19 @@ class Mixture(ABC):
         return 3 * self.components
 
     def initial_output(self, channels: int, predicted: bool) -> tuple[Tensor, Tensor]:
-        """Equal weights, no offset, and scales an octave apart: a peak with tails for every input."""
-        spread = torch.arange(self.components) - (self.components - 1) / 2
-        scales = spread * math.log(2) + (-0.5 if predicted else -4.0)
-        return torch.zeros(3 * self.components, channels), torch.cat([torch.zeros(2 * self.components), scales])
+        """Equal weights, no offset, and scales an octave apart: a peak with tails for every input.
+
+        Beside a prediction the last component is rare and wide. A predictor from the past expects next to no error
+        after silence, and the first samples of a sound, hundreds of expected errors away, would cost thousands of bits.
+        """
+        usual = self.components - 1 if predicted else self.components
+        scales = (torch.arange(usual) - (usual - 1) / 2) * math.log(2) + (-0.5 if predicted else -4.0)
+        weights = torch.zeros(self.components)
+        if predicted:
+            scales = torch.cat([scales, torch.tensor([_SURPRISE])])
+            weights[-1] = math.log(_SURPRISING) if usual else 0.0
+        bias = torch.cat([weights, torch.zeros(self.components), scales])
+        return torch.zeros(3 * self.components, channels), bias
 
     def encode(self, waveform: Tensor) -> Tensor:
         half = self.levels // 2
