@@ -69,7 +69,8 @@ ELSEWHERE = {
     "wavenet bench --train": "takes minutes; test_train_benchmark.py measures small cases",
     "wavenet COMMAND --help": "test_cli.py",
     "python recipes/prompts/fetch.py data/prompts-audio": "fetches packages",
-    "python recipes/prompts/recognise.py copies data/prompts": "needs a speech recogniser",
+    "wavenet copy runs/vocoder/model.safetensors data/prompts --speaker en --limit 20 --temperature 0.9 "
+    "--recogniser 'python recipes/prompts/recognise.py'": "needs a speech recogniser; test_cli.py has one of its own",
     "python samples/speech/choose.py data/prompts-audio samples/speech": "needs the whole corpus",
     "torchrun --nproc-per-node 8 -m wavenet train recipes/ljspeech/ljspeech.toml --resume": "test_distributed.py, on 2",
     "srun torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-id $SLURM_JOB_ID --rdzv-endpoint "
