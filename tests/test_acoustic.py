@@ -91,11 +91,8 @@ def clips() -> list[TensorClip]:
     made = []
     for number, (word, hertz) in enumerate((("one", 200.0), ("two", 1900.0)) * 2):
         waveform = np.concatenate([np.zeros(1600), tone(0.2, hertz=hertz, seed=number), np.zeros(1600)])
-        clip = TensorClip(
-            torch.from_numpy(waveform).float() / 2, RATE, f"clip{number}", {"speaker": ("ann", "bob")[number // 2]}
-        )
-        object.__setattr__(clip, "timed_labels", (TimedLabel(0.1, 0.3, word),))
-        made.append(clip)
+        labels, said = {"speaker": ("ann", "bob")[number // 2]}, (TimedLabel(0.1, 0.3, word),)
+        made.append(TensorClip(torch.from_numpy(waveform).float() / 2, RATE, f"clip{number}", labels, said))
     return made
 
 

@@ -43,6 +43,15 @@ def prepare(
             help="Table of texts and labels: lines name|text, or CSV with a header: name, text, kinds of label.",
         ),
     ] = None,
+    timed_labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of timed labels, a file for each recording and of its name: .TextGrid, .lab, .csv, or "
+            "Audacity's .txt.",
+        ),
+    ] = None,
+    tier: Annotated[str | None, typer.Option(metavar="NAME", help="The tier of --timed-labels' TextGrids.")] = None,
     sample_rate: Annotated[int, typer.Option(help="Sample rate of the dataset, in Hz.")] = 16000,
     trim_db: Annotated[
         float, typer.Option(help="Trim ends of a clip that stay this many dB below its peak; 0 trims nothing.")
@@ -77,6 +86,8 @@ def prepare(
         raise ValueError(f"DATASET is {dataset}, the {_PLACES[dataset.name]} folder; give the new folder a name")
     if dataset.exists() and not force:
         raise FileExistsError(f"{dataset} exists; choose another path or pass --force to replace it")
+    if tier is not None and timed_labels is None:
+        raise ValueError("--tier goes with --timed-labels")
     config = PrepareConfig(sample_rate=sample_rate, trim_db=trim_db or None, level_db=level_db or None)
     clips = find_clips(
         source,
@@ -85,10 +96,20 @@ def prepare(
         speakers=speakers,
         labels=labels,
         metadata=metadata,
+        timed_labels=timed_labels,
+        tier=tier,
         download=download,
         note=_note,
     )
-    ways = {"corpus": corpus, "speakers": speakers, "labels": labels, "metadata": metadata, "held_out": held_out}
+    ways = {
+        "corpus": corpus,
+        "speakers": speakers,
+        "labels": labels,
+        "metadata": metadata,
+        "timed_labels": timed_labels,
+        "tier": tier,
+        "held_out": held_out,
+    }
     found = {name: str(way) for name, way in ways.items() if way}
     jobs = jobs or os.cpu_count() or 1
     begun, resumed = time.perf_counter(), dataset.with_name(dataset.name + ".partial").exists()
@@ -153,3 +174,6 @@ def _describe(dataset: "PreparedDataset") -> None:
     counts = [f"{kind} ({len({clip.labels.get(kind) for clip in dataset.clips})})" for kind in kinds]
     if counts:
         print(f"labels and their values: {', '.join(counts)}")
+    if said := [clip.timed_labels for clip in dataset.clips if clip.timed_labels]:
+        count, names = sum(map(len, said)), {label.name for labels in said for label in labels}
+        print(f"timed labels: {count} of {counted(len(names), 'name')} in {counted(len(said), 'clip')}")

@@ -218,11 +218,16 @@ def scale_to_level(waveform: Tensor, level_db: float) -> Tensor:
 
 
 def trim_silence(waveform: Tensor, sample_rate: int, trim_db: float) -> Tensor:
-    """Cut leading and trailing audio that stays `trim_db` decibels below the clip's level, keeping a margin of 50 ms.
+    """Cut leading and trailing silence, keeping a margin of 50 ms: `(T,)` -> `(T',)`. See `find_sound`."""
+    return waveform[find_sound(waveform, sample_rate, trim_db)]
 
-    The level is the clip's peak, so a quiet recording keeps the same samples as a loud one. If a click makes the peak,
-    or an end of the clip is no silence only because of an offset, short-time levels decide instead. A clip of zeros is
-    returned whole. Shape: `(T,)` -> `(T',)`.
+
+def find_sound(waveform: Tensor, sample_rate: int, trim_db: float) -> slice:
+    """What is left of a waveform `(T,)` without the ends that stay `trim_db` decibels below the clip's level.
+
+    A margin of 50 ms is kept. The level is the clip's peak, so a quiet recording keeps the same samples as a loud one.
+    If a click makes the peak, or an end of the clip is no silence only because of an offset, short-time levels decide
+    instead. A clip of zeros is kept whole.
     """
     fall = 10 ** (-trim_db / 20)
     peak, margin = float(waveform.abs().max()), math.ceil(0.05 * sample_rate)
@@ -237,7 +242,7 @@ def trim_silence(waveform: Tensor, sample_rate: int, trim_db: float) -> Tensor:
     else:
         (positions,) = torch.nonzero(waveform.abs() >= waveform.abs().max() * fall, as_tuple=True)
         first, last = int(positions[0]), int(positions[-1])
-    return waveform[max(0, first - margin) : last + 1 + margin]
+    return slice(max(0, first - margin), min(len(waveform), last + 1 + margin))
 
 
 _SUSTAINED = 10

@@ -54,6 +54,7 @@ class TensorClip:
     sample_rate: int
     name: str = "clip"
     labels: Mapping[str, str] = field(default_factory=dict)
+    timed_labels: tuple[TimedLabel, ...] = ()
 
     def __post_init__(self) -> None:
         _check_waveform(self.waveform, self.name)
@@ -113,23 +114,34 @@ def load_folder(
     speakers: bool = False,
     labels: str | None = None,
     metadata: str | Path | None = None,
+    timed_labels: str | Path | None = None,
+    tier: str | None = None,
     note: Callable[[str], None] = warn,
 ) -> tuple[tuple[TensorClip, ...], tuple[TensorClip, ...]]:
     """Load a folder of audio into memory: the clips to train on, and those that `held_out` chooses, a share or a rule.
 
     The clips are those that `prepare_dataset` would write with this `config`, sample for sample. Their labels come from
-    `speakers`, `labels` and `metadata`, as in `find_clips`. Raises `ValueError` that names a file which cannot be used.
+    `speakers`, `labels`, `metadata` and `timed_labels`, as in `find_clips`. Raises `ValueError` that names a file which
+    cannot be used.
     """
-    config, table = config or PrepareConfig(), None if metadata is None else Path(metadata)
+    config = config or PrepareConfig()
     splits: dict[str, list[TensorClip]] = {"train": [], "test": []}
     for recording in find_clips(
-        Path(folder), "folder", held_out=held_out, speakers=speakers, labels=labels, metadata=table, note=note
+        Path(folder),
+        "folder",
+        held_out=held_out,
+        speakers=speakers,
+        labels=labels,
+        metadata=None if metadata is None else Path(metadata),
+        timed_labels=None if timed_labels is None else Path(timed_labels),
+        tier=tier,
+        note=note,
     ):
         loaded = load_clip(recording, config)
         if isinstance(loaded, Skipped):
             raise ValueError(f"{loaded.reason}; remove the file")
-        waveform = from_int16(torch.from_numpy(loaded))
-        clip = TensorClip(waveform, config.sample_rate, recording.name, recording.labels)
+        waveform = from_int16(torch.from_numpy(loaded.samples))
+        clip = TensorClip(waveform, config.sample_rate, recording.name, recording.labels, loaded.timed_labels)
         splits[recording.split].append(clip)
     return tuple(splits["train"]), tuple(splits["test"])
 

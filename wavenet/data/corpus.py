@@ -4,7 +4,7 @@ import csv
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torchaudio import datasets
@@ -12,7 +12,9 @@ from torchaudio import datasets
 from wavenet.data.audio import audio_suffixes, warn
 from wavenet.data.folders import describe_others, walk
 from wavenet.data.held_out import HeldOut
+from wavenet.data.label_files import read_label_folder
 from wavenet.data.labels import label_pattern, match_rows, read_metadata
+from wavenet.network import TimedLabel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,7 @@ class Recording:
     split: str
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     text: str | None = None
+    timed_labels: tuple[TimedLabel, ...] = ()
 
     @property
     def speaker(self) -> str | None:
@@ -43,24 +46,29 @@ def find_clips(
     speakers: bool = False,
     labels: str | None = None,
     metadata: Path | None = None,
+    timed_labels: Path | None = None,
+    tier: str | None = None,
     download: bool = False,
     note: Callable[[str], None] = warn,
 ) -> list[Recording]:
     """The recordings below `source`, sorted by name. Raises `ValueError` if there are none.
 
     `corpus` is a key of `CORPORA`. `held_out`, a share from 0 to under 1 or another rule, chooses the split `test`.
-    With `download` torchaudio fetches, checks and unpacks a known corpus first.
+    With `download` torchaudio fetches, checks and unpacks a known corpus first. `timed_labels` is a folder of files
+    that tell what is said when (see `read_label_folder`), and `tier` their tier if they have several.
 
     Only for `folder`: `speakers` takes the first folder level as the speaker; `labels`, such as
     `{word}_{speaker}_{take}`, reads labels from a file's path below `source`, without its suffix (see
     `label_pattern`); `metadata` is a table of texts and labels (see `read_metadata`).
 
     `note` is told, by default as a warning, which files are not taken, which folders have two names, and which rows of
-    the table and which recordings have no partner. A link to nothing and a folder that may not be read are recordings
-    too, so that they are counted among those that cannot be read.
+    the table, files of timed labels and recordings have no partner. A link to nothing and a folder that may not be read
+    are recordings too, so that they are counted among those that cannot be read.
     """
     rule = held_out if isinstance(held_out, HeldOut) else HeldOut(share=held_out)
     _check_options(corpus, rule, speakers, labels, metadata)
+    if tier is not None and timed_labels is None:
+        raise ValueError(f"tier is {tier!r}, and timed_labels, whose tier it is, is missing; give both")
     if download:
         if corpus == "folder":
             raise ValueError(f"a plain folder cannot be downloaded; corpus may be {', '.join(list(CORPORA)[1:])}")
@@ -77,7 +85,23 @@ def find_clips(
         except (RuntimeError, FileNotFoundError) as error:
             raise ValueError(f"{source} is not laid out as {corpus} ({error})") from error
     _check_found(source, recordings, rule)
+    if timed_labels is not None:
+        recordings = _with_timed_labels(recordings, timed_labels, tier, note)
     return sorted(recordings, key=lambda recording: recording.name)
+
+
+def _with_timed_labels(
+    recordings: list[Recording], folder: Path, tier: str | None, note: Callable[[str], None]
+) -> list[Recording]:
+    """The recordings with their timed labels. A `.txt` that holds them is not the recording's text."""
+    names = [recording.name.removesuffix(recording.path.suffix) + recording.path.suffix for recording in recordings]
+    found, labelled = read_label_folder(folder, names, tier=tier, note=note), []
+    for recording, name in zip(recordings, names, strict=True):
+        path, labels = found.get(name, (None, ()))
+        is_text = path is not None and path.suffix.lower() == ".txt" and recording.text == _text(path, note)
+        text = None if is_text else recording.text
+        labelled.append(replace(recording, timed_labels=labels, text=text))
+    return labelled
 
 
 def _check_options(corpus: str, rule: HeldOut, speakers: bool, labels: str | None, metadata: Path | None) -> None:

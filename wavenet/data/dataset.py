@@ -15,13 +15,15 @@ from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from wavenet.data.audio import from_int16
+from wavenet.network import TimedLabel
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexEntry:
     """A line of a dataset's index: where a clip's samples lie, and what is known of the clip.
 
-    `labels` has the speaker too. A line without other labels leaves them out, as all lines of earlier versions do.
+    `labels` has the speaker too. A line without other labels leaves them out, as all lines of earlier versions do, and
+    so does one without timed labels.
     """
 
     name: str
@@ -32,6 +34,7 @@ class IndexEntry:
     offset: int
     samples: int
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    timed_labels: tuple[TimedLabel, ...] = ()
 
     def __post_init__(self) -> None:
         if self.speaker is not None and not self.labels:
@@ -41,6 +44,8 @@ class IndexEntry:
         values = asdict(self)
         if not self.labels.keys() - {"speaker"}:
             del values["labels"]
+        if not self.timed_labels:
+            del values["timed_labels"]
         return json.dumps(values)
 
 

@@ -3,12 +3,50 @@
 import csv
 import importlib.util
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from wavenet.data.folders import walk
+from wavenet.data.labels import match_rows
 from wavenet.network import TimedLabel, check_timed_labels
 
 _HTK_PER_SECOND = 10_000_000
+
+
+@dataclass(frozen=True)
+class _LabelFile:
+    name: str
+    path: Path
+
+
+def read_label_folder(
+    folder: Path, recordings: Sequence[str], *, tier: str | None = None, note: Callable[[str], None]
+) -> dict[str, tuple[Path, tuple[TimedLabel, ...]]]:
+    """The file of timed labels below `folder`, and what it says, of each of the `recordings` that has one.
+
+    `recordings` are paths below a corpus. A file has the name of its recording, perhaps without the folders. `.txt`
+    counts only in a folder without the other kinds, because texts are kept in such files too. `note` is told what has
+    no partner. Raises `FileNotFoundError`, or `ValueError` that names the file, and its line if it cannot be read.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder of timed labels")
+    others = walk(folder, lambda message: None).others
+    files = [path for path in others if path.suffix.lower() in (".textgrid", ".lab", ".csv")]
+    files = files or [path for path in others if path.suffix.lower() == ".txt"]
+    if not files:
+        raise ValueError(f"{folder} has no timed labels; expected files .TextGrid, .lab, .csv, or Audacity's .txt")
+    named: dict[str, _LabelFile] = {}
+    for path in files:
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if (other := named.setdefault(name, _LabelFile(name, path))).path is not path:
+            raise ValueError(f"{other.path} and {path} are for one recording; keep one of them")
+    matched = match_rows(folder, list(named.values()), recordings, note, called="file")
+    return {name: (file.path, _read_of_tier(file.path, tier)) for name, file in matched.items()}
+
+
+def _read_of_tier(path: Path, tier: str | None) -> tuple[TimedLabel, ...]:
+    return read_timed_labels(path, tier=tier if path.suffix.lower() == ".textgrid" else None)
 
 
 def read_timed_labels(path: str | Path, *, tier: str | None = None) -> tuple[TimedLabel, ...]:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol, TypeVar
 
 
 def label_pattern(labels: str) -> re.Pattern[str]:
@@ -83,7 +84,19 @@ def _rows(path: Path, lines: Sequence[tuple[int, list[str]]], delimiter: str) ->
         yield Row(name=row.pop("name"), text=row.pop("normalised text", text), labels=row)
 
 
-def match_rows(path: Path, rows: Sequence[Row], files: Sequence[str], note: Callable[[str], None]) -> dict[str, Row]:
+class Named(Protocol):
+    """What tells of a recording and names it: a row of a table, a file of labels."""
+
+    @property
+    def name(self) -> str: ...
+
+
+AnyNamed = TypeVar("AnyNamed", bound=Named)
+
+
+def match_rows(
+    path: Path, rows: Sequence[AnyNamed], files: Sequence[str], note: Callable[[str], None], called: str = "row"
+) -> dict[str, AnyNamed]:
     """The row of each file that has one. `note` is told in one line what was left without a partner.
 
     `files` are paths below a corpus. A row names one with or without its suffix and its folders, and the folders may
@@ -93,7 +106,7 @@ def match_rows(path: Path, rows: Sequence[Row], files: Sequence[str], note: Call
     for file in files:
         for known in (PurePosixPath(file), PurePosixPath(file).with_suffix("")):
             answers[known.name].append((known.parts, file))
-    matched: dict[str, Row] = {}
+    matched: dict[str, AnyNamed] = {}
     unknown = []
     for row in rows:
         found = _named(PurePosixPath(row.name).parts, answers.get(PurePosixPath(row.name).name, []))
@@ -102,12 +115,16 @@ def match_rows(path: Path, rows: Sequence[Row], files: Sequence[str], note: Call
         if not found:
             unknown.append(row.name)
         elif matched.setdefault(found[0], row) is not row:
-            raise ValueError(f"{path}: the rows {matched[found[0]].name!r} and {row.name!r} name {found[0]}; drop one")
+            raise ValueError(
+                f"{path}: the {called}s {matched[found[0]].name!r} and {row.name!r} name {found[0]}; drop one"
+            )
     if not matched:
-        raise ValueError(f"{path}: no row names a recording; the first row is for {rows[0].name!r}, not {files[0]!r}")
+        raise ValueError(
+            f"{path}: no {called} names a recording; the first {called} is for {rows[0].name!r}, not {files[0]!r}"
+        )
     parts = (
-        ("rows without a recording", unknown),
-        ("recordings without a row", [file for file in files if file not in matched]),
+        (f"{called}s without a recording", unknown),
+        (f"recordings without a {called}", [file for file in files if file not in matched]),
     )
     if message := "; ".join(f"{what}: {len(names)} ({_first(names)})" for what, names in parts if names):
         note(f"{path}: {message}")

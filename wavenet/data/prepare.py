@@ -25,17 +25,17 @@ from torch import Tensor
 from wavenet.atomic import write_atomically
 from wavenet.data.audio import (
     check_sample_rate,
+    find_sound,
     fit_full_scale,
     read_audio,
     resample,
     scale_to_level,
     to_int16,
-    trim_silence,
 )
 from wavenet.data.corpus import Recording, printable
 from wavenet.data.dataset import IndexEntry, checksum
 from wavenet.machine import alone_in, workers
-from wavenet.network import plain_numbers
+from wavenet.network import TimedLabel, cut_timed_labels, plain_numbers
 
 FORMAT = "wavenet-toolkit dataset, version 1"
 _DATA_FILES = ("audio.pcm", "index.jsonl", "skipped.jsonl")
@@ -73,8 +73,17 @@ class Skipped:
     reason: str
 
 
-def load_clip(recording: Recording, config: PrepareConfig) -> NDArray[np.int16] | Skipped:
-    """Decode, resample and trim a recording and round it to int16, `(T,)`. For a broken file, returns the reason."""
+@dataclass(frozen=True)
+class Loaded:
+    """A clip as it is written: `samples` `(T,)`, and its timed labels by its own clock. `cut`: trimming cut some."""
+
+    samples: NDArray[np.int16]
+    timed_labels: tuple[TimedLabel, ...] = ()
+    cut: bool = False
+
+
+def load_clip(recording: Recording, config: PrepareConfig) -> Loaded | Skipped:
+    """Decode, resample and trim a recording and round it to int16. For a broken file, returns the reason."""
     try:
         waveform, rate = read_audio(recording.path)
         try:
@@ -83,7 +92,10 @@ def load_clip(recording: Recording, config: PrepareConfig) -> NDArray[np.int16] 
             raise ValueError(f"{recording.path}: {error}") from error
         if not waveform.any():
             raise ValueError(f"{recording.path}: nothing but digital silence")
-        waveform = _trimmed(waveform, recording.path, config)
+        kept = _kept(waveform, recording.path, config)
+        seconds = (number / config.sample_rate for number in (len(waveform), kept.start, kept.stop))
+        labels, cut = _labels_in(recording, *seconds)
+        waveform = waveform[kept]
         if config.level_db is None:
             waveform = fit_full_scale(waveform, recording.path)
         else:
@@ -92,23 +104,39 @@ def load_clip(recording: Recording, config: PrepareConfig) -> NDArray[np.int16] 
         if not samples.any():
             peak = float(waveform.abs().max())
             raise ValueError(f"{recording.path}: its peak of {peak:.2g} rounds to silence in 16 bits; make it louder")
-        return samples
+        return Loaded(samples, labels, cut)
     except (ValueError, OSError, MemoryError) as error:
         return Skipped(recording.name, printable(str(error)))
 
 
-def _trimmed(waveform: Tensor, path: Path, config: PrepareConfig) -> Tensor:
-    """The waveform without silent ends, if the settings say so; with a warning if that is less than half of it."""
+def _labels_in(recording: Recording, seconds: float, start: float, end: float) -> tuple[tuple[TimedLabel, ...], bool]:
+    """The timed labels of what is kept of a recording, from `start` to `end`, and whether some were cut."""
+    labels = recording.timed_labels
+    if labels and labels[-1].end > seconds + _ROUNDED:
+        raise ValueError(
+            f"{recording.path} lasts {seconds:g} s, and its timed label {labels[-1].name!r} ends at "
+            f"{labels[-1].end:g} s; expected the labels of this recording"
+        )
+    cut = bool(labels) and not (labels[0].start >= start - _ROUNDED and labels[-1].end <= end + _ROUNDED)
+    return cut_timed_labels(labels, start, end), cut
+
+
+_ROUNDED = 0.02
+"""Aligners count in frames: labels may reach so much beyond what they label, in seconds."""
+
+
+def _kept(waveform: Tensor, path: Path, config: PrepareConfig) -> slice:
+    """All but silent ends, if the settings say so; with a warning if that is less than half of the waveform."""
     if config.trim_db is None:
-        return waveform
-    trimmed = trim_silence(waveform, config.sample_rate, config.trim_db)
-    if 2 * len(trimmed) < len(waveform):
-        kept, all_of_it = len(trimmed) / config.sample_rate, len(waveform) / config.sample_rate
-        warnings.warn(f"{path}: trimming keeps {kept:.2f} of {all_of_it:.2f} s", stacklevel=2)
-    return trimmed
+        return slice(0, len(waveform))
+    kept = find_sound(waveform, config.sample_rate, config.trim_db)
+    if 2 * (kept.stop - kept.start) < len(waveform):
+        left, all_of_it = (kept.stop - kept.start) / config.sample_rate, len(waveform) / config.sample_rate
+        warnings.warn(f"{path}: trimming keeps {left:.2f} of {all_of_it:.2f} s", stacklevel=2)
+    return kept
 
 
-def _load(recording: Recording, config: PrepareConfig) -> tuple[NDArray[np.int16] | Skipped, list[str]]:
+def _load(recording: Recording, config: PrepareConfig) -> tuple[Loaded | Skipped, list[str]]:
     """The clip, and the warnings about it, which a worker process cannot print."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -170,11 +198,14 @@ def _write(
     work = _Work.resume(folder, _settings(recordings, config, found))
     progress(len(work.done))
     remaining = [recording for recording in recordings if recording.name not in work.done]
+    cut = []
     try:
         with work, _mapper(jobs, len(remaining)) as map_all:
             loaded = map_all(partial(_load, config=config), remaining)
             for recording, (clip, warned) in zip(remaining, loaded, strict=True):
                 work.add(recording, clip)
+                if isinstance(clip, Loaded) and clip.cut:
+                    cut.append(recording.name)
                 for message in warned:
                     note(message)
                 progress(1)
@@ -185,6 +216,8 @@ def _write(
         for skipped in work.skipped[1:]:
             note(f"skipped: {skipped.reason}")
         raise ValueError(f"none of the {len(recordings)} recordings could be read; the first: {work.skipped[0].reason}")
+    if cut:
+        note(f"trimming cut timed labels at the ends of {len(cut)} clips, the first is {cut[0]}")
     _write_manifest(folder, config, found, work)
     return work
 
@@ -265,13 +298,13 @@ class _Work:
         for file in (self._audio, self._index, self._skips):
             file.close()
 
-    def add(self, recording: Recording, loaded: NDArray[np.int16] | Skipped) -> None:
+    def add(self, recording: Recording, loaded: Loaded | Skipped) -> None:
         if isinstance(loaded, Skipped):
             self.skipped.append(loaded)
             self._skips.write(json.dumps(asdict(loaded)) + "\n")
             self._skips.flush()
             return
-        self._audio.write(loaded.astype("<i2").tobytes())
+        self._audio.write(loaded.samples.astype("<i2").tobytes())
         self._audio.flush()
         entry = IndexEntry(
             name=recording.name,
@@ -280,12 +313,13 @@ class _Work:
             text=recording.text,
             source=printable(str(recording.path)),
             offset=self.samples,
-            samples=len(loaded),
+            samples=len(loaded.samples),
             labels=recording.labels,
+            timed_labels=loaded.timed_labels,
         )
         self._index.write(entry.to_json() + "\n")
         self._index.flush()
-        self.samples += len(loaded)
+        self.samples += len(loaded.samples)
         self.clips += 1
 
 

@@ -5,13 +5,13 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from wavenet.data import Clip, TensorClip, read_clip
+from wavenet.data import Clip, TensorClip, read_clip, timed_labels
 from wavenet.engines import EngineOptions
 from wavenet.evaluation.likelihood import labels_of
 from wavenet.evaluation.quality import measure, opinion
 from wavenet.evaluation.vocoder import copy_clips
 from wavenet.generation import generate
-from wavenet.network import SamplingOptions, WaveNet
+from wavenet.network import SamplingOptions, WaveNet, cut_timed_labels
 
 
 def score_free_running(model: WaveNet, clips: Sequence[Clip], *, seconds: float = 4.0) -> dict[str, float]:
@@ -25,10 +25,7 @@ def score_free_running(model: WaveNet, clips: Sequence[Clip], *, seconds: float 
     scores: list[Mapping[str, float]]
     if model.log_mel is not None:
         lengths = [min(clip.samples, round(seconds * rate)) for clip in clips]
-        begun = [
-            TensorClip(read_clip(clip, 0, length), rate, clip.name, clip.labels)
-            for clip, length in zip(clips, lengths, strict=True)
-        ]
+        begun = [_beginning(model, clip, length) for clip, length in zip(clips, lengths, strict=True)]
         made = copy_clips(model, begun, SamplingOptions(), engine=EngineOptions(), references=())
         scores = [vars(measure(one.audio["original"], one.audio["model"], model.log_mel, rate)) for one in made]
     else:
@@ -37,3 +34,13 @@ def score_free_running(model: WaveNet, clips: Sequence[Clip], *, seconds: float 
         scores = [vars(opinion(row, rate)) for row in audio]
     columns = {name: [row[name] for row in scores if not math.isnan(row[name])] for name in scores[0]}
     return {name: statistics.fmean(values) for name, values in columns.items() if values}
+
+
+def _beginning(model: WaveNet, clip: Clip, length: int) -> TensorClip:
+    """The first samples of a clip, with what the clip says in them."""
+    known = model.config.timed_labels
+    said = () if known is None else timed_labels(clip, known.whole_clip)
+    waveform = read_clip(clip, 0, length)
+    return TensorClip(
+        waveform, clip.sample_rate, clip.name, clip.labels, cut_timed_labels(said, 0, length / clip.sample_rate)
+    )

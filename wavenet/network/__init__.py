@@ -41,7 +41,7 @@ from wavenet.network.receptive_field import (
 )
 from wavenet.network.sampling import SamplingOptions
 from wavenet.network.settings import STRICT, plain_numbers, whole_number
-from wavenet.network.timed_labels import TIMED_ROWS, TimedLabel, check_timed_labels, timed_frames
+from wavenet.network.timed_labels import TIMED_ROWS, TimedLabel, check_timed_labels, cut_timed_labels, timed_frames
 from wavenet.network.upsample import UPSAMPLERS
 
 __all__ = [
@@ -86,6 +86,7 @@ __all__ = [
     "check_waveform",
     "compand",
     "count_paths",
+    "cut_timed_labels",
     "decode_mu_law",
     "describe_sight",
     "encode_mu_law",

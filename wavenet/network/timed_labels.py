@@ -56,6 +56,16 @@ def check_timed_labels(labels: Sequence[TimedLabel]) -> tuple[TimedLabel, ...]:
     return tuple(named)
 
 
+def cut_timed_labels(labels: Sequence[TimedLabel], start: float, end: float) -> tuple[TimedLabel, ...]:
+    """The labels of the piece from `start` to `end`, in seconds, by its own clock; what lies outside is cut off.
+
+    >>> cut_timed_labels([TimedLabel(0.0, 1.0, "one"), TimedLabel(1.0, 2.0, "two")], 0.5, 1.0)
+    (TimedLabel(start=0.0, end=0.5, name='one'),)
+    """
+    inside = ((max(label.start, start), min(label.end, end), label.name) for label in labels)
+    return tuple(TimedLabel(first - start, last - start, name) for first, last, name in inside if last - first > 1e-6)
+
+
 def by_clip(labels: Sequence[TimedLabel] | Sequence[Sequence[TimedLabel]], batch: int) -> list[Sequence[TimedLabel]]:
     """The labels of each clip of a batch: those of all clips, or a sequence for each.
 

@@ -359,7 +359,8 @@ def _check_timed(clips: Sequence[Clip], known: TimedLabelsConfig) -> None:
         for label in labels:
             if label.name not in known.names:
                 raise ValueError(
-                    f"{clip.name} has the timed label {label.name!r}, and the model knows {', '.join(known.names)}"
+                    f"{clip.name} has the timed label {label.name!r}, and the model knows {', '.join(known.names)}; "
+                    "add it to timed_labels.names, or leave the clip out"
                 )
 
 
