@@ -1,4 +1,4 @@
-// Makes a network for each type of weights, and measures the two limits of the machine that `wavenet bench` reports.
+// Makes a network of float32 or bfloat16 weights, and measures the two limits of the machine that `wavenet bench` reports.
 #include "engine.h"
 
 #include <chrono>
@@ -11,7 +11,7 @@ namespace wavenet {
 std::shared_ptr<const Network> make_network(const Description& model, const std::string& weights) {
     if (weights == "float32") return std::make_shared<PackedNetwork<Float32>>(model);
     if (weights == "bfloat16") return std::make_shared<PackedNetwork<BFloat16>>(model);
-    if (weights == "int8") return std::make_shared<PackedNetwork<Int8>>(model);
+    if (weights == "int8") return make_int8_network(model);
     throw std::invalid_argument("weights is '" + weights + "'; expected float32, bfloat16 or int8");
 }
 

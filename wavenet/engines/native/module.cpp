@@ -122,7 +122,7 @@ public:
         streams_->load(view);
     }
 
-    int64_t save(Array<int64_t, 1> latest, Array<float, 2> samples, std::vector<Array<float, 3>> queues) const {
+    int64_t save(Array<int64_t, 1> latest, Array<float, 2> samples, std::vector<Array<float, 3>> queues) {
         StateView view = checked_state(latest, samples, queues);
         view.latest = latest.data();
         view.samples = samples.data();
