@@ -26,7 +26,8 @@ def rounded(vectors: Tensor) -> Rounded:
     """Round float32 vectors to bytes, each relative to its own peak."""
     peaks = vectors.abs().amax(dim=-1, keepdim=True)
     peaks = torch.where(peaks < 1e-30, 0.0, torch.where(peaks < 1e30, peaks, math.nan))
-    return Rounded(torch.where(peaks > 0, (vectors * (127 / peaks)).round(), 0.0).double(), peaks)
+    factors = torch.full_like(peaks, 127) / peaks  # `127 / peaks` would round twice: torch multiplies by a reciprocal
+    return Rounded(torch.where(peaks > 0, (vectors * factors).round(), 0.0).double(), peaks)
 
 
 def rounded_gates(gates: Tensor) -> Rounded:
@@ -115,8 +116,10 @@ def _predictions(engine: NativeEngine, samples: Tensor, steps: int) -> Predicted
         begins = (blocks * predictor.block - time + history - predictor.window)[:, None]
         weighted = samples[:, begins + torch.arange(predictor.window)].double() * predictor.weights
         power = sum(weight * weight for weight in predictor.weights.tolist())
-        lags = [dot(weighted[..., lag:], weighted[..., : weighted.shape[-1] - lag]) for lag in range(predictor.order + 1)]
-        correlation = torch.stack(lags, dim=-1) / power
+        lags = [
+            dot(weighted[..., lag:], weighted[..., : weighted.shape[-1] - lag]) for lag in range(predictor.order + 1)
+        ]
+        correlation = torch.stack(products, dim=-1) / power
     else:
         correlation, first = engine._correlation(steps)
         correlation = correlation[:, blocks - first]

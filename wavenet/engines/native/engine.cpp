@@ -32,6 +32,12 @@ static double rate(Work work) {
     return best;
 }
 
+#if defined(__aarch64__)
+#define WAVENET_REGISTER "+w"  // of vectors
+#else
+#define WAVENET_REGISTER "+x"
+#endif
+
 static volatile float sink;  // the compiler must compute what is stored here
 
 double read_rate(int64_t bytes) {
@@ -54,7 +60,7 @@ double multiply_add_rate() {
         constexpr int turns = 10000;
         for (int turn = 0; turn < turns; ++turn) {
             for (Floats& sum : sums) sum = sum * factor + addend;
-            asm volatile("" : "+x"(sums[0]));
+            asm volatile("" : WAVENET_REGISTER(sums[0]));
         }
         for (int k = 1; k < 10; ++k) sums[0] += sums[k];
         sink = sums[0][0] * 0;
