@@ -116,9 +116,8 @@ def _predictions(engine: NativeEngine, samples: Tensor, steps: int) -> Predicted
         begins = (blocks * predictor.block - time + history - predictor.window)[:, None]
         weighted = samples[:, begins + torch.arange(predictor.window)].double() * predictor.weights
         power = sum(weight * weight for weight in predictor.weights.tolist())
-        lags = [
-            dot(weighted[..., lag:], weighted[..., : weighted.shape[-1] - lag]) for lag in range(predictor.order + 1)
-        ]
+        length, lags = predictor.window, range(predictor.order + 1)
+        products = [dot(weighted[..., lag:], weighted[..., : length - lag]) for lag in lags]
         correlation = torch.stack(products, dim=-1) / power
     else:
         correlation, first = engine._correlation(steps)

@@ -33,29 +33,30 @@ def long_conditioning(model: WaveNet, batch: int, samples: int) -> Conditioning:
     )
 
 
-def assert_equal_to_twin(model: WaveNet, conditioning: Conditioning, batch: int, samples: int) -> None:
-    """The twin's parameters are those of the engine, and so it draws the engine's symbols."""
-    engine, drawn = NativeEngine(model, batch, conditioning, weights="int8", threads=2), uniforms(batch, samples)
-    symbols, _ = engine.run(drawn, DRAW)
-    engine = NativeEngine(model, batch, conditioning, weights="int8")
-    with torch.no_grad():
-        expected = int8_parameters(engine, symbols)
-    assert torch.equal(engine.follow(symbols), expected)
+def assert_equal_to_twin(model: WaveNet, batch: int, samples: int) -> None:
+    """The twin's parameters are those of the engine, so it draws the engine's symbols; and for symbols at random."""
+    conditioning, drawn = long_conditioning(model, batch, samples), uniforms(batch, samples)
+    symbols, _ = NativeEngine(model, batch, conditioning, weights="int8", threads=2).run(drawn, DRAW)
+    for taken in (torch.randint(0, model.distribution.symbols, symbols.shape), symbols):
+        engine = NativeEngine(model, batch, conditioning, weights="int8")
+        with torch.no_grad():
+            expected = int8_parameters(engine, taken)
+        assert torch.equal(engine.follow(taken), expected)
     chosen = model.distribution.sample(expected.transpose(1, 2).flatten(0, 1), drawn.flatten(), DRAW)
     assert torch.equal(chosen.view(batch, samples), symbols)
-    assert symbols.unique().numel() > 8, "the model says something"
 
 
-@pytest.mark.parametrize("kind", KINDS[::3], ids=kind_name)
+LONG = [kind for kind in KINDS if kind[4] != "interpolation" and (kind[1] or not kind[2])]
+
+
+@pytest.mark.parametrize("kind", LONG, ids=kind_name)
 def test_20000_samples_equal_those_of_the_twin(kind: tuple[object, ...]) -> None:
-    model = model_of_kind(kind).float()
-    assert_equal_to_twin(model, long_conditioning(model, 1, SAMPLES), 1, SAMPLES)
+    assert_equal_to_twin(model_of_kind(kind).float(), 1, SAMPLES)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=kind_name)
 def test_every_kind_of_model_equals_the_twin(kind: tuple[object, ...]) -> None:
-    model = model_of_kind(kind).float()
-    assert_equal_to_twin(model, long_conditioning(model, 3, 150), 3, 150)
+    assert_equal_to_twin(model_of_kind(kind).float(), 3, 150)
 
 
 SHAPES = st.fixed_dictionaries(

@@ -1,4 +1,5 @@
-// Makes a network of float32 or bfloat16 weights, and measures the two limits of the machine that `wavenet bench` reports.
+// Makes a network of float32 or bfloat16 weights, and measures the two limits of the machine that `wavenet bench`
+// reports.
 #include "engine.h"
 
 #include <chrono>

@@ -181,7 +181,9 @@ private:
 
     static int rounded(float weight, float peak) { return static_cast<int>(std::nearbyint(weight * (127 / peak))); }
 
-    static size_t count(int outputs, int inputs) { return static_cast<size_t>(padded(outputs)) * ((inputs + 3) / 4) * 4; }
+    static size_t count(int outputs, int inputs) {
+        return static_cast<size_t>(padded(outputs)) * ((inputs + 3) / 4) * 4;
+    }
 
     void add_product(Ints sum, int output, float peak, float* y) const {
         const Floats unit = load<Floats>(units_.data() + output) * peak;

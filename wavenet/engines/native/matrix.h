@@ -78,8 +78,7 @@ struct Unrounded {
     static void recall(const Stored* x, float, int width, float* to) { std::copy_n(x, width, to); }
 
     static void keep_gated(const float* filter, const float* gate, int width, Stored* to, float&) {
-        for (int i = 0; i < width; i += kLanes)
-            store(to + i, gated(load<Floats>(filter + i), load<Floats>(gate + i)));
+        for (int i = 0; i < width; i += kLanes) store(to + i, gated(load<Floats>(filter + i), load<Floats>(gate + i)));
     }
 };
 
@@ -150,8 +149,7 @@ public:
                 for (int unit = 0; unit < units; ++unit)
                     apply<1, kStreams>(weights + unit * Format::kWords, units, x.row(stream), x.stride,
                                        y + stream * y_stride + tile + unit * kUnit, y_stride);
-            for (; stream < streams; ++stream)
-                whole_tile(units, weights, x.row(stream), y + stream * y_stride + tile);
+            for (; stream < streams; ++stream) whole_tile(units, weights, x.row(stream), y + stream * y_stride + tile);
             weights += static_cast<size_t>(inputs_) * units * Format::kWords;
         }
     }

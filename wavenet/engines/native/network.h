@@ -112,7 +112,7 @@ private:
     Matrix pack(const Projection& given) {
         const Values& weight = given.weight;
         return Matrix(arena, weight.rows, weight.columns,
-                              [&](int o, int i) { return weight.data[o * weight.columns + i]; });
+                      [&](int o, int i) { return weight.data[o * weight.columns + i]; });
     }
 
     int gate_row(int padded_row) const {
@@ -402,7 +402,7 @@ private:
     Buffer<float> x_, row_, gates_, skip_, head_, output_;
     Buffer<typename Format::Sum> skip_sums_;
     std::vector<int64_t> latest_;
-    Places<Stored> gated_, rounded_;      // of each layer; the output layers' inputs
+    Places<Stored> gated_, rounded_;     // of each layer; the output layers' inputs
     std::vector<Places<Stored>> rings_;  // of each layer: slot turn % context is the oldest
     std::vector<Predictor> predictors_;
     Chooser choose_;
