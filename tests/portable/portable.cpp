@@ -34,6 +34,8 @@ private:
     uint64_t state_ = 1;
 };
 
+constexpr int kBatch = 5, kSteps = 1000, kHead = 33, kRows = 256, kClasses = 256;
+
 struct Kind {
     const char* name;
     const char* distribution;
@@ -43,12 +45,11 @@ struct Kind {
 };
 
 constexpr Kind kKinds[] = {
-    {"categorical", "categorical", 0, 256, false, 2, 64, 64, 256},
-    {"categorical, odd channels", "categorical", 0, 256, true, 3, 21, 13, 35},
+    {"categorical", "categorical", 0, kClasses, false, 2, 64, 64, 256},
+    {"categorical, odd channels", "categorical", 0, kClasses, true, 3, 21, 13, 35},
     {"logistic mixture", "logistic_mixture", 5, 65536, false, 2, 40, 24, 48},
     {"gaussian mixture", "gaussian_mixture", 3, 4096, true, 2, 19, 20, 70},
 };
-constexpr int kBatch = 5, kSteps = 1000, kHead = 33, kRows = 256;
 
 float decoded(int symbol, int symbols) {
     return (2.0f * static_cast<float>(symbol) - static_cast<float>(symbols - 1)) / static_cast<float>(symbols - 1);
@@ -82,47 +83,56 @@ struct Run {
     std::vector<float> parameters;
 };
 
-// Draws the symbols, or follows those in `run`.
-void generate(const Description& model, const char* weights, int threads, const float* uniforms, Run& run) {
-    const int components = model.distribution.components;
-    const size_t width = components ? 3 * components : model.distribution.decoded.size();
-    run.parameters.assign(run.symbols.size() * width, 0.0f);
-    const auto network = make_network(model, weights);
-    const auto streams = network->streams(kBatch, threads);
-    std::vector<int64_t> latest(kBatch, model.distribution.decoded.size() / 2);
-    std::vector<float> samples(kBatch * (model.prediction ? model.prediction->history() : 0));
+// The state of silence, and its memory.
+struct Silence {
+    explicit Silence(const Description& model)
+        : latest(kBatch, model.distribution.decoded.size() / 2),
+          samples(kBatch * (model.prediction ? model.prediction->history() : 0)) {
+        for (const auto& layer : model.layers)
+            queues.emplace_back(kBatch * (model.kernel_size() - 1) * layer.dilation * model.residual());
+        for (auto& queue : queues) view.queues.push_back(queue.data());
+        view.latest = latest.data();
+        view.samples = samples.data();
+    }
+
+    std::vector<int64_t> latest;
+    std::vector<float> samples;
     std::vector<std::vector<float>> queues;
-    StateView state;
-    for (const auto& layer : model.layers)
-        queues.emplace_back(kBatch * (model.kernel_size() - 1) * layer.dilation * model.residual());
-    for (auto& queue : queues) state.queues.push_back(queue.data());
-    state.latest = latest.data();
-    state.samples = samples.data();
-    Stretch stretch;
-    for (int half = 0; half < 2; ++half) {  // with a pause, through the state
-        streams->load(state);
-        Run part;
-        part.symbols.resize(kBatch * kSteps / 2);
-        part.parameters.resize(part.symbols.size() * width);
-        std::vector<float> drawn(part.symbols.size());
-        for (int b = 0; b < kBatch; ++b)
-            for (int step = 0; step < kSteps / 2; ++step) {
-                const int from = b * kSteps + half * kSteps / 2 + step, to = b * kSteps / 2 + step;
-                if (uniforms) drawn[to] = uniforms[from];
-                part.symbols[to] = run.symbols[from];
-            }
-        stretch.steps = kSteps / 2;
-        stretch.uniforms = uniforms ? drawn.data() : nullptr;
-        stretch.symbols = part.symbols.data();
-        stretch.parameters = part.parameters.data();
+    StateView view;
+};
+
+// Columns `first` to `first + count` of rows of `length`.
+template <class T>
+std::vector<T> columns(const std::vector<T>& rows, size_t length, size_t first, size_t count) {
+    std::vector<T> cut;
+    for (size_t row = 0; row < rows.size(); row += length)
+        cut.insert(cut.end(), rows.begin() + row + first, rows.begin() + row + first + count);
+    return cut;
+}
+
+// Draws the symbols if there are uniforms, or follows those in `run`. Halfway the streams pause.
+void generate(const Description& model, const char* weights, int threads, const std::vector<float>& uniforms,
+              Run& run) {
+    const size_t width = model.distribution.components ? 3 * model.distribution.components : kClasses;
+    const auto streams = make_network(model, weights)->streams(kBatch, threads);
+    Silence state(model);
+    run.parameters.clear();
+    constexpr int half = kSteps / 2;
+    for (int first = 0; first < kSteps; first += half) {
+        auto symbols = columns(run.symbols, kSteps, first, half);
+        const auto drawn = columns(uniforms, kSteps, first, half);
+        std::vector<float> parameters(symbols.size() * width);
+        Stretch stretch;
+        stretch.steps = half;
+        stretch.uniforms = drawn.empty() ? nullptr : drawn.data();
+        stretch.symbols = symbols.data();
+        stretch.parameters = parameters.data();
+        streams->load(state.view);
         streams->run(stretch, SamplingOptions{});
-        streams->save(state);
-        for (int b = 0; b < kBatch; ++b) {
-            const size_t to = b * kSteps + half * kSteps / 2, from = b * kSteps / 2;
-            std::copy_n(part.symbols.begin() + from, kSteps / 2, run.symbols.begin() + to);
-            std::copy_n(part.parameters.begin() + from * width, kSteps / 2 * width,
-                        run.parameters.begin() + to * width);
-        }
+        streams->save(state.view);
+        run.parameters.insert(run.parameters.end(), parameters.begin(), parameters.end());
+        for (int b = 0; b < kBatch; ++b)
+            std::copy_n(symbols.begin() + b * half, half, run.symbols.begin() + b * kSteps + first);
     }
 }
 
@@ -154,16 +164,16 @@ int main() {
         std::vector<float> uniforms(kBatch * kSteps);
         for (float& uniform : uniforms) uniform = recipe.uniform();
         Run whole, again;
-        generate(model, "int8", 1, uniforms.data(), whole);
-        generate(model, "int8", 2, uniforms.data(), again);
+        generate(model, "int8", 1, uniforms, whole);
+        generate(model, "int8", 2, uniforms, again);
         const bool same = whole.symbols == again.symbols && checksum(whole.parameters) == checksum(again.parameters);
         std::printf("%s: symbols %08x parameters %08x, two threads %s", kind.name, checksum(whole.symbols),
                     checksum(whole.parameters), same ? "the same" : "DIFFERENT");
         Run exact = whole;
-        generate(model, "float32", 1, nullptr, exact);
+        generate(model, "float32", 1, {}, exact);
         for (const char* weights : {"bfloat16", "int8"}) {
             Run rounded = exact;
-            generate(model, weights, 1, nullptr, rounded);
+            generate(model, weights, 1, {}, rounded);
             std::printf(", %s %s", weights, difference(exact.parameters, rounded.parameters) < 0.1 ? "close" : "FAR");
         }
         std::printf("\n");
