@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: test lint demo docs wheel research format sanitize bench gpu clean
+.PHONY: test lint demo docs wheel research format sanitize portable bench gpu clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -14,7 +14,7 @@ $(READY): pyproject.toml
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
-CXX_FILES := $(wildcard wavenet/engines/native/*.cpp wavenet/engines/native/*.h)
+CXX_FILES := $(wildcard wavenet/engines/native/*.cpp wavenet/engines/native/*.h tests/portable/*.cpp)
 CLANG_FORMAT := $(or $(shell command -v clang-format 2> /dev/null),@echo skipped because it is not installed: clang-format)
 
 lint: $(READY)
@@ -50,6 +50,11 @@ sanitize: $(READY)
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1 && \
 		../../$(BIN)/python -S -c "from wavenet.engines.native import native_module; assert 'sanitized' in native_module().__file__" && \
 		../../$(BIN)/python -S -m pytest -q -p no:cacheprovider tests/test_native.py tests/test_streaming.py -k "not memory"
+
+# The native engine's core, without Python, by other compilers and for 64-bit ARM, whose processor is emulated: all give
+# the same audio. What is not installed is skipped.
+portable:
+	tests/portable/run.sh
 
 # The API reference, from the docstrings, to build/docs: a page for each module.
 MODULES := $(shell find wavenet -name '*.py' | grep -v __main__ | sed -e 's|/__init__||' -e 's|\.py$$||' -e 's|/|.|g' | sort)

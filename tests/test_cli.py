@@ -1,5 +1,6 @@
 """The command as a user meets it: what it writes, what it says, its exit status."""
 
+import importlib
 import io
 import json
 import os
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -72,6 +74,21 @@ def test_the_whole_path(wavenet, recipe: Path, dataset: Path, tmp_path: Path) ->
     assert "x real time" in made.out
     audio, rate = soundfile.read(tmp_path / "out.wav")
     assert (len(audio), rate) == (800, 16000)
+
+
+def test_a_slow_native_engine_is_told_that_int8_is_faster(
+    wavenet, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(seconds: float, *options: str) -> bool:
+        clock = SimpleNamespace(perf_counter=iter([0.0, seconds]).__next__)
+        monkeypatch.setattr(importlib.import_module("wavenet.cli.generate"), "time", clock)
+        made = wavenet("generate", model_file, "-o", tmp_path / "a.wav", "--seconds", 1, "--force", *options)
+        return "--weights int8 is faster" in made.err
+
+    assert said(1.5, "--engine", "native")
+    assert not said(0.5, "--engine", "native")
+    assert not said(1.5, "--engine", "native", "--weights", "float32")
+    assert not said(1.5, "--engine", "incremental")
 
 
 def test_count_writes_numbered_files_that_equal_their_own_seeds(wavenet, model_file: Path, tmp_path: Path) -> None:

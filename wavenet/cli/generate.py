@@ -135,6 +135,8 @@ def generate(
         f"{-written.nats / math.log(2):.2f} bits/sample, {speed:,.0f} samples/s, {speed / rate:.3f} x real time",
         file=sys.stderr if output == _PIPE else sys.stdout,
     )
+    if output != _PIPE and chosen.name == "native" and weights is None and speed < rate <= written.samples:
+        print("note: this was slower than real time; --weights int8 is faster (docs/speed.md)", file=sys.stderr)
     if written.interrupted:
         raise SystemExit(143 if terminated.is_set() else 130)
 

@@ -1,7 +1,8 @@
 """The native engine: one sample at a time in C++, faster than real time on one core.
 
-`engine.h` is the interface of the C++. `matrix.h` stores and multiplies the weights, `network.h` has the step and its
-two threads, and `sampling.h` and `prediction.h` compute what the Python modules of these names compute.
+`engine.h` is the interface of the C++. `matrix.h` stores and multiplies weights in float32 and bfloat16, and `int8.h`
+weights and activations in 8 bits. `network.h` has the step and its two threads, and `sampling.h` and `prediction.h`
+compute what the Python modules of these names compute.
 """
 
 import importlib
@@ -39,7 +40,8 @@ NOT_BUILT = "the native engine is not built; install GCC or Clang, and then inst
 def native_module() -> Any:
     """The compiled module for this processor: what `engine.h` describes, under the names in `module.cpp`.
 
-    The environment variable `WAVENET_NATIVE` chooses an instruction set (`avx512`, `avx2`, `baseline`), or none (`0`).
+    The environment variable `WAVENET_NATIVE` chooses an instruction set (`avx512vnni`, `avx512`, `avxvnni`, `avx2`,
+    `baseline`), or none (`0`).
     Raises `ImportError` if there is no module, and `ValueError` if `WAVENET_NATIVE` has another value.
     """
     wanted = os.environ.get("WAVENET_NATIVE", "")
@@ -57,10 +59,10 @@ def native_module() -> Any:
 class NativeEngine(ResumableEngine):
     """Runs float32 models made of this package's parts on the CPU.
 
-    `weights` is the type in which the weights are stored. int8 has a scale for each output channel, and integer
-    products; all other sums are in float32. `threads` share a batch. A single stream uses at most two: the second does
-    the work for which the next layer does not wait. An engine serves one caller at a time; several engines run in
-    parallel, because they release the lock of the Python interpreter.
+    `weights` is the type in which the weights are stored. With int8, activations have 8 bits too, products are
+    of integers, and the same seed gives the same audio on every instruction set. `threads` share a batch. A single
+    stream uses at most two: the second does the work for which the next layer does not wait. An engine serves one
+    caller at a time; several engines run in parallel, because they release the lock of the Python interpreter.
     """
 
     name: ClassVar[str] = "native"

@@ -1,4 +1,5 @@
-// Makes a network for each type of weights, and measures the two limits of the machine that `wavenet bench` reports.
+// Makes a network of float32 or bfloat16 weights, and measures the two limits of the machine that `wavenet bench`
+// reports.
 #include "engine.h"
 
 #include <chrono>
@@ -11,7 +12,7 @@ namespace wavenet {
 std::shared_ptr<const Network> make_network(const Description& model, const std::string& weights) {
     if (weights == "float32") return std::make_shared<PackedNetwork<Float32>>(model);
     if (weights == "bfloat16") return std::make_shared<PackedNetwork<BFloat16>>(model);
-    if (weights == "int8") return std::make_shared<PackedNetwork<Int8>>(model);
+    if (weights == "int8") return make_int8_network(model);
     throw std::invalid_argument("weights is '" + weights + "'; expected float32, bfloat16 or int8");
 }
 
@@ -31,6 +32,12 @@ static double rate(Work work) {
     }
     return best;
 }
+
+#if defined(__aarch64__)
+#define WAVENET_REGISTER "+w"  // of vectors
+#else
+#define WAVENET_REGISTER "+x"
+#endif
 
 static volatile float sink;  // the compiler must compute what is stored here
 
@@ -54,7 +61,7 @@ double multiply_add_rate() {
         constexpr int turns = 10000;
         for (int turn = 0; turn < turns; ++turn) {
             for (Floats& sum : sums) sum = sum * factor + addend;
-            asm volatile("" : "+x"(sums[0]));
+            asm volatile("" : WAVENET_REGISTER(sums[0]));
         }
         for (int k = 1; k < 10; ++k) sums[0] += sums[k];
         sink = sums[0][0] * 0;

@@ -91,7 +91,7 @@ class Streams {
 public:
     virtual ~Streams() = default;
     virtual void load(const StateView& state) = 0;
-    virtual void save(StateView& state) const = 0;
+    virtual void save(StateView& state) = 0;
     virtual int64_t time() const = 0;  // of the newest symbol
     virtual void run(const Stretch& stretch, const SamplingOptions& options) = 0;
 };
@@ -104,6 +104,7 @@ public:
 };
 
 std::shared_ptr<const Network> make_network(const Description& model, const std::string& weights);
+std::shared_ptr<const Network> make_int8_network(const Description& model);  // in a file of its own: see simd.h
 
 double read_rate(int64_t bytes);  // bytes per second when a buffer of this size is read repeatedly
 double multiply_add_rate();       // float32 multiply-adds per second

@@ -19,14 +19,19 @@ using namespace wavenet;
 
 namespace {
 
-// The instruction sets of this processor for which there is a module, the widest first.
+// The instruction sets of this processor for which there is a module, the fastest first.
 nb::tuple instruction_sets() {
     nb::list names;
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq"))
+        __builtin_cpu_supports("avx512dq")) {
+        if (__builtin_cpu_supports("avx512vnni")) names.append("avx512vnni");
         names.append("avx512");
+    }
+#if defined(WAVENET_HAS_AVXVNNI)
+    if (__builtin_cpu_supports("avxvnni") && __builtin_cpu_supports("fma")) names.append("avxvnni");
+#endif
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) names.append("avx2");
 #endif
     names.append("baseline");
@@ -122,7 +127,7 @@ public:
         streams_->load(view);
     }
 
-    int64_t save(Array<int64_t, 1> latest, Array<float, 2> samples, std::vector<Array<float, 3>> queues) const {
+    int64_t save(Array<int64_t, 1> latest, Array<float, 2> samples, std::vector<Array<float, 3>> queues) {
         StateView view = checked_state(latest, samples, queues);
         view.latest = latest.data();
         view.samples = samples.data();

@@ -17,18 +17,22 @@
 #include "sampling.h"
 
 namespace wavenet {
+namespace {
 
 template <class Format>
 struct Layer {
+    using Matrix = typename Format::Matrix;
     int dilation, context;
-    std::vector<Matrix<Format>> past;       // a matrix for each past tap, the oldest first
-    Matrix<Format> newest, residual, skip;  // the last layer does not use its residual
+    std::vector<Matrix> past;       // a matrix for each past tap, the oldest first
+    Matrix newest, residual, skip;  // the last layer does not use its residual
     Buffer<float> bias;
 };
 
 // Gates are stored as [filter | gate], each padded to whole units so that their lanes match.
 template <class Format>
 class PackedNetwork : public Network, public std::enable_shared_from_this<PackedNetwork<Format>> {
+    using Matrix = typename Format::Matrix;
+
 public:
     explicit PackedNetwork(const Description& model)
         : residual(model.residual()), half(model.gate() / 2), skip(model.skip.weight.rows),
@@ -42,10 +46,12 @@ public:
         if (model.shares) shares.assign(model.shares->data, model.shares->data + 2 * model.shares->rows);
         const int layer_count = static_cast<int>(model.layers.size()), taps = model.kernel_size();
         const int gates = 2 * padded(half);
+        const auto skip_peaks = Matrix::row_peaks(
+            skip, layer_count * half, [&](int o, int i) { return model.skip.weight.data[o * layer_count * half + i]; });
         for (int l = 0; l < layer_count; ++l) {
             const LayerDescription& given = model.layers[l];
             const auto tap = [&](int index) {
-                return Matrix<Format>(arena, gates, residual, [&](int o, int i) {
+                return Matrix(arena, gates, residual, [&](int o, int i) {
                     const int row = gate_row(o);
                     return row < 0 ? 0.0f : given.convolution.weight.data[(row * taps + index) * residual + i];
                 });
@@ -54,11 +60,11 @@ public:
                 return given.residual ? given.residual->data[o * half + i] : 0;
             };
             const auto to_skip = [&](int o, int i) { return model.skip.weight.data[(o * layer_count + l) * half + i]; };
-            std::vector<Matrix<Format>> past;
+            std::vector<Matrix> past;
             for (int index = 0; index + 1 < taps; ++index) past.push_back(tap(index));
             layers.push_back({given.dilation, (taps - 1) * given.dilation, std::move(past), tap(taps - 1),
-                              Matrix<Format>(arena, residual, half, to_residual),
-                              Matrix<Format>(arena, skip, half, to_skip), Buffer<float>(gates)});
+                              Matrix(arena, residual, half, to_residual),
+                              Matrix(arena, skip, half, to_skip, skip_peaks), Buffer<float>(gates)});
             add_gates([&](int i) { return given.convolution.bias.data[i]; }, layers.back().bias.data());
         }
         for (int row = 0; row < model.table.rows; ++row)
@@ -91,22 +97,22 @@ public:
     std::unique_ptr<Distribution> distribution;
     Arena arena;
     std::vector<Layer<Format>> layers;
-    Matrix<Format> head_matrix, output_matrix;
+    Matrix head_matrix, output_matrix;
     Buffer<float> table, skip_bias, head_bias, output_bias;
 
 private:
     static size_t room(const Description& model) {
-        const auto of = Matrix<Format>::room;
+        const auto of = Matrix::room;
         const int residual = model.residual(), half = model.gate() / 2, skip = model.skip.weight.rows;
         const size_t taps = model.kernel_size() * of(2 * padded(half), residual);
         return model.layers.size() * (taps + of(residual, half) + of(skip, half)) + of(model.head.weight.rows, skip) +
                of(model.output.weight.rows, model.head.weight.rows);
     }
 
-    Matrix<Format> pack(const Projection& given) {
+    Matrix pack(const Projection& given) {
         const Values& weight = given.weight;
-        return Matrix<Format>(arena, weight.rows, weight.columns,
-                              [&](int o, int i) { return weight.data[o * weight.columns + i]; });
+        return Matrix(arena, weight.rows, weight.columns,
+                      [&](int o, int i) { return weight.data[o * weight.columns + i]; });
     }
 
     int gate_row(int padded_row) const {
@@ -146,18 +152,38 @@ std::thread started(Work work) {
     }
 }
 
+// Activations of all streams for several times or layers: a place has a row for each stream.
+template <class Stored>
+struct Places {
+    Places(int count, int batch, int row_width, Stored zero)
+        : width(row_width), values(static_cast<size_t>(count) * batch * width, zero),
+          peaks(static_cast<size_t>(count) * batch), streams(batch) {}
+
+    Rows<Stored> at(int64_t place) {
+        return {values.data() + place * streams * width, width, peaks.data() + place * streams};
+    }
+
+    int width;
+    Buffer<Stored> values;
+    std::vector<float> peaks;
+    int streams;
+};
+
 // Streams that go through the network together: each weight is read once for all of them.
 template <class Format>
 class Group {
+    using Stored = typename Format::Stored;
+
 public:
     Group(const PackedNetwork<Format>& network, int batch, bool two_threads)
         : network_(network), batch_(batch), two_threads_(two_threads), layers_(static_cast<int>(network.layers.size())),
           gate_width_(2 * padded(network.half)), half_width_(padded(network.half)), x_width_(padded(network.residual)),
-          x_(batch * x_width_), gates_(static_cast<size_t>(layers_) * batch * gate_width_),
-          gated_(static_cast<size_t>(layers_) * batch * half_width_), skip_(batch * padded(network.skip)),
-          head_(batch * padded(network.head)), output_(batch * padded(network.outputs)), latest_(batch) {
-        for (const auto& layer : network.layers)
-            rings_.emplace_back(static_cast<size_t>(layer.context) * batch * x_width_);
+          x_(batch * x_width_), row_(x_width_), gates_(static_cast<size_t>(layers_) * batch * gate_width_),
+          skip_(batch * padded(network.skip)), head_(batch * padded(network.head)),
+          output_(batch * padded(network.outputs)), skip_sums_(skip_.size()), latest_(batch),
+          gated_(layers_, batch, half_width_, Format::kZero),
+          rounded_(1, batch, std::max(padded(network.skip), padded(network.head)), Format::kZero) {
+        for (const auto& layer : network.layers) rings_.emplace_back(layer.context, batch, x_width_, Format::kZero);
         if (network.prediction) predictors_.assign(batch, Predictor(*network.prediction));
     }
 
@@ -171,24 +197,22 @@ public:
         for (int b = 0; b < batch_; ++b) {
             if (!predictors_.empty())
                 predictors_[b].load(time_, state.samples + static_cast<size_t>(first + b) * network_.history);
-            for (int l = 0; l < layers_; ++l)
-                for (int slot = 0, context = network_.layers[l].context; slot < context; ++slot)
-                    std::copy_n(state.queues[l] + (static_cast<size_t>(first + b) * context + slot) * network_.residual,
-                                network_.residual, ring(l, slot) + b * x_width_);
+            each_slot(state, first, b, [&](Rows<Stored> row, float* saved) {
+                std::copy_n(saved, network_.residual, row_.begin());
+                Format::keep(row_.data(), x_width_, row.row(b), row.peaks[b]);
+            });
         }
     }
 
-    void save(StateView& state, int first) const {
+    void save(StateView& state, int first) {
         state.time = time_;
         std::copy_n(latest_.begin(), batch_, state.latest + first);
         for (int b = 0; b < batch_; ++b) {
             if (!predictors_.empty())
                 predictors_[b].save(state.samples + static_cast<size_t>(first + b) * network_.history);
-            for (int l = 0; l < layers_; ++l)
-                for (int slot = 0, context = network_.layers[l].context; slot < context; ++slot)
-                    std::copy_n(ring(l, (turn_ + slot) % context) + b * x_width_, network_.residual,
-                                state.queues[l] +
-                                    (static_cast<size_t>(first + b) * context + slot) * network_.residual);
+            each_slot(state, first, b, [&](Rows<Stored> row, float* saved) {
+                Format::recall(row.row(b), row.peaks[b], network_.residual, saved);
+            });
         }
     }
 
@@ -202,9 +226,9 @@ public:
                 embed(stretch, first);
                 begin_skip();
                 for (int l = 0; l < layers_; ++l) {
-                    prepare(l, stretch, first, step, turn_, scratch_);
+                    prepare(l, stretch, first, step, turn_);
                     advance(l);
-                    collect(l, scratch_);
+                    collect(l);
                 }
                 finish(stretch, options, first, step);
             }
@@ -231,22 +255,28 @@ private:
         for (int step = 0; step < stretch.steps; ++step) {
             const int64_t done = static_cast<int64_t>(step) * layers_;
             for (int l = 0; l < layers_; ++l) {
-                prepare(l, stretch, first, step, turn + step, assistant_scratch_);
+                prepare(l, stretch, first, step, turn + step);
                 prepared_.store(done + l + 1, std::memory_order_release);
             }
             for (int l = 0; l < layers_; ++l) {
                 await(advanced_, done + l + 1);
                 if (l == 0) begin_skip();  // not earlier: the first thread may still read the previous sums
-                collect(l, assistant_scratch_);
+                collect(l);
             }
             collected_.store(done + layers_, std::memory_order_release);
         }
     }
 
-    float* ring(int l, int64_t slot) { return rings_[l].data() + slot * batch_ * x_width_; }
-    const float* ring(int l, int64_t slot) const { return rings_[l].data() + slot * batch_ * x_width_; }
+    // Calls work(slot, its place in the state) for each slot of all layers' rings, the oldest first.
+    template <class Work>
+    void each_slot(const StateView& state, int first, int b, Work work) {
+        for (int l = 0; l < layers_; ++l)
+            for (int slot = 0, context = network_.layers[l].context; slot < context; ++slot)
+                work(rings_[l].at((turn_ + slot) % context),
+                     state.queues[l] + (static_cast<size_t>(first + b) * context + slot) * network_.residual);
+    }
+
     float* gates(int l) { return gates_.data() + static_cast<size_t>(l) * batch_ * gate_width_; }
-    float* gated(int l) { return gated_.data() + static_cast<size_t>(l) * batch_ * half_width_; }
 
     // Embeds the newest samples: for each signal a table row, interpolated between two rows, and their sum.
     void embed(const Stretch& stretch, int first) {
@@ -273,7 +303,7 @@ private:
     }
 
     // Starts the gates of layer l: its bias, the conditioning and the past taps.
-    void prepare(int l, const Stretch& stretch, int first, int step, int64_t turn, Scratch& scratch) {
+    void prepare(int l, const Stretch& stretch, int first, int step, int64_t turn) {
         const auto& layer = network_.layers[l];
         for (int b = 0; b < batch_; ++b) {
             float* to = gates(l) + b * gate_width_;
@@ -288,7 +318,7 @@ private:
         }
         for (int tap = 0; tap < static_cast<int>(layer.past.size()); ++tap) {
             const int64_t slot = (turn + static_cast<int64_t>(tap) * layer.dilation) % layer.context;
-            layer.past[tap].multiply_add(ring(l, slot), x_width_, gates(l), gate_width_, batch_, scratch);
+            layer.past[tap].multiply_add(rings_[l].at(slot), gates(l), gate_width_, batch_);
         }
     }
 
@@ -304,30 +334,34 @@ private:
     // Takes the newest input of layer l, and computes that of the next layer.
     void advance(int l) {
         const auto& layer = network_.layers[l];
-        layer.newest.multiply_add(x_.data(), x_width_, gates(l), gate_width_, batch_, scratch_);
+        const Rows<Stored> newest = rings_[l].at(turn_ % layer.context), gated = gated_.at(l);
+        for (int b = 0; b < batch_; ++b)
+            Format::keep(x_.data() + b * x_width_, x_width_, newest.row(b), newest.peaks[b]);
+        layer.newest.multiply_add(newest, gates(l), gate_width_, batch_);
         for (int b = 0; b < batch_; ++b) {
             const float *filter = gates(l) + b * gate_width_, *gate = filter + half_width_;
-            float* to = gated(l) + b * half_width_;
-            for (int i = 0; i < half_width_; i += kLanes)
-                store(to + i, wavenet::gated(wavenet::load<Floats>(filter + i), wavenet::load<Floats>(gate + i)));
+            Format::keep_gated(filter, gate, half_width_, gated.row(b), gated.peaks[b]);
         }
-        std::copy(x_.begin(), x_.end(), ring(l, turn_ % layer.context));
-        if (l + 1 < layers_) layer.residual.multiply_add(gated(l), half_width_, x_.data(), x_width_, batch_, scratch_);
+        if (l + 1 < layers_) layer.residual.multiply_add(gated, x_.data(), x_width_, batch_);
     }
 
     void begin_skip() {
-        for (int b = 0; b < batch_; ++b)
-            std::copy(network_.skip_bias.begin(), network_.skip_bias.end(),
-                      skip_.begin() + b * network_.skip_bias.size());
+        const auto& bias = network_.skip_bias;
+        for (int b = 0; b < batch_; ++b) Format::Matrix::clear(bias, skip_sums_.data() + b * bias.size());
     }
 
-    void collect(int l, Scratch& scratch) {
+    void collect(int l) {
         const int width = static_cast<int>(network_.skip_bias.size());
-        network_.layers[l].skip.multiply_add(gated(l), half_width_, skip_.data(), width, batch_, scratch);
+        network_.layers[l].skip.accumulate(gated_.at(l), skip_sums_.data(), width, batch_);
     }
 
     // Computes the output layers and each stream's parameters, and samples its symbol unless it is given.
     void finish(const Stretch& stretch, const SamplingOptions& options, int first, int step) {
+        const auto& last = network_.layers.back().skip;
+        const size_t skip_width = network_.skip_bias.size();
+        for (int b = 0; b < batch_; ++b)  // if a peak is not finite, so is that of the last layer
+            last.total(skip_sums_.data() + b * skip_width, gated_.at(layers_ - 1).peaks[b], network_.skip_bias,
+                       skip_.data() + b * skip_width);
         project(network_.head_matrix, network_.head_bias, skip_, head_);
         project(network_.output_matrix, network_.output_bias, head_, output_);
         const int width = network_.distribution->parameters();
@@ -346,12 +380,16 @@ private:
     }
 
     // y = W relu(x) + bias
-    void project(const Matrix<Format>& matrix, const Buffer<float>& bias, Buffer<float>& x, Buffer<float>& y) {
+    void project(const typename Format::Matrix& matrix, const Buffer<float>& bias, Buffer<float>& x, Buffer<float>& y) {
         for (size_t i = 0; i < x.size(); i += kLanes)
             store(x.data() + i, larger(Floats{}, wavenet::load<Floats>(x.data() + i)));
-        for (int b = 0; b < batch_; ++b) std::copy(bias.begin(), bias.end(), y.begin() + b * bias.size());
-        matrix.multiply_add(x.data(), static_cast<int>(x.size()) / batch_, y.data(), static_cast<int>(bias.size()),
-                            batch_, scratch_);
+        const int width = static_cast<int>(x.size()) / batch_;
+        const Rows<Stored> rows = rounded_.at(0);
+        for (int b = 0; b < batch_; ++b) {
+            Format::keep(x.data() + b * width, width, rows.row(b), rows.peaks[b]);
+            std::copy(bias.begin(), bias.end(), y.begin() + b * bias.size());
+        }
+        matrix.multiply_add(rows, y.data(), static_cast<int>(bias.size()), batch_);
     }
 
     static constexpr float kLargestError = 16.0f;
@@ -361,12 +399,13 @@ private:
     const bool two_threads_;
     const int layers_, gate_width_, half_width_, x_width_;
     int64_t time_ = 0, turn_ = 0;  // the newest symbol's; steps since `load`
-    Buffer<float> x_, gates_, gated_, skip_, head_, output_;
+    Buffer<float> x_, row_, gates_, skip_, head_, output_;
+    Buffer<typename Format::Sum> skip_sums_;
     std::vector<int64_t> latest_;
-    std::vector<Buffer<float>> rings_;  // a layer's is (context, batch, residual); slot turn % context is the oldest
+    Places<Stored> gated_, rounded_;     // of each layer; the output layers' inputs
+    std::vector<Places<Stored>> rings_;  // of each layer: slot turn % context is the oldest
     std::vector<Predictor> predictors_;
     Chooser choose_;
-    Scratch scratch_, assistant_scratch_;
     alignas(64) std::atomic<int64_t> prepared_{0};
     alignas(64) std::atomic<int64_t> advanced_{0};
     alignas(64) std::atomic<int64_t> collected_{0};
@@ -389,7 +428,7 @@ public:
         for (size_t i = 0; i < groups_.size(); ++i) groups_[i]->load(state, firsts_[i]);
     }
 
-    void save(StateView& state) const override {
+    void save(StateView& state) override {
         for (size_t i = 0; i < groups_.size(); ++i) groups_[i]->save(state, firsts_[i]);
     }
 
@@ -416,4 +455,5 @@ std::unique_ptr<Streams> PackedNetwork<Format>::streams(int batch, int threads) 
     return std::make_unique<GroupedStreams<Format>>(this->shared_from_this(), batch, threads);
 }
 
+}  // namespace
 }  // namespace wavenet

@@ -10,6 +10,7 @@
 #include "sampling.h"
 
 namespace wavenet {
+namespace {
 
 inline int64_t floor_divide(int64_t a, int64_t b) { return a / b - (a % b < 0); }
 
@@ -108,4 +109,5 @@ private:
     Prediction known_;
 };
 
+}  // namespace
 }  // namespace wavenet

@@ -9,12 +9,18 @@
 #include <vector>
 
 #include "engine.h"
+#include "simd.h"
 
 namespace wavenet {
+namespace {
+
+// Logarithms in float32, or rounded from those in double, which all libraries and processors agree on.
+inline float log1p(float x) { return kReproducible ? static_cast<float>(std::log1p(double{x})) : std::log1p(x); }
+inline float log(float x) { return kReproducible ? static_cast<float>(std::log(double{x})) : std::log(x); }
 
 inline float compand(float value, int classes) {
     const float mu = static_cast<float>(classes - 1), clipped = std::min(1.0f, std::max(-1.0f, value));
-    return std::copysign(std::log1p(mu * std::fabs(clipped)) / std::log1p(mu), clipped);
+    return std::copysign(log1p(mu * std::fabs(clipped)) / log1p(mu), clipped);
 }
 
 struct Prediction {
@@ -129,7 +135,7 @@ public:
 
     void place(const float* outputs, const Prediction* prediction, float* parameters) const override {
         const float shift = prediction ? prediction->mean : 0, factor = prediction ? prediction->scale : 1;
-        const float narrowest = -std::log(levels_ * 16.0f), widening = prediction ? std::log(factor) : 0;
+        const float narrowest = -log(levels_ * 16.0f), widening = prediction ? log(factor) : 0;
         for (int k = 0; k < components_; ++k) {
             const float mean = shift + factor * outputs[components_ + k],
                         scale = outputs[2 * components_ + k] + widening;
@@ -162,4 +168,5 @@ inline std::unique_ptr<Distribution> Distribution::of(const DistributionDescript
     return std::make_unique<Mixture>(given.components, symbols, given.kind == "logistic_mixture");
 }
 
+}  // namespace
 }  // namespace wavenet

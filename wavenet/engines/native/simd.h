@@ -1,4 +1,8 @@
 // Vectors as wide as the target's, by the compiler's vector extensions; the exponential and the gate.
+//
+// int8.cpp promises the same bits on every instruction set: it is compiled without fused multiply-adds, and defines
+// WAVENET_REPRODUCIBLE, which fixes the order of sums. The headers' names are local to each file, so that the linker
+// does not merge functions that round differently.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +12,13 @@
 #endif
 
 namespace wavenet {
+namespace {
+
+#if defined(WAVENET_REPRODUCIBLE)
+constexpr bool kReproducible = true;
+#else
+constexpr bool kReproducible = false;
+#endif
 
 #if defined(__AVX512F__) && defined(__AVX512BW__)
 constexpr int kLanes = 16;
@@ -20,8 +31,6 @@ constexpr int kLanes = 4;
 typedef float Floats __attribute__((vector_size(4 * kLanes)));
 typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
 typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
-typedef int16_t Shorts __attribute__((vector_size(4 * kLanes)));
-typedef int16_t HalfShorts __attribute__((vector_size(2 * kLanes)));
 
 template <class Vector, class Scalar>
 inline Vector load(const Scalar* from) {
@@ -49,30 +58,11 @@ inline Floats splat(float value) { return Floats{} + value; }
 inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 
-inline HalfShorts narrow(Floats whole) {
-    return __builtin_convertvector(__builtin_convertvector(whole, Ints), HalfShorts);
-}
-
-// sum + a[2i] b[2i] + a[2i + 1] b[2i + 1] in each lane i.
-inline Ints multiply_pairs(Ints sum, Shorts a, Shorts b) {
-#if defined(__AVX512F__) && defined(__AVX512BW__)
-    return sum + reinterpret<Ints>(_mm512_madd_epi16(reinterpret<__m512i>(a), reinterpret<__m512i>(b)));
-#elif defined(__AVX2__)
-    return sum + reinterpret<Ints>(_mm256_madd_epi16(reinterpret<__m256i>(a), reinterpret<__m256i>(b)));
-#elif defined(__SSE2__)
-    return sum + reinterpret<Ints>(_mm_madd_epi16(reinterpret<__m128i>(a), reinterpret<__m128i>(b)));
-#else
-    const Ints a_even = (reinterpret<Ints>(a) << 16) >> 16, a_odd = reinterpret<Ints>(a) >> 16;
-    const Ints b_even = (reinterpret<Ints>(b) << 16) >> 16, b_odd = reinterpret<Ints>(b) >> 16;
-    return sum + a_even * b_even + a_odd * b_odd;
-#endif
-}
-
 // The dot product. Each lane is summed first, so the result does not depend on the alignment of a and b.
 template <class Scalar>
 inline Scalar dot(const Scalar* a, const Scalar* b, int count) {
-    typedef Scalar Lanes __attribute__((vector_size(4 * kLanes)));
-    constexpr int width = 4 * kLanes / sizeof(Scalar);
+    constexpr int bytes = kReproducible ? 64 : 4 * kLanes, width = bytes / sizeof(Scalar);
+    typedef Scalar Lanes __attribute__((vector_size(bytes)));
     Lanes even = {}, odd = {};
     int i = 0;
     for (; i + 2 * width <= count; i += 2 * width) {
@@ -109,4 +99,5 @@ inline Floats gated(Floats filter, Floats gate) {
     return (1.0f - a) / ((1.0f + a) * (1.0f + b));
 }
 
+}  // namespace
 }  // namespace wavenet
