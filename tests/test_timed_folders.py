@@ -52,7 +52,7 @@ def prepared(words: Path, labels: Path, folder: Path, **settings: object) -> tup
 def test_a_label_keeps_its_samples_when_the_clip_is_trimmed(words: Path, tmp_path: Path, rate: int) -> None:
     dataset, notes = prepared(words, label(tmp_path / "labels"), tmp_path / "d", sample_rate=rate)
     whole, _ = prepared(words, tmp_path / "labels", tmp_path / "whole", sample_rate=rate, trim_db=None)
-    assert notes == ["trimming cut timed labels at the ends of 10 clips, the first is ann/w0"]
+    assert notes == ["clips whose timed labels trimming cut: 10 (the first: ann/w0)"]
     for clip, untrimmed in zip(dataset.clips, whole.clips, strict=True):
         assert [found.name for found in clip.timed_labels] == ["sil", "one", "two"]
         assert untrimmed.timed_labels == pytest.approx(SAID)
@@ -127,7 +127,7 @@ def test_the_command_trains_a_model_that_says_the_names_of_the_dataset(wavenet, 
     (words / "ann" / "w0.txt").write_text("0.4\t1.2\tthree\n")
     result = wavenet("prepare", words, tmp_path / "d", "--timed-labels", words, "--held-out", 0.3)
     assert "timed labels: 28 of 4 names in 10 clips" in result.out
-    assert "trimming cut timed labels at the ends of 9 clips, the first is ann/w1" in result.err
+    assert "clips whose timed labels trimming cut: 9 (the first: ann/w1)" in result.err
     wavenet("prepare", words, tmp_path / "e", "--tier", "x").fails_with("--tier goes with --timed-labels")
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(

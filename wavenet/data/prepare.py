@@ -217,7 +217,7 @@ def _write(
             note(f"skipped: {skipped.reason}")
         raise ValueError(f"none of the {len(recordings)} recordings could be read; the first: {work.skipped[0].reason}")
     if cut:
-        note(f"trimming cut timed labels at the ends of {len(cut)} clips, the first is {cut[0]}")
+        note(f"clips whose timed labels trimming cut: {len(cut)} (the first: {cut[0]})")
     _write_manifest(folder, config, found, work)
     return work
 
