@@ -120,6 +120,36 @@ def test_resumed_run_equals_uninterrupted_run(recipe: Callable[..., Recipe], opt
     assert_same_run(whole.run, broken.run)
 
 
+def test_a_finished_run_with_more_steps_equals_one_that_had_them_from_the_start(
+    recipe: Callable[..., Recipe],
+) -> None:
+    """With a schedule that does not depend on the number of steps: `decay_share` is 0."""
+    settings = {"decay_share": 0.0, "evaluate_every": 6}
+    whole, begun, longer = recipe("whole", **settings), recipe("run", steps=6, **settings), recipe("run", **settings)
+    assert train_recipe(whole, Watcher())
+    assert train_recipe(begun, Watcher())
+    assert train_recipe(longer, Watcher(), resume=True)
+    assert_same_run(whole.run, longer.run)
+    with pytest.raises(ValueError, match=r"train\.steps is 9, and the run has taken 12; expected 12 or more"):
+        train_recipe(recipe("run", steps=9, **settings), Watcher(), resume=True)
+    assert train_recipe(longer, Watcher(), resume=True), "there is nothing left to do"
+    assert_same_run(whole.run, longer.run)
+
+
+def test_a_run_with_more_steps_follows_their_schedule_and_says_so(recipe: Callable[..., Recipe]) -> None:
+    assert train_recipe(recipe(steps=6, log_every=1), Watcher())
+    watcher = Watcher()
+    assert train_recipe(recipe(steps=12, log_every=1), watcher, resume=True)
+    assert any(
+        "resumed at step 6 with 12 steps in place of 6: the learning rates now follow the schedule of 12, and go on at "
+        "50% of their height" in note
+        for note in watcher.notes
+    )
+    rates = [line["rate"] for line in final(recipe().run)[1] if "rate" in line]
+    assert rates[5] == pytest.approx(1 / 6)
+    assert rates[6:] == pytest.approx([(12 - step) / 12 for step in range(6, 12)])
+
+
 def test_resumed_run_draws_the_same_changes_of_its_windows(recipe: Callable[..., Recipe]) -> None:
     changes = {"augmentation": Augmentation(input_noise=1.0, level_db=24.0, noise_share=0.5)}
     whole, broken, plain = recipe("whole", **changes), recipe("broken", **changes), recipe("plain")

@@ -54,8 +54,8 @@ _DAMAGE = (
 CHECKPOINTS = ("checkpoint.new.pt", "checkpoint.pt", "checkpoint.previous.pt")
 """The files that a run can go on from, the newest first."""
 
-MAY_CHANGE = ("audio", "audio_seconds", "checkpoint_every", "keep_models", "log_every", "tensorboard")
-"""Keys of `TrainConfig` that may change when a run is resumed: they do not affect the model."""
+MAY_CHANGE = ("audio", "audio_seconds", "checkpoint_every", "keep_models", "log_every", "steps", "tensorboard")
+"""Keys of `TrainConfig` that may change when a run is resumed: `steps`, and those that do not affect the model."""
 
 _FORMAT = "wavenet-toolkit checkpoint, version 1"
 
@@ -122,7 +122,11 @@ def refuse_changes(state: Mapping[str, Any], now: Mapping[str, Any], checksum: s
     A record has the settings of `model` and `train`, and the `dataset`: a path, or the sources with their weights.
     (The paths may change, if the checksum of the audio is the same.)
     """
-    before, changed = state["recipe"], []
+    before, changed, taken = state["recipe"], [], state["progress"]["step"]
+    if now["train"]["steps"] < taken:
+        raise ValueError(
+            f"train.steps is {now['train']['steps']}, and the run has taken {taken}; expected {taken} or more"
+        )
     for section, config in (("model", WaveNetConfig), ("train", TrainConfig)):
         was, is_now = (_plain(_complete(config, record[section])) for record in (before, now))
         if "voices" in was:  # the name of `speakers` in earlier versions

@@ -9,6 +9,7 @@ from wavenet.atomic import remove_leftovers, write_atomically
 from wavenet.machine import alone_in
 from wavenet.training.checkpoint import CHECKPOINTS, Progress, load_checkpoint, save_checkpoint
 from wavenet.training.observer import Keeper
+from wavenet.training.optimizer import rate_share
 from wavenet.training.recipe import Recipe
 from wavenet.training.trainer import Trainer
 
@@ -27,8 +28,9 @@ def train(
     the best evaluation as `best.safetensors`, with `listen` that of the highest sum of free-running OVRL and PLCMOS as
     `best-heard.safetensors`, and with `keep_models` those of the last evaluations as
     `model-STEP.safetensors`; with a `recipe` also `recipe.json`, and `recipe.toml`, which trains again.
-    With `resume` a run that is there goes on. All ranks must call this; rank 0 writes, and nothing is written if one
-    cannot begin.
+    With `resume` a run that is there goes on; with more `steps` a finished one does too, from the state of its
+    optimizers, at the learning rates that the schedule of the new steps has there. All ranks must call this; rank 0
+    writes, and nothing is written if one cannot begin.
     Raises `FileExistsError` if a run is there without `resume`, `FloatingPointError` if training diverges.
     """
     run, processes = Path(folder), trainer.processes
@@ -38,9 +40,9 @@ def train(
     several = f", {processes.count} processes" if processes.count > 1 else ""
     precision = "bfloat16" if trainer.autocast else "float32"
     trainer.observer.note(f"training on {trainer.device.type}, in {precision}{several}")
-    if resumed:
-        trainer.observer.note(f"resumed at step {trainer.progress.step}")
     progress = trainer.progress
+    if resumed:
+        trainer.observer.note(f"resumed at step {progress.step}{_other_schedule(trainer, resumed)}")
     fresh = not progress.metrics_bytes  # all ranks must agree, and rank 0 may change it when it opens the file
     with ExitStack() as held:
         keeper = processes.together(lambda: _RunFolder(run, trainer, recipe, held) if processes.first else Keeper())
@@ -70,8 +72,22 @@ def check_folder(run: Path, resume: bool) -> None:
         )
 
 
-def _restore(trainer: Trainer, run: Path) -> bool:
-    """Restore the run in the folder; returns whether there is one. Writes nothing, and waits for no other rank.
+def _other_schedule(trainer: Trainer, planned: int) -> str:
+    """What other steps than those planned do to the learning rates; nothing if they are the same."""
+    config, step = trainer.config, trainer.progress.step
+    if config.steps == planned or config.steps == step:
+        return ""
+    share = rate_share(config, step)
+    return (
+        f" with {config.steps} steps in place of {planned}: the learning rates now follow the schedule of "
+        f"{config.steps}, and go on at {share:.0%} of their height"
+    )
+
+
+def _restore(trainer: Trainer, run: Path) -> int:
+    """Restore the run in the folder; returns the steps that it planned, 0 if there is none.
+
+    Writes nothing, and waits for no other rank.
 
     In a folder without a run the trainer begins new metrics: it may have trained in another folder.
     """
@@ -80,12 +96,13 @@ def _restore(trainer: Trainer, run: Path) -> bool:
         first = Progress()
         trainer.progress.metrics_bytes, trainer.progress.best_bits = first.metrics_bytes, first.best_bits
         trainer.progress.best_opinion = first.best_opinion
-        return False
+        return 0
     try:
         trainer.restore(found)
     except ValueError as error:
         raise ValueError(f"{run}: {error}") from error
-    return True
+    planned: int = found["recipe"]["train"]["steps"]
+    return planned
 
 
 def _refuse_differences(trainer: Trainer, run: Path) -> None:
