@@ -19,7 +19,7 @@ import torchaudio
 
 from tests.conftest import small_config, tone
 from wavenet import WaveNet
-from wavenet.data import PreparedDataset
+from wavenet.data import PreparedDataset, read_audio
 from wavenet.network import (
     ConditioningConfig,
     GaussianMixture,
@@ -96,6 +96,20 @@ def test_count_writes_numbered_files_that_equal_their_own_seeds(wavenet, model_f
     wavenet("generate", model_file, "-o", tmp_path / "one.wav", "--seconds", 0.01, "--seed", 6)
     assert (tmp_path / "many-2.wav").read_bytes() == (tmp_path / "one.wav").read_bytes()
     assert not (tmp_path / "many.wav").exists()
+
+
+def test_each_recording_continues_its_own_prime(wavenet, model_file: Path, tmp_path: Path) -> None:
+    for number, seconds in ((1, 0.2), (2, 0.1)):
+        soundfile.write(tmp_path / f"prime{number}.wav", tone(seconds, hertz=100.0 * number), 16000)
+    primes = [part for number in (1, 2) for part in ("--prime", tmp_path / f"prime{number}.wav")]
+    for name, given in (("both", primes), ("second", primes[2:])):
+        settings = ("--seconds", 0.05, "--seed", 2 if name == "second" else 1, "--engine", "incremental")
+        assert wavenet("generate", model_file, "-o", tmp_path / f"{name}.wav", *given, *settings).status == 0
+    first, second = (read_audio(tmp_path / f"both-{number}.wav")[0] for number in (1, 2))
+    assert (len(first), len(second)) == (4000, 2400)
+    assert torch.equal(second, read_audio(tmp_path / "second.wav")[0])
+    again = ("generate", model_file, "-o", tmp_path / "more.wav", *primes, "--count", 3)
+    wavenet(*again).fails_with("--count is 3 with 2 --prime files")
 
 
 def test_prime_is_resampled_and_stands_at_the_start(wavenet, model_file: Path, tmp_path: Path) -> None:

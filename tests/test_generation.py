@@ -5,7 +5,7 @@ from tests.conftest import KINDS, conditioning_of, kind_name, model_of_kind, nee
 from wavenet import Categorical, generate
 from wavenet.engines import ENGINES, IncrementalEngine, NaiveEngine, make_engine
 from wavenet.evaluation import score_symbols
-from wavenet.generation import generate_scored
+from wavenet.generation import Stream, generate_scored
 from wavenet.network import GaussianMixture, LogisticMixture, ResidualBlock, SamplingOptions
 
 SCHEDULES = [(2, (1, 2, 4)), (3, (1, 2, 4)), (2, (1, 3, 2, 7)), (3, (5, 1, 2)), (4, (2, 3)), (2, (1,))]
@@ -227,3 +227,38 @@ def test_impossible_requests_are_refused(options: dict[str, object], message: st
 def test_settings_that_cannot_be_are_named(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         generate(small_model(), **{"num_samples": 5, **settings})
+
+
+@pytest.mark.parametrize("engine", ["naive", "incremental"])
+@pytest.mark.parametrize("kind", KINDS[::5], ids=kind_name)
+def test_primes_of_different_lengths_equal_each_alone(kind: tuple[object, ...], engine: str) -> None:
+    model, lengths = model_of_kind(kind, pre_emphasis=0.5), (30, 9, 16, 30)
+    primes = [torch.rand(length, generator=torch.Generator().manual_seed(length)) * 0.2 for length in lengths]
+    config = model.config
+    speakers = ["ann", "bob", "eve", "ann"] if config.speakers else None
+    frames = [torch.randn(5, 8 - row, generator=torch.Generator().manual_seed(row)) - 3 for row in range(4)]
+    given = {"seed": 3, "engine": engine, "temperature": 0.8}
+    together = generate(
+        model, 30, prime=primes, speaker=speakers, features=frames if config.features else None, **given
+    )
+    for row, prime in enumerate(primes):
+        alone = {"speaker": speakers[row] if speakers else None, "features": frames[row] if config.features else None}
+        if config.features:  # in the batch the shorter clips go on in silence
+            silent = torch.full((5, 8 - frames[row].shape[1]), config.features.silence)
+            alone["features"] = torch.cat([frames[row], silent], dim=1)
+        expected = generate(model, 30, prime=prime, **alone, **{**given, "seed": 3 + row})
+        assert torch.allclose(together[row], expected[0], atol=1e-9), f"row {row}"
+
+
+def test_primes_of_different_lengths_share_a_batch_where_nothing_depends_on_time() -> None:
+    model = small_model()
+    stream = Stream(model, batch=2)
+    stream.prime([torch.full((9,), 3), torch.full((4,), 3)])
+    alone = Stream(model)
+    alone.prime(torch.full((1, 4), 3))
+    assert torch.equal(stream.engine.state().latest, torch.tensor([3, 3]))
+    for queue, other in zip(stream.state().engine.network.queues, alone.state().engine.network.queues, strict=True):
+        assert torch.allclose(queue[1], other[0], atol=1e-12)
+    vocoder = model_of_kind(next(kind for kind in KINDS if kind[2]))
+    with pytest.raises(ValueError, match="num_samples is missing; after primes of different lengths"):
+        generate(vocoder, features=torch.zeros(5, 9), batch=2, prime=[torch.zeros(9), torch.zeros(5)])

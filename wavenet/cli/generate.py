@@ -61,8 +61,13 @@ def generate(
         typer.Option(metavar="FILE", help="What to say when: timed labels, .TextGrid, .lab, .csv, or Audacity's .txt."),
     ] = None,
     tier: Annotated[str | None, typer.Option(metavar="NAME", help="The tier of a .TextGrid that has several.")] = None,
-    prime: Annotated[Path | None, typer.Option(help="Recording to continue; OUTPUT begins with it.")] = None,
-    prime_seconds: Annotated[float | None, typer.Option(help="Take only the first seconds of --prime.")] = None,
+    prime: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="Recording to continue; OUTPUT begins with it. Repeatable, one for each OUTPUT."
+        ),
+    ] = None,
+    prime_seconds: Annotated[float | None, typer.Option(help="Take only the first seconds of each --prime.")] = None,
     temperature: Temperature = 1.0,
     top_k: Annotated[int | None, typer.Option(help="Sample from the k likeliest classes or components.")] = None,
     top_p: Annotated[
@@ -88,17 +93,18 @@ def generate(
     """
     if seconds is not None and not 0 < seconds <= 86400:
         raise ValueError(f"--seconds is {seconds}; expected over 0, up to 86400 (a day)")
-    if prime is None and prime_seconds is not None:
+    if not prime and prime_seconds is not None:
         raise ValueError("--prime-seconds goes with --prime")
-    recordings, feature_files = features_from or [], features or []
+    recordings, feature_files, primes = features_from or [], features or [], prime or []
     if sum(map(bool, (say is not None, score is not None, recordings or feature_files))) > 1:
         raise ValueError("--say, --score and features each say what to generate; expected one of them")
     if tier is not None and score is None:
         raise ValueError("--tier goes with --score")
-    sources = [path for path in (model, prime, score, *recordings, *feature_files) if path is not None]
-    names = _outputs(output, count, len(recordings) + len(feature_files), log_probs, sources, force)
+    sources = [path for path in (model, *primes, score, *recordings, *feature_files) if path is not None]
+    inputs_given = {"feature files": len(recordings) + len(feature_files), "--prime files": len(primes)}
+    names = _outputs(output, count, inputs_given, log_probs, sources, force)
 
-    from wavenet.cli.recordings import named_labels, new_samples, read_feature_inputs, read_prime, said_labels
+    from wavenet.cli.recordings import lasting, named_labels, new_samples, read_feature_inputs, read_prime, said_labels
     from wavenet.cli.writing import check_length, sigterm_as_ctrl_c, stream_wav, with_progress, write_files
     from wavenet.engines import EngineOptions
     from wavenet.generation import Stream, generate_chunks
@@ -108,25 +114,29 @@ def generate(
     options = SamplingOptions(temperature=temperature, top_k=top_k, top_p=top_p)
     network = WaveNet.from_pretrained(model)
     rate = network.config.sample_rate
-    beginning = None if prime is None else read_prime(prime, prime_seconds, rate)
+    read = [read_prime(path, prime_seconds, rate) for path in primes]
+    beginnings = (read * len(names) if len(read) == 1 else read) or None
     labels = named_labels(label or [], speaker)
     said = said_labels(say, score, tier)
     inputs = read_feature_inputs(network, recordings, feature_files, len(names), said, labels)
-    lengths = new_samples(seconds, network.config, inputs, len(names), 0 if beginning is None else len(beginning))
+    before = [0] * len(names) if beginnings is None else list(map(len, beginnings))
+    lengths = new_samples(seconds, network.config, inputs, before)
     samples = max(lengths)
-    check_length(names, samples + (0 if beginning is None else len(beginning)))
+    check_length(names, samples + max(before))
     chosen, reason = asked.resolved(network)
     if reason is not None:
         print(f"note: generating with the {chosen.name} engine: {reason}", file=sys.stderr)
     begun = time.perf_counter()
-    conditioning = network.condition(len(names), labels=labels, features=[one.features for one in inputs] or None)
+    conditioning = network.condition(
+        len(names), labels=labels, features=lasting(inputs, network.config, samples + max(before))
+    )
     stream = Stream(network, conditioning, options, batch=len(names), seed=seed, engine=chosen)
-    made = with_progress(generate_chunks(stream, samples, beginning), samples, len(names), rate)
+    made = with_progress(generate_chunks(stream, samples, beginnings), samples, len(names), rate)
     with sigterm_as_ctrl_c() as terminated:
         if output == _PIPE:
-            written = stream_wav(made, rate, samples, beginning)
+            written = stream_wav(made, rate, samples, beginnings[0] if beginnings else None)
         else:
-            written = write_files(made, names, lengths, beginning, rate, log_probs)
+            written = write_files(made, names, lengths, beginnings, rate, log_probs)
     speed = len(names) * written.samples / (time.perf_counter() - begun)
     if written.interrupted:
         print(f"interrupted after {written.samples / rate:.2f} of {samples / rate:.2f} s", file=sys.stderr)
@@ -142,13 +152,13 @@ def generate(
 
 
 def _outputs(
-    output: Path, count: int, feature_files: int, log_probs: Path | None, sources: list[Path], force: bool
+    output: Path, count: int, inputs: dict[str, int], log_probs: Path | None, sources: list[Path], force: bool
 ) -> list[Path]:
     """Name the file of each recording. Raises `ValueError` unless all outputs can be written."""
     if output == _PIPE:
-        _check_pipe(max(count, feature_files), log_probs)
+        _check_pipe(max(count, *inputs.values()), log_probs)
         return [Path("standard output")]
-    names = _numbered(output, count, feature_files)
+    names = _numbered(output, count, inputs)
     written = [*names, *([log_probs] if log_probs else [])]
     for path in written:
         check_output(path, force)
@@ -169,13 +179,17 @@ def _check_pipe(recordings: int, log_probs: Path | None) -> None:
         raise ValueError("-o - streams one recording; give a file name for several")
 
 
-def _numbered(output: Path, count: int, feature_files: int) -> list[Path]:
-    """OUTPUT for one recording; OUTPUT-1, OUTPUT-2, ... for several."""
+def _numbered(output: Path, count: int, inputs: dict[str, int]) -> list[Path]:
+    """OUTPUT for one recording; OUTPUT-1, OUTPUT-2, ... for several, as many as there are `inputs` of any kind."""
     if output.suffix.lower() not in (".wav", ".flac"):
         raise ValueError(f"{output}: audio is written as .wav or .flac, not as {output.suffix!r}")
-    if feature_files > 1000:
-        raise ValueError(f"{feature_files} feature files are given; expected at most 1000")
-    if feature_files > 1 and count > 1:
-        raise ValueError(f"--count is {count} with {feature_files} feature files; give one file, or leave --count out")
-    recordings = max(count, feature_files)
+    recordings = count
+    for what, number in inputs.items():
+        if number > 1000:
+            raise ValueError(f"{number} {what} are given; expected at most 1000")
+        if number > 1 and count > 1:
+            raise ValueError(f"--count is {count} with {number} {what}; give one file, or leave --count out")
+        if number > 1 and recordings not in (1, number):
+            raise ValueError(f"{recordings} {next(iter(inputs))} and {number} {what} are given; expected one of each")
+        recordings = max(recordings, number)
     return [output] if recordings == 1 else [output.with_stem(f"{output.stem}-{i + 1}") for i in range(recordings)]

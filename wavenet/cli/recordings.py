@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
+from torch.nn import functional
 
 from wavenet.data import fit_full_scale, read_audio, read_timed_labels, resample
 from wavenet.network import TimedLabel, WaveNet, WaveNetConfig, foreign_features, read_features
@@ -107,25 +108,35 @@ def read_feature_inputs(
 
 
 def new_samples(
-    seconds: float | None, config: WaveNetConfig, inputs: list[FeatureInput], streams: int, before: int
+    seconds: float | None, config: WaveNetConfig, inputs: list[FeatureInput], before: list[int]
 ) -> list[int]:
-    """Count the samples to generate for each stream after `before` samples of prime: `seconds`, or all its features."""
+    """Count the samples to generate for each stream after its samples of prime: `seconds`, or all its features."""
     rate = config.sample_rate
     if seconds is None and inputs:
-        shortest = min(one.samples for one in inputs)
-        if shortest <= before:
-            last, primed = shortest / rate, before / rate
-            raise ValueError(f"the features last {last:.2f} s, no longer than --prime, {primed:.2f} s")
-        return [one.samples - before for one in inputs]
+        for one, primed in zip(inputs, before, strict=True):
+            if one.samples <= primed:
+                raise ValueError(
+                    f"the features last {one.samples / rate:.2f} s, no longer than --prime, {primed / rate:.2f} s"
+                )
+        return [one.samples - primed for one, primed in zip(inputs, before, strict=True)]
     samples = max(1, round((_DEFAULT_SECONDS if seconds is None else seconds) * rate))
     if config.features is not None:
-        hop, frames = config.features.hop, min(one.features.shape[1] for one in inputs)
-        if before + samples > frames * hop:
-            raise ValueError(
-                f"{frames} frames of features last {frames * hop / rate:.2f} s; "
-                f"--seconds {samples / rate:g} after {before / rate:.2f} s needs {-(-(before + samples) // hop)} frames"
-            )
-    return [samples] * streams
+        for one, primed in zip(inputs, before, strict=True):
+            hop, frames = config.features.hop, one.features.shape[1]
+            if primed + samples > frames * hop:
+                raise ValueError(
+                    f"{frames} frames of features last {frames * hop / rate:.2f} s; --seconds {samples / rate:g} "
+                    f"after {primed / rate:.2f} s needs {-(-(primed + samples) // hop)} frames"
+                )
+    return [samples] * len(before)
+
+
+def lasting(inputs: list[FeatureInput], config: WaveNetConfig, samples: int) -> list[Tensor] | None:
+    """The features of each stream, with silence behind them up to so many samples; `None` without features."""
+    if config.features is None or not inputs:
+        return [one.features for one in inputs] or None
+    frames, silence = -(-samples // config.features.hop), config.features.silence
+    return [functional.pad(one.features, (0, max(0, frames - one.features.shape[1])), value=silence) for one in inputs]
 
 
 def _read_at(path: Path, rate: int) -> Tensor:

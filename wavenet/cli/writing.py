@@ -79,11 +79,12 @@ def write_files(
     pieces: Iterator[Generated],
     names: list[Path],
     lengths: list[int],
-    beginning: Tensor | None,
+    beginnings: list[Tensor] | None,
     rate: int,
     log_probs: Path | None,
 ) -> Written:
-    """Write each stream, cut to its length, once all are made, or as far as they are made at Ctrl-C or SIGTERM."""
+    """Write each stream after its beginning, cut to its length, once all are made, or as far as they are made at
+    Ctrl-C or SIGTERM."""
     made: list[Generated] = []
     interrupted = False
     try:
@@ -94,9 +95,10 @@ def write_files(
         interrupted = True
     scores = torch.cat([piece.log_probs for piece in made], dim=1)
     lengths = [min(length, scores.shape[1]) for length in lengths]
-    for path, waveform, length in zip(names, torch.cat([piece.audio for piece in made], dim=1), lengths, strict=True):
-        whole = waveform[:length] if beginning is None else torch.cat([beginning, waveform[:length]])
-        write_audio(path, whole, rate)
+    audio = torch.cat([piece.audio for piece in made], dim=1)
+    for row, (path, length) in enumerate(zip(names, lengths, strict=True)):
+        parts = [audio[row, :length]] if beginnings is None else [beginnings[row], audio[row, :length]]
+        write_audio(path, torch.cat(parts), rate)
     if log_probs is not None:
         within = torch.arange(scores.shape[1]) < torch.tensor(lengths)[:, None]
         encoded = io.BytesIO()

@@ -31,7 +31,7 @@ def generate(
     features: Tensor | Sequence[Tensor] | None = None,
     timed_labels: Sequence[TimedLabel] | Sequence[Sequence[TimedLabel]] | None = None,
     seed: int = 0,
-    prime: Tensor | None = None,
+    prime: Tensor | Sequence[Tensor] | None = None,
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
@@ -40,14 +40,17 @@ def generate(
     """Generate `num_samples` new samples for each of `batch` streams: float32 in [-1, 1], `(B, T)`.
 
     Stream i draws its uniforms from a generator seeded with `seed + i`: it equals a batch of one with that seed.
-    `prime` is a waveform `(T,)` or `(B, T)` to continue; without one the audio starts from silence. `speaker`,
-    `labels`, `features` and `timed_labels` are what `WaveNet.condition` takes. With features or timed labels a clip
-    lasts as long as its frames, F * hop samples, unless `num_samples` says less; in a batch, the shorter clips go on in
-    silence to the end of the longest. `engine` is an engine's name or `EngineOptions`.
+    `prime` is a waveform `(T,)` or `(B, T)` to continue, or a sequence of one `(T,)` for each stream, which may differ
+    in length; without one the audio starts from silence. `speaker`, `labels`, `features` and `timed_labels` are what
+    `WaveNet.condition` takes. With features or timed labels a clip lasts as long as its frames, F * hop samples, unless
+    `num_samples` says less; in a batch, the shorter clips go on in silence to the end of the longest. `engine` is an
+    engine's name or `EngineOptions`.
 
     Raises `ValueError` if options are out of range or do not fit the model.
     """
     model = as_given(model, WaveNet)
+    if batch is None and isinstance(prime, list | tuple):
+        batch = len(prime)
     if batch is None:
         batch = _clips(features if timed_labels is None else timed_labels)
     batch = check_count("batch", batch)
@@ -76,7 +79,7 @@ def generate_scored(
     *,
     batch: int = 1,
     seed: int | Sequence[int] = 0,
-    prime: Tensor | None = None,
+    prime: Tensor | Sequence[Tensor] | None = None,
     engine: str | EngineOptions = "auto",
 ) -> Generated:
     """`generate`, with the model's own log-probability of each sample, before temperature and filters.
@@ -89,13 +92,34 @@ def generate_scored(
     return Generated(audio, log_probs)
 
 
-def generate_chunks(stream: Stream, num_samples: int | None, prime: Tensor | None = None) -> Iterator[Generated]:
-    """Prime a new stream and run it to its end, the audio clipped to [-1, 1]. Everything is checked before it runs."""
+def generate_chunks(
+    stream: Stream, num_samples: int | None, prime: Tensor | Sequence[Tensor] | None = None
+) -> Iterator[Generated]:
+    """Prime a new stream and run it to its end, the audio clipped to [-1, 1]. Everything is checked before it runs.
+
+    Streams whose primes differ in length run in several batches if they must: those with features for each length, and
+    those with linear prediction for each place that the primes end at in its blocks.
+    """
     symbols = None if prime is None else _prime_symbols(stream.model, prime, stream.batch)
-    num_samples = _length(stream, num_samples, 0 if symbols is None else symbols.shape[1])
-    if symbols is not None:
+    lengths = [0] if symbols is None else [len(row) for row in symbols]
+    num_samples = _length(stream, num_samples, lengths)
+    if symbols is None:
+        return stream.chunks(num_samples)
+    batches: dict[int, list[int]] = {}
+    for row, length in enumerate(lengths):
+        batches.setdefault(length if stream.period is None else length % stream.period, []).append(row)
+    if len(batches) == 1:
         stream.prime(symbols)
-    return stream.chunks(num_samples)
+        return stream.chunks(num_samples)
+    parts = [stream.part(rows) for rows in batches.values()]
+    for part, rows in zip(parts, batches.values(), strict=True):
+        part.prime([symbols[row] for row in rows])
+    order = torch.tensor([row for rows in batches.values() for row in rows]).argsort()
+    together = zip(*(part.chunks(num_samples) for part in parts), strict=True)
+    return (
+        Generated(torch.cat([p.audio for p in pieces])[order], torch.cat([p.log_probs for p in pieces])[order])
+        for pieces in together
+    )
 
 
 def _clips(given: Tensor | Sequence[Tensor] | Sequence[TimedLabel] | Sequence[Sequence[TimedLabel]] | None) -> int:
@@ -107,8 +131,9 @@ def _clips(given: Tensor | Sequence[Tensor] | Sequence[TimedLabel] | Sequence[Se
     return len(given)
 
 
-def _length(stream: Stream, num_samples: int | None, primed: int) -> int:
-    """How many samples to generate: `num_samples`, or as many as the features last."""
+def _length(stream: Stream, num_samples: int | None, lengths: Sequence[int]) -> int:
+    """How many samples to generate after primes of these lengths: `num_samples`, or as many as the features last."""
+    primed = max(lengths)
     if num_samples is not None:
         num_samples = check_count("num_samples", num_samples)
     features = stream.conditioning.features
@@ -117,6 +142,8 @@ def _length(stream: Stream, num_samples: int | None, primed: int) -> int:
             raise ValueError("num_samples is missing; only features say how long to go on")
         return num_samples
     frames, hop = features.shape[2], stream.model.alignment.hop
+    if num_samples is None and min(lengths) < primed:
+        raise ValueError("num_samples is missing; after primes of different lengths the features last differently long")
     if num_samples is None and primed >= frames * hop:
         raise ValueError(f"features last {frames * hop} samples, no longer than prime, {primed}; shorten prime")
     total = primed + (num_samples or 1)
@@ -125,10 +152,18 @@ def _length(stream: Stream, num_samples: int | None, primed: int) -> int:
     return num_samples or frames * hop - primed
 
 
-def _prime_symbols(model: WaveNet, prime: Tensor, batch: int) -> Tensor:
-    if isinstance(prime, list | tuple):
-        raise ValueError("prime is a list; expected one tensor: torch.stack primes of one length, (batch, T)")
+def _prime_symbols(model: WaveNet, prime: Tensor | Sequence[Tensor], batch: int) -> list[Tensor]:
+    """The symbols `(T,)` of each stream's prime."""
+    if not isinstance(prime, list | tuple):
+        return list(_symbols(model, prime, batch))
+    if len(prime) != batch:
+        raise ValueError(f"prime has {len(prime)} entries; expected one for each of {batch} streams")
+    return [_symbols(model, one, 1)[0] for one in prime]
+
+
+def _symbols(model: WaveNet, prime: object, batch: int) -> Tensor:
     check_waveform(prime, "prime")
+    assert isinstance(prime, Tensor)
     check_level(prime, "prime")
     waveforms = prime.expand(batch, -1) if prime.dim() == 1 else prime
     if waveforms.dim() != 2 or waveforms.shape[0] != batch or waveforms.shape[1] == 0:

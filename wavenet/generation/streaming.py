@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch.nn import functional
 
 from wavenet.atomic import write_atomically
 from wavenet.engines import EngineOptions, EngineState, ResumableEngine, make_engine
@@ -111,13 +112,39 @@ class Stream:
         self.model, self.options, self.batch = model, options or SamplingOptions(), batch
         self.conditioning = conditioning or model.condition(batch)
         self.generators = [torch.Generator().manual_seed(row_seed) for row_seed in seeds]
-        self.engine = make_engine(engine, model, batch, self.conditioning)
+        self.engine_options, self.engine = engine, make_engine(engine, model, batch, self.conditioning)
         self.previous = torch.zeros(batch, device=model.device)
 
-    def prime(self, symbols: Tensor) -> None:
-        """Take in existing audio as symbols `(B, T)`; what follows continues it."""
-        self.engine.prime(symbols)
-        self.previous = self.model.decode(symbols, self.previous)[:, -1]
+    def prime(self, symbols: Tensor | Sequence[Tensor]) -> None:
+        """Take in existing audio as symbols `(B, T)`; what follows continues it.
+
+        Before any other, a stream takes rows `(T,)` of different lengths too, if they differ by multiples of `period`:
+        the endless silence before the shorter ones lasts so much longer.
+        """
+        rows = list(symbols)
+        longest = max(map(len, rows))
+        if any((longest - len(row)) % (self.period or longest) for row in rows):
+            raise ValueError(f"primes of {', '.join(str(len(row)) for row in rows)} samples need a stream for each")
+        silence = self.model.distribution.silence
+        self.engine.prime(torch.stack([functional.pad(row, (longest - len(row), 0), value=silence) for row in rows]))
+        ends = [self.model.decode(row[None], last) for row, last in zip(rows, self.previous[:, None], strict=True)]
+        self.previous = torch.cat([end[:, -1] for end in ends])
+
+    @property
+    def period(self) -> int | None:
+        """What a clip may be late by without a change of its samples; `None` if it may not, because of features."""
+        return None if self.conditioning.features is not None else self.model.alignment.grid
+
+    def part(self, rows: Sequence[int]) -> "Stream":
+        """Some of the streams, in a new batch, all from their beginning."""
+        labels, features = self.conditioning.labels, self.conditioning.features
+        part = replace(
+            self.conditioning,
+            labels=None if labels is None else labels[list(rows)],
+            features=None if features is None else features[list(rows)],
+        )
+        seeds = [self.generators[row].initial_seed() for row in rows]
+        return Stream(self.model, part, self.options, batch=len(rows), seed=seeds, engine=self.engine_options)
 
     def take(self, samples: int) -> Generated:
         """The next `samples` of each stream, not clipped. Raises `ValueError` if the model's weights are damaged."""
