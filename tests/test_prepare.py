@@ -3,7 +3,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ from wavenet.data import (
     prepare_dataset,
     read_audio,
 )
-from wavenet.data.prepare import _settings, load_clip
+from wavenet.data.loading import Piece, load_clips
+from wavenet.data.prepare import _settings
 from wavenet.machine import workers
 
 Prepare = Callable[..., PreparedDataset]
@@ -73,13 +74,13 @@ def test_resumed_preparation_equals_uninterrupted_one(
     prepare_dataset(clips, tmp_path / "whole", PrepareConfig())
     loaded: list[str] = []
 
-    def failing(clip: Recording, config: PrepareConfig) -> object:
+    def failing(clip: Recording, *others: object) -> Iterator[Piece]:
         if len(loaded) == 8:
             raise KeyboardInterrupt
         loaded.append(clip.name)
-        return load_clip(clip, config)
+        return load_clips(clip, *others)
 
-    monkeypatch.setattr("wavenet.data.prepare.load_clip", failing)
+    monkeypatch.setattr("wavenet.data.prepare.load_clips", failing)
     with pytest.raises(KeyboardInterrupt):
         prepare_dataset(clips, tmp_path / "dataset", PrepareConfig())
     assert not (tmp_path / "dataset").exists()
@@ -88,7 +89,7 @@ def test_resumed_preparation_equals_uninterrupted_one(
     with open(tmp_path / "dataset.partial" / "index.jsonl", "a") as file:
         file.write('{"name": "half a li')
 
-    monkeypatch.setattr("wavenet.data.prepare.load_clip", load_clip)
+    monkeypatch.setattr("wavenet.data.prepare.load_clips", load_clips)
     done: list[int] = []
     prepare_dataset(clips, tmp_path / "dataset", PrepareConfig(), progress=done.append)
     assert done[0] == 8, "the clips done before are not done again"

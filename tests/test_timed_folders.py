@@ -83,7 +83,7 @@ def test_every_kind_of_file_beside_or_apart_makes_the_same_dataset(words: Path, 
     label(words / "ann", ".lab")
     dataset, _ = prepared(words, words, tmp_path / "both")
     assert all(clip.text is not None for clip in dataset.clips), "beside other labels .txt is the text"
-    train, test = load_folder(words, held_out=0.3, timed_labels=words)
+    train, test = load_folder(words, held_out=0.3, timed_labels=words, note=lambda message: None)
     assert {clip.name: clip.timed_labels for clip in train + test} == {
         clip.name: clip.timed_labels for clip in dataset.clips
     }

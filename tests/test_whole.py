@@ -12,7 +12,8 @@ import torch
 
 from tests.conftest import tone
 from wavenet.data import PrepareConfig, PreparedDataset, Recording, find_clips, prepare_dataset, read_audio
-from wavenet.data.audio import fit_full_scale, trim_silence
+from wavenet.data.levels import fit_full_scale
+from wavenet.data.pauses import trim_silence
 
 SAMPLES = 8000
 CONTAINERS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "VORBIS", "OPUS", "MP3", "NIST")

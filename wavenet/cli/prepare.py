@@ -53,6 +53,13 @@ def prepare(
     ] = None,
     tier: Annotated[str | None, typer.Option(metavar="NAME", help="The tier of --timed-labels' TextGrids.")] = None,
     sample_rate: Annotated[int, typer.Option(help="Sample rate of the dataset, in Hz.")] = 16000,
+    max_seconds: Annotated[
+        float,
+        typer.Option(help="Cut longer recordings at pauses into clips that are no longer; 0 cuts nothing."),
+    ] = 15.0,
+    high_pass: Annotated[
+        float, typer.Option(metavar="HZ", help="Remove what lies below, such as 20, an offset too; 0 removes nothing.")
+    ] = 0.0,
     trim_db: Annotated[
         float, typer.Option(help="Trim ends of a clip that stay this many dB below its peak; 0 trims nothing.")
     ] = 40.0,
@@ -60,6 +67,10 @@ def prepare(
         float,
         typer.Option(help="Scale each clip to this many dB below full scale, such as 26; 0 keeps the clips' levels."),
     ] = 0.0,
+    loudness: Annotated[
+        float | None,
+        typer.Option(metavar="LUFS", help="Scale each clip to this loudness (ITU-R BS.1770), such as -23."),
+    ] = None,
     held_out: Annotated[
         str,
         typer.Option(
@@ -76,7 +87,8 @@ def prepare(
     """Turn recordings into a dataset for training.
 
     Reads WAV, FLAC, Ogg, MP3, AIFF, AU, CAF, W64 and Opus of any sample rate, and with the program ffmpeg M4A, WMA and
-    others. Broken files are named, skipped and counted.
+    others. Broken files are named, skipped and counted. A recording longer than --max-seconds becomes several clips, of
+    which --held-out holds out a share: their names say where they begin, as in book/00754.320.
     """
     from tqdm import tqdm
 
@@ -88,7 +100,14 @@ def prepare(
         raise FileExistsError(f"{dataset} exists; choose another path or pass --force to replace it")
     if tier is not None and timed_labels is None:
         raise ValueError("--tier goes with --timed-labels")
-    config = PrepareConfig(sample_rate=sample_rate, trim_db=trim_db or None, level_db=level_db or None)
+    config = PrepareConfig(
+        sample_rate=sample_rate,
+        max_seconds=max_seconds or None,
+        high_pass=high_pass or None,
+        trim_db=trim_db or None,
+        level_db=level_db or None,
+        loudness=loudness,
+    )
     clips = find_clips(
         source,
         corpus,
@@ -164,7 +183,7 @@ def _describe(dataset: "PreparedDataset") -> None:
     """Print the size of each split, and how many values each kind of label has."""
     present = {clip.split for clip in dataset.clips}
     for missing in {"train", "test"} - present:
-        remedy = "add files, each of which is a clip, or change --held-out"
+        remedy = "add recordings, or change --held-out or --max-seconds"
         print(f"no clip fell into split {missing}: training needs both; {remedy}", file=sys.stderr)
     for split in sorted(present):
         members = dataset.split(split)

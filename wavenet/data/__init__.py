@@ -1,6 +1,6 @@
 """Audio files, corpora, clips, prepared datasets, and random windows for training."""
 
-from wavenet.data.audio import encode_audio, fit_full_scale, from_int16, read_audio, resample, to_int16, write_audio
+from wavenet.data.audio import encode_audio, from_int16, read_audio, resample, to_int16, write_audio
 from wavenet.data.augmentation import Augmentation
 from wavenet.data.clips import (
     Clip,
@@ -20,7 +20,9 @@ from wavenet.data.corpus import Recording, find_clips
 from wavenet.data.dataset import PreparedClip, PreparedDataset
 from wavenet.data.held_out import HeldOut, stable_split
 from wavenet.data.label_files import read_timed_labels
-from wavenet.data.prepare import PrepareConfig, prepare_dataset
+from wavenet.data.levels import fit_full_scale
+from wavenet.data.loading import PrepareConfig
+from wavenet.data.prepare import prepare_dataset
 from wavenet.data.reader import BatchReader
 from wavenet.data.windows import Batch, Source, WindowSampler, as_sources
 

@@ -1,4 +1,4 @@
-"""Read, write, resample and trim audio. Waveforms are float32 in [-1, 1], shape `(T,)`, mono."""
+"""Read, write and resample audio, whole or in blocks. Waveforms are float32 in [-1, 1], shape `(T,)`, mono."""
 
 import io
 import math
@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,11 +39,12 @@ _EXPECTED = "WAV, FLAC, Ogg, MP3, AIFF or another format of libsndfile"
 _UNCHECKED = ("AVR", "IRCAM", "MAT4", "MAT5", "MPC2K", "PAF", "PVF", "SD2", "SDS", "VOC", "WVE", "XI")
 _LARGEST_RATIO = 10_000_000
 """The size of the filter bank is the product of the two sides of the ratio: 441 x 160 for 44.1 to 16 kHz."""
-_BLOCK = 1 << 20
-_MOST_BEYOND = 2.0
-"""The highest peak of audio that is only too loud; beyond it the samples are in another unit."""
-_CLIPPED_BEYOND = 10 ** (1 / 20)
-"""Up to this peak, as lossy codecs and resampling make it, samples are clipped, so that the level stays."""
+_BLOCK = 1 << 18
+"""Samples of a block, in all channels."""
+_FILTER_WIDTH = 32
+"""Zero crossings of the resampling filter on each side."""
+_VECTORISED = 1 << 15
+"""torch convolves 20,480 samples and more by vectorised code."""
 _CANCELLED = 0.25
 """Below this level, compared with that of independent channels, channels cancel each other when they are mixed."""
 
@@ -58,6 +60,15 @@ def read_audio(path: str | os.PathLike[str], *, note: Note = warn) -> tuple[Tens
     Raises `FileNotFoundError`, or `ValueError` if the file is not audio, truncated, empty or not finite, if it holds
     several streams one after the other, or if its channels cancel each other.
     """
+    blocks, rates = zip(*read_blocks(path, note=note), strict=True)
+    return torch.cat(blocks), rates[0]
+
+
+def read_blocks(path: str | os.PathLike[str], *, note: Note = warn) -> Iterator[tuple[Tensor, int]]:
+    """`read_audio` in blocks, each with the sample rate, in bounded memory.
+
+    What is wrong with the samples of the file is known, and raised, only after its last block.
+    """
     path = Path(path)
     _check_readable(path)
 
@@ -66,13 +77,12 @@ def read_audio(path: str | os.PathLike[str], *, note: Note = warn) -> tuple[Tens
 
     try:
         with _open(path) as file, whole(file, say) as checked:
-            waveform, sample_rate = _read_mono(checked, say)
+            yield from _mono_blocks(checked, say)
     except soundfile.SoundFileError as error:
         reason = str(error).rpartition(": ")[2].rstrip(".")
         raise ValueError(f"{path} is not readable audio ({reason}); expected {_EXPECTED}") from error
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error
-    return waveform, sample_rate
 
 
 def _check_readable(path: Path) -> None:
@@ -104,9 +114,9 @@ def _open(path: Path) -> BinaryIO:
     return decoded
 
 
-def _read_mono(file: BinaryIO, note: Note) -> tuple[Tensor, int]:
-    """All that libsndfile reads of the file, `(T,)`, the mean of its channels, and the sample rate."""
-    blocks, power, wrong, read = [], 0.0, 0, 0
+def _mono_blocks(file: BinaryIO, note: Note) -> Iterator[tuple[Tensor, int]]:
+    """All that libsndfile reads of the file, the mean of its channels, in blocks `(T,)` with the sample rate."""
+    power, left, wrong, read = 0.0, 0.0, 0, 0
     # a descriptor for soundfile to close; it would read a Python file by callbacks, which lose Ctrl-C
     os.lseek(file.fileno(), 0, os.SEEK_SET)
     with soundfile.SoundFile(os.dup(file.fileno())) as audio:
@@ -115,42 +125,22 @@ def _read_mono(file: BinaryIO, note: Note) -> tuple[Tensor, int]:
             note(f"whether it is whole cannot be told, because a file of the kind {audio.format} does not say")
         if not 1000 <= sample_rate <= 768000:
             raise ValueError(f"has a sample rate of {sample_rate} Hz; expected 1000 to 768000")
-        while len(block := audio.read(_BLOCK, dtype="float32", always_2d=True)):
+        while len(block := audio.read(max(1, _BLOCK // channels), dtype="float32", always_2d=True)):
             wrong, read = wrong + int(np.count_nonzero(~np.isfinite(block))), read + block.size
-            power += float(np.square(block, dtype=np.float64).sum()) if channels > 1 else 0.0
-            blocks.append(block.mean(axis=1))
+            mixed = block.mean(axis=1)
+            if channels > 1:
+                power += float(np.square(block, dtype=np.float64).sum())
+                left += float(np.square(mixed, dtype=np.float64).sum())
+            yield torch.from_numpy(mixed), sample_rate
     if not read:
         raise ValueError("has no samples")
     if wrong:
         raise ValueError(f"is no audio: {wrong} of {read} samples are not finite (NaN or infinity)")
-    mixed = np.concatenate(blocks)
-    left = float(np.square(mixed, dtype=np.float64).sum())
     if channels > 1 and left < _CANCELLED**2 * power / channels**2:
         raise ValueError(
             f"has {channels} channels that cancel each other: mixed down they lose "
             f"{10 * math.log10(power / channels / max(left, power * 1e-12)):.0f} dB; write one of them to a file"
         )
-    return torch.from_numpy(mixed), sample_rate
-
-
-def fit_full_scale(waveform: Tensor, name: object, note: Note = warn) -> Tensor:
-    """Bound a waveform to [-1, 1], and tell `note` how if that changes it; `name` says which it is.
-
-    A peak up to 1 dB over full scale is clipped, up to 6 dB the waveform is scaled down. Raises `ValueError` beyond
-    that: such samples are in another unit.
-    """
-    peak = float(waveform.abs().max())
-    if peak > _MOST_BEYOND:
-        raise ValueError(
-            f"{name} has a peak of {peak:.6g}, and full scale is 1; scale it down (integers of 16 bits, by 32768)"
-        )
-    if peak > _CLIPPED_BEYOND:
-        note(f"{name} has a peak of {peak:.4g}, and full scale is 1: scaled down by {20 * math.log10(peak):.1f} dB")
-        return waveform / peak
-    clipped = int((waveform.abs() > 1 + 1 / 65536).sum())
-    if clipped:
-        note(f"{name} has a peak of {peak:.4g}, and full scale is 1: {clipped} of {len(waveform)} samples are clipped")
-    return waveform.clamp(-1, 1)
 
 
 def write_audio(path: str | os.PathLike[str], waveform: Tensor, sample_rate: int) -> None:
@@ -201,61 +191,44 @@ def resample(waveform: Tensor, source_rate: int, target_rate: int) -> Tensor:
     """
     if source_rate == target_rate:
         return waveform
+    check_ratio(source_rate, target_rate)
+    resampled: Tensor = functional.resample(waveform, source_rate, target_rate, lowpass_filter_width=_FILTER_WIDTH)
+    return resampled
+
+
+def check_ratio(source_rate: int, target_rate: int) -> None:
+    """Raise `ValueError` if resampling between these rates, in Hz, would need a huge filter."""
     common = math.gcd(source_rate, target_rate)
-    if source_rate * target_rate / common**2 > _LARGEST_RATIO:
+    if source_rate != target_rate and source_rate * target_rate / common**2 > _LARGEST_RATIO:
         raise ValueError(
             f"{source_rate} Hz to {target_rate} Hz has no small ratio ({source_rate // common} to "
             f"{target_rate // common}), and would need a huge filter; convert the audio to a usual rate first"
         )
-    resampled: Tensor = functional.resample(waveform, source_rate, target_rate, lowpass_filter_width=32)
-    return resampled
 
 
-def scale_to_level(waveform: Tensor, level_db: float) -> Tensor:
-    """Scale a waveform to a root mean square of `level_db` decibels below full scale, or to the peak nearest to it."""
-    gain = 10 ** (-level_db / 20) / waveform.square().mean().sqrt()
-    return waveform * torch.minimum(gain, 1 / waveform.abs().max())
+def resample_blocks(blocks: Iterable[Tensor], source_rate: int, target_rate: int) -> Iterator[Tensor]:
+    """`resample` in blocks, in bounded memory: together they are what it makes of the whole, to the bit.
 
-
-def trim_silence(waveform: Tensor, sample_rate: int, trim_db: float) -> Tensor:
-    """Cut leading and trailing silence, keeping a margin of 50 ms: `(T,)` -> `(T',)`. See `find_sound`."""
-    return waveform[find_sound(waveform, sample_rate, trim_db)]
-
-
-def find_sound(waveform: Tensor, sample_rate: int, trim_db: float) -> slice:
-    """What is left of a waveform `(T,)` without the ends that stay `trim_db` decibels below the clip's level.
-
-    A margin of 50 ms is kept. The level is the clip's peak, so a quiet recording keeps the same samples as a loud one.
-    If a click makes the peak, or an end of the clip is no silence only because of an offset, short-time levels decide
-    instead. A clip of zeros is kept whole.
+    Each block is resampled between samples to either side that the filter reaches, and begins where the phase of the
+    filter is that of the first sample. No part is so short that torch would convolve it by other, scalar code, which
+    rounds otherwise, unless the whole is.
     """
-    fall = 10 ** (-trim_db / 20)
-    peak, margin = float(waveform.abs().max()), math.ceil(0.05 * sample_rate)
-    frame = max(1, sample_rate // 100)
-    levels, means = _short_time(waveform, frame)
-    reached = float(levels.sort(descending=True).values[min(_SUSTAINED, len(levels) // 10)])
-    ends = [(float(means[part].mean().abs()), float(levels[part].mean())) for part in (slice(5), slice(-5, None))]
-    offset = any(mean > 3 * level and mean + 2 * level >= fall * peak for mean, level in ends)
-    if reached > 0 and (peak > _CLICK * reached or offset):
-        (loud,) = torch.nonzero(levels >= reached * fall, as_tuple=True)
-        first, last = int(loud[0]) * frame, int(loud[-1] + 1) * frame - 1
-    else:
-        (positions,) = torch.nonzero(waveform.abs() >= waveform.abs().max() * fall, as_tuple=True)
-        first, last = int(positions[0]), int(positions[-1])
-    return slice(max(0, first - margin), min(len(waveform), last + 1 + margin))
-
-
-_SUSTAINED = 10
-"""A sound fills more frames of 10 ms than these; a click is shorter."""
-_CLICK = 12.0
-"""A peak that is this many times the level of the sustained sound, 22 dB, is a click: speech has about 14 dB."""
-
-
-def _short_time(waveform: Tensor, frame: int) -> tuple[Tensor, Tensor]:
-    """The level of each frame of `frame` samples about its mean, and its mean. The last sample fills the last frame.
-
-    Shape: `(T,)` -> `(F,)`, `(F,)`.
-    """
-    frames = torch.cat([waveform, waveform[-1:].expand(-len(waveform) % frame)]).reshape(-1, frame)
-    means = frames.mean(dim=1)
-    return (frames - means[:, None]).square().mean(dim=1).sqrt(), means
+    if source_rate == target_rate:
+        yield from blocks
+        return
+    common = math.gcd(source_rate, target_rate)
+    source, target = source_rate // common, target_rate // common
+    edge = source * max(
+        2 + 2 * _FILTER_WIDTH // min(source, target), -(-_VECTORISED // source)
+    )  # over the filter's reach
+    held, begun = torch.zeros(0), 0  # samples that are still needed, of which so many have been resampled
+    for block in blocks:
+        held = torch.cat([held, block])
+        ready = (len(held) - edge) // source * source
+        if ready - begun >= _BLOCK // 2:
+            resampled = resample(held, source_rate, target_rate)
+            yield resampled[begun // source * target : ready // source * target]
+            kept = max(0, ready - edge)
+            held, begun = held[kept:].clone(), ready - kept
+    if len(held):
+        yield resample(held, source_rate, target_rate)[begun // source * target :]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from wavenet.data.audio import check_sample_rate, from_int16, warn
-from wavenet.data.corpus import find_clips
+from wavenet.data.corpus import find_clips, printable
 from wavenet.data.held_out import HeldOut
-from wavenet.data.prepare import PrepareConfig, Skipped, load_clip
+from wavenet.data.loading import PrepareConfig, Tally, load_clips
 from wavenet.network import TimedLabel, check_waveform
 
 
@@ -124,7 +124,7 @@ def load_folder(
     `speakers`, `labels`, `metadata` and `timed_labels`, as in `find_clips`. Raises `ValueError` that names a file which
     cannot be used.
     """
-    config = config or PrepareConfig()
+    config, tally = config or PrepareConfig(), Tally()
     splits: dict[str, list[TensorClip]] = {"train": [], "test": []}
     for recording in find_clips(
         Path(folder),
@@ -137,12 +137,16 @@ def load_folder(
         tier=tier,
         note=note,
     ):
-        loaded = load_clip(recording, config)
-        if isinstance(loaded, Skipped):
-            raise ValueError(f"{loaded.reason}; remove the file")
-        waveform = from_int16(torch.from_numpy(loaded.samples))
-        clip = TensorClip(waveform, config.sample_rate, recording.name, recording.labels, loaded.timed_labels)
-        splits[recording.split].append(clip)
+        try:
+            for loaded in load_clips(recording, config, tally):
+                clip, waveform = loaded.of(recording), from_int16(torch.from_numpy(loaded.samples))
+                splits[clip.split].append(
+                    TensorClip(waveform, config.sample_rate, clip.name, clip.labels, clip.timed_labels)
+                )
+        except (ValueError, OSError, MemoryError) as error:
+            raise ValueError(f"{printable(str(error))}; remove the file") from error
+    for line in tally.lines(config):
+        note(line)
     return tuple(splits["train"]), tuple(splits["test"])
 
 

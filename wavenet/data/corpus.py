@@ -11,7 +11,7 @@ from torchaudio import datasets
 
 from wavenet.data.audio import audio_suffixes, warn
 from wavenet.data.folders import describe_others, walk
-from wavenet.data.held_out import HeldOut
+from wavenet.data.held_out import HeldOut, stable_split
 from wavenet.data.label_files import read_label_folder
 from wavenet.data.labels import label_pattern, match_rows, read_metadata
 from wavenet.network import TimedLabel
@@ -19,7 +19,11 @@ from wavenet.network import TimedLabel
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """A file of audio that was found: its path, and what is known of it. `name` is unique in its corpus."""
+    """A file of audio that was found: its path, and what is known of it. `name` is unique in its corpus.
+
+    If the file is cut into pieces, the share `held_out` of them is held out, by a hash of their names; if that is
+    `None`, they are all in its `split`.
+    """
 
     name: str
     path: Path
@@ -27,10 +31,23 @@ class Recording:
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     text: str | None = None
     timed_labels: tuple[TimedLabel, ...] = ()
+    held_out: float | None = None
 
     @property
     def speaker(self) -> str | None:
         return self.labels.get("speaker")
+
+    def piece(self, start: float) -> "Recording":
+        """The piece that begins at `start` seconds, as a recording of its own, without the text, which has no times.
+
+        The start is in its name, so a change elsewhere in the file moves it to no other split.
+
+        >>> Recording(name="book", path=Path("book.mp3"), split="train").piece(754.32).name
+        'book/00754.320'
+        """
+        begins, stem = f"/{start:09.3f}", self.name.removesuffix(self.path.suffix)
+        split = self.split if self.held_out is None else stable_split(stem + begins, self.held_out)
+        return replace(self, name=self.name + begins, split=split, text=None)
 
 
 def printable(name: str) -> str:
@@ -165,7 +182,14 @@ def _folder(
                 )
             known, text = {**known, **row.labels}, row.text or text
         name = name if counts[stem] > 1 else stem
-        yield Recording(name=name, path=path, split=rule.split(stem, known), labels=known, text=text)
+        yield Recording(
+            name=name,
+            path=path,
+            split=rule.split(stem, known),
+            labels=known,
+            text=text,
+            held_out=rule.share_of_names,
+        )
 
 
 def _text(path: Path, note: Callable[[str], None]) -> str:
@@ -193,7 +217,8 @@ def _ljspeech(source: Path, rule: HeldOut, download: bool) -> Iterator[Recording
                 )
             name, _, text = row
             path, labels = root / "wavs" / f"{name}.wav", {"speaker": "LJ"}
-            yield Recording(name=name, path=path, split=rule.split(name, labels), labels=labels, text=text)
+            split, share = rule.split(name, labels), rule.share_of_names
+            yield Recording(name=name, path=path, split=split, labels=labels, text=text, held_out=share)
 
 
 def _vctk(source: Path, rule: HeldOut, download: bool) -> Iterator[Recording]:
@@ -203,7 +228,8 @@ def _vctk(source: Path, rule: HeldOut, download: bool) -> Iterator[Recording]:
         name, labels = path.stem.removesuffix("_mic2"), {"speaker": path.parent.name}
         transcript = root / "txt" / path.parent.name / f"{name}.txt"
         text = transcript.read_text("utf-8").strip() if transcript.is_file() else None
-        yield Recording(name=name, path=path, split=rule.split(name, labels), labels=labels, text=text)
+        split, share = rule.split(name, labels), rule.share_of_names
+        yield Recording(name=name, path=path, split=split, labels=labels, text=text, held_out=share)
 
 
 def _libritts(source: Path, rule: HeldOut, download: bool) -> Iterator[Recording]:

@@ -24,6 +24,7 @@ class IndexEntry:
 
     `labels` has the speaker too. A line without other labels leaves them out, as all lines of earlier versions do, and
     so does one without timed labels.
+    `start` is the second of the file `source` at which a piece of a long recording begins; other clips have none.
     """
 
     name: str
@@ -35,6 +36,7 @@ class IndexEntry:
     samples: int
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     timed_labels: tuple[TimedLabel, ...] = ()
+    start: float | None = None
 
     def __post_init__(self) -> None:
         if self.speaker is not None and not self.labels:
@@ -46,6 +48,8 @@ class IndexEntry:
             del values["labels"]
         if not self.timed_labels:
             del values["timed_labels"]
+        if self.start is None:
+            del values["start"]
         return json.dumps(values)
 
 
@@ -80,6 +84,9 @@ class Manifest:
     sample_rate: Annotated[int, Field(ge=1000, le=768000)]
     trim_db: float | None
     level_db: float | None = None
+    max_seconds: float | None = None
+    high_pass: float | None = None
+    loudness: float | None = None
     clips: Annotated[int, Field(ge=1)]
     samples: Annotated[int, Field(ge=1)]
     skipped: int

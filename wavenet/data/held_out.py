@@ -32,6 +32,11 @@ class HeldOut:
                 f"held_out is by the values {self.values!r}; expected a tuple of texts, none of them empty"
             )
 
+    @property
+    def share_of_names(self) -> float | None:
+        """The share, if the hash of a clip's name decides, and none of its labels."""
+        return self.share if self.label is None else None
+
     def split(self, name: str, labels: Mapping[str, str]) -> str:
         """The split of a clip, `test` or `train`; `ValueError` if it lacks the label that decides."""
         if self.label is None:

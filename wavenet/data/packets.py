@@ -5,6 +5,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import BinaryIO
 
 Note = Callable[[str], None]
@@ -157,11 +158,13 @@ def _mpeg_frame(head: bytes) -> int:
     return (72 if layer == 3 and version != 3 else 144) * bits // rate + padding
 
 
-def _mpeg_frames(data: bytes, place: int) -> Iterator[tuple[int, int]]:
+def _mpeg_frames(file: BinaryIO, place: int) -> Iterator[tuple[int, int]]:
     """The place and size of each frame from `place` on, up to what is none."""
-    while length := _mpeg_frame(data[place : place + 4]):
+    file.seek(place)
+    while length := _mpeg_frame(file.read(4)):
         yield place, length
         place += length
+        file.seek(place)
 
 
 def check_mpeg(file: BinaryIO, size: int, note: Note) -> None:
@@ -169,23 +172,20 @@ def check_mpeg(file: BinaryIO, size: int, note: Note) -> None:
 
     Raises `ValueError` if frames are missing, or if others follow, which would not be decoded.
     """
-    file.seek(0)
-    data = file.read()
     place = 0
-    while data[place : place + 3] == b"ID3" and len(data) >= place + 10:  # tags, before the audio
-        place += 10 + sum(
-            byte << shift for byte, shift in zip(data[place + 6 : place + 10], (21, 14, 7, 0), strict=True)
-        )
-    frames: list[tuple[int, int]] = []
-    for junk in re.finditer(rb"\xff", data[place : place + 4096]):
-        if len(frames := list(_mpeg_frames(data, place + junk.start()))) > 2:
+    while (head := _at(file, place, 10))[:3] == b"ID3" and len(head) == 10:  # tags, before the audio
+        place += 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    for junk in re.finditer(rb"\xff", _at(file, place, 4096)):
+        begin = place + junk.start()
+        if len(list(islice(_mpeg_frames(file, begin), 3))) > 2:
             break
     else:
         return  # not MPEG, or of a free bit rate: for libsndfile to tell
-    place, length = frames[-1]
-    end = place + length
-    promised = _promised_frames(data[frames[0][0] :][: frames[0][1]])
-    found = len(frames) - (promised is not None) - (end > size)
+    count, end, first = 0, begin, 0
+    for place, length in _mpeg_frames(file, begin):
+        count, end, first = count + 1, place + length, first or length
+    promised = _promised_frames(_at(file, begin, first))
+    found = count - (promised is not None) - (end > size)
     if promised == found + 1 and end == size:
         note(f"its header promises {promised} frames, {found} are there")  # some writers count the header's own
     elif promised is not None and found < promised:
@@ -197,9 +197,25 @@ def check_mpeg(file: BinaryIO, size: int, note: Note) -> None:
         )
     if end > size:
         note(f"its last frame is cut, {end - size} bytes before its end; the audio ends with the frame before")
-    rest = re.sub(rb"(?s)(APETAGEX|TAG|LYRICSBEGIN|ID3).*", b"", data[end:]).strip(b"\0")
-    if rest:
+    if _has_rest(file, end):
         note(f"{size - end} bytes after its first {found} frames are not MPEG; what is among them may not be read")
+
+
+def _has_rest(file: BinaryIO, place: int) -> bool:
+    """Whether anything but tags and zeros lies behind the frames."""
+    file.seek(place)
+    kept = b""
+    while block := file.read(1 << 20):
+        before, *tag = re.split(rb"APETAGEX|TAG|LYRICSBEGIN|ID3", kept + block, maxsplit=1)
+        if tag or before[:-11].strip(b"\0"):
+            return bool(before.strip(b"\0"))
+        kept = before[-11:]
+    return bool(kept.strip(b"\0"))
+
+
+def _at(file: BinaryIO, place: int, length: int) -> bytes:
+    file.seek(place)
+    return file.read(length)
 
 
 def _promised_frames(first: bytes) -> int | None:

@@ -4,10 +4,13 @@ The files grow in `DATASET.partial/`, clip by clip in order, which is renamed to
 preparation goes on from the last whole clip.
 """
 
+import errno
 import hashlib
+import itertools
 import json
 import os
 import shutil
+import tempfile
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,49 +23,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from wavenet.atomic import write_atomically
-from wavenet.data.audio import (
-    check_sample_rate,
-    find_sound,
-    fit_full_scale,
-    read_audio,
-    resample,
-    scale_to_level,
-    to_int16,
-)
 from wavenet.data.corpus import Recording, printable
 from wavenet.data.dataset import IndexEntry, checksum
+from wavenet.data.loading import PrepareConfig, Tally, load_clips
 from wavenet.machine import alone_in, workers
-from wavenet.network import TimedLabel, cut_timed_labels, plain_numbers
 
 FORMAT = "wavenet-toolkit dataset, version 1"
 _DATA_FILES = ("audio.pcm", "index.jsonl", "skipped.jsonl")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrepareConfig:
-    """Settings of preparation.
-
-    The ends of a clip that stay `trim_db` below its peak are cut; `None` keeps them. With `level_db` each clip is then
-    scaled to this level in decibels below full scale (root mean square), or as near as its peak allows; `None` keeps
-    its own.
-    """
-
-    sample_rate: int = 16000
-    trim_db: float | None = 40.0
-    level_db: float | None = None
-
-    def __post_init__(self) -> None:
-        plain_numbers(self)
-        check_sample_rate(self.sample_rate)
-        if self.trim_db is not None and not self.trim_db > 0:
-            raise ValueError(
-                f"trim_db is {self.trim_db}; expected a positive number of decibels, or none to switch off"
-            )
-        if self.level_db is not None and not 0 < self.level_db < 100:
-            raise ValueError(f"level_db is {self.level_db}; expected 0 to 100 decibels below full scale, such as 26")
+_PIECES = "pieces-"
+"""Begins the name of a file of pieces that a worker has cut and that are not in the dataset yet."""
+_LARGE_BYTES = 1 << 26
+"""A file of this size takes longer to prepare than a process to start."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What is wrong when a file cannot be written, and not because of the recording."""
 
 
 @dataclass(frozen=True)
@@ -74,74 +49,43 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A clip as it is written: `samples` `(T,)`, and its timed labels by its own clock. `cut`: trimming cut some."""
+class _Loaded:
+    """The clips of a recording: where each begins, if it was cut, and its length; samples in memory, or in a file."""
 
-    samples: NDArray[np.int16]
-    timed_labels: tuple[TimedLabel, ...] = ()
-    cut: bool = False
-
-
-def load_clip(recording: Recording, config: PrepareConfig) -> Loaded | Skipped:
-    """Decode, resample and trim a recording and round it to int16. For a broken file, returns the reason."""
-    try:
-        waveform, rate = read_audio(recording.path)
-        try:
-            waveform = resample(waveform, rate, config.sample_rate)
-        except ValueError as error:
-            raise ValueError(f"{recording.path}: {error}") from error
-        if not waveform.any():
-            raise ValueError(f"{recording.path}: nothing but digital silence")
-        kept = _kept(waveform, recording.path, config)
-        seconds = (number / config.sample_rate for number in (len(waveform), kept.start, kept.stop))
-        labels, cut = _labels_in(recording, *seconds)
-        waveform = waveform[kept]
-        if config.level_db is None:
-            waveform = fit_full_scale(waveform, recording.path)
-        else:
-            waveform = scale_to_level(waveform, config.level_db)
-        samples = to_int16(waveform).numpy()
-        if not samples.any():
-            peak = float(waveform.abs().max())
-            raise ValueError(f"{recording.path}: its peak of {peak:.2g} rounds to silence in 16 bits; make it louder")
-        return Loaded(samples, labels, cut)
-    except (ValueError, OSError, MemoryError) as error:
-        return Skipped(recording.name, printable(str(error)))
+    clips: Sequence[tuple[Recording, float | None, int]]
+    samples: NDArray[np.int16] | Path
+    tally: Tally
 
 
-def _labels_in(recording: Recording, seconds: float, start: float, end: float) -> tuple[tuple[TimedLabel, ...], bool]:
-    """The timed labels of what is kept of a recording, from `start` to `end`, and whether some were cut."""
-    labels = recording.timed_labels
-    if labels and labels[-1].end > seconds + _ROUNDED:
-        raise ValueError(
-            f"{recording.path} lasts {seconds:g} s, and its timed label {labels[-1].name!r} ends at "
-            f"{labels[-1].end:g} s; expected the labels of this recording"
-        )
-    cut = bool(labels) and not (labels[0].start >= start - _ROUNDED and labels[-1].end <= end + _ROUNDED)
-    return cut_timed_labels(labels, start, end), cut
+def _load(recording: Recording, config: PrepareConfig, folder: Path) -> tuple[_Loaded | Skipped, list[str]]:
+    """The clips of a recording, and the warnings about it, which a worker process cannot print.
 
-
-_ROUNDED = 0.02
-"""Aligners count in frames: labels may reach so much beyond what they label, in seconds."""
-
-
-def _kept(waveform: Tensor, path: Path, config: PrepareConfig) -> slice:
-    """All but silent ends, if the settings say so; with a warning if that is less than half of the waveform."""
-    if config.trim_db is None:
-        return slice(0, len(waveform))
-    kept = find_sound(waveform, config.sample_rate, config.trim_db)
-    if 2 * (kept.stop - kept.start) < len(waveform):
-        left, all_of_it = (kept.stop - kept.start) / config.sample_rate, len(waveform) / config.sample_rate
-        warnings.warn(f"{path}: trimming keeps {left:.2f} of {all_of_it:.2f} s", stacklevel=2)
-    return kept
-
-
-def _load(recording: Recording, config: PrepareConfig) -> tuple[Loaded | Skipped, list[str]]:
-    """The clip, and the warnings about it, which a worker process cannot print."""
+    The pieces of a long one are in a file in `folder`. For a broken file, returns the reason.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        loaded = load_clip(recording, config)
+        loaded: _Loaded | Skipped
+        try:
+            loaded = _load_or_raise(recording, config, folder)
+        except (ValueError, OSError, MemoryError) as error:
+            if isinstance(error, OSError) and error.errno in _FULL:
+                raise
+            loaded = Skipped(recording.name, printable(str(error)))
     return loaded, [printable(str(warning.message)) for warning in caught]
+
+
+def _load_or_raise(recording: Recording, config: PrepareConfig, folder: Path) -> _Loaded:
+    tally, clips = Tally(), list[tuple[Recording, float | None, int]]()
+    pieces = load_clips(recording, config, tally, folder)
+    first = next(pieces)
+    if first.start is None:
+        return _Loaded([(first.of(recording), None, len(first.samples))], first.samples, tally)
+    number, name = tempfile.mkstemp(prefix=_PIECES, dir=folder)
+    with open(number, "wb") as file:
+        for piece in itertools.chain([first], pieces):
+            file.write(piece.samples.astype("<i2").tobytes())
+            clips.append((piece.of(recording), piece.start, len(piece.samples)))
+    return _Loaded(clips, Path(name), tally)
 
 
 def prepare_dataset(
@@ -198,17 +142,16 @@ def _write(
     work = _Work.resume(folder, _settings(recordings, config, found))
     progress(len(work.done))
     remaining = [recording for recording in recordings if recording.name not in work.done]
-    cut = []
     try:
-        with work, _mapper(jobs, len(remaining)) as map_all:
-            loaded = map_all(partial(_load, config=config), remaining)
-            for recording, (clip, warned) in zip(remaining, loaded, strict=True):
-                work.add(recording, clip)
-                if isinstance(clip, Loaded) and clip.cut:
-                    cut.append(recording.name)
+        with work, _mapper(jobs, remaining) as map_all:
+            results = map_all(partial(_load, config=config, folder=folder), remaining)
+            for loaded, warned in results:
+                work.add(loaded)
                 for message in warned:
                     note(message)
                 progress(1)
+        for line in work.tally.lines(config):
+            note(line)
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}; calling prepare_dataset again continues", str(folder)) from error
     if not work.samples:
@@ -216,8 +159,6 @@ def _write(
         for skipped in work.skipped[1:]:
             note(f"skipped: {skipped.reason}")
         raise ValueError(f"none of the {len(recordings)} recordings could be read; the first: {work.skipped[0].reason}")
-    if cut:
-        note(f"clips whose timed labels trimming cut: {len(cut)} (the first: {cut[0]})")
     _write_manifest(folder, config, found, work)
     return work
 
@@ -249,6 +190,7 @@ class _Work:
         self.skipped: list[Skipped] = []
         self.done: set[str] = set()
         self.clips = 0
+        self.tally = Tally()
 
     @classmethod
     def resume(cls, folder: Path, settings: dict[str, Any]) -> "_Work":
@@ -261,6 +203,8 @@ class _Work:
                 return work
             except (ValueError, LookupError, TypeError, OSError):
                 work = cls(folder)  # damaged: begin anew
+        for path in folder.glob(f"{_PIECES}*"):
+            path.unlink()
         if {path.name for path in folder.iterdir()} - {"settings.json", "manifest.json", *_DATA_FILES}:
             raise ValueError(f"{folder} is in the way: it is not a half-made dataset; move it or choose another path")
         for path in folder.iterdir():
@@ -272,13 +216,19 @@ class _Work:
 
     def _read_back(self) -> None:
         index, skipped = self.folder / "index.jsonl", self.folder / "skipped.jsonl"
+        for path in self.folder.glob(f"{_PIECES}*"):
+            path.unlink()
         for file in (index, skipped):
             whole = file.read_bytes().rpartition(b"\n")
             os.truncate(file, len(whole[0]) + len(whole[1]))
-        for line in index.read_text("utf-8").split("\n")[:-1]:
-            entry = json.loads(line)
+        lines = index.read_bytes().splitlines(keepends=True)
+        entries = [json.loads(line) for line in lines]
+        if entries and "start" in entries[-1]:  # the last pieces of a long recording may be missing
+            entries = [entry for entry in entries if entry["source"] != entries[-1]["source"]]
+        os.truncate(index, sum(map(len, lines[: len(entries)])))
+        for entry in entries:
             self.samples = entry["offset"] + entry["samples"]
-            self.done.add(entry["name"])
+            self.done.add(entry["name"].rpartition("/")[0] if "start" in entry else entry["name"])
             self.clips += 1
         for line in skipped.read_text("utf-8").split("\n")[:-1]:
             self.skipped.append(Skipped(**json.loads(line)))
@@ -298,35 +248,47 @@ class _Work:
         for file in (self._audio, self._index, self._skips):
             file.close()
 
-    def add(self, recording: Recording, loaded: Loaded | Skipped) -> None:
+    def add(self, loaded: _Loaded | Skipped) -> None:
         if isinstance(loaded, Skipped):
             self.skipped.append(loaded)
             self._skips.write(json.dumps(asdict(loaded)) + "\n")
             self._skips.flush()
             return
-        self._audio.write(loaded.samples.astype("<i2").tobytes())
+        self.tally.add(loaded.tally)
+        if isinstance(loaded.samples, Path):
+            with open(loaded.samples, "rb") as file:
+                shutil.copyfileobj(file, self._audio)
+            loaded.samples.unlink()
+        else:
+            self._audio.write(loaded.samples.astype("<i2").tobytes())
         self._audio.flush()
-        entry = IndexEntry(
-            name=recording.name,
-            split=recording.split,
-            speaker=recording.speaker,
-            text=recording.text,
-            source=printable(str(recording.path)),
-            offset=self.samples,
-            samples=len(loaded.samples),
-            labels=recording.labels,
-            timed_labels=loaded.timed_labels,
-        )
-        self._index.write(entry.to_json() + "\n")
+        self._index.writelines(self._entry(*clip).to_json() + "\n" for clip in loaded.clips)
         self._index.flush()
-        self.samples += len(loaded.samples)
+
+    def _entry(self, clip: Recording, start: float | None, samples: int) -> IndexEntry:
+        """The line of the next clip, which is counted."""
+        entry = IndexEntry(
+            name=clip.name,
+            split=clip.split,
+            speaker=clip.speaker,
+            text=clip.text,
+            source=printable(str(clip.path)),
+            offset=self.samples,
+            samples=samples,
+            labels=clip.labels,
+            timed_labels=clip.timed_labels,
+            start=start,
+        )
+        self.samples += samples
         self.clips += 1
+        return entry
 
 
 @contextmanager
-def _mapper(jobs: int, recordings: int) -> Iterator[Callable[..., Iterator[Any]]]:
+def _mapper(jobs: int, recordings: Sequence[Recording]) -> Iterator[Callable[..., Iterator[Any]]]:
     """A `map` that uses processes if it pays: each takes seconds to start, because it imports torch."""
-    count = min(jobs, recordings // 100)
+    large = sum(_size(recording.path) > _LARGE_BYTES for recording in recordings)
+    count = min(jobs, max(len(recordings) // 100, large))
     if count <= 1:
         yield map
         return
@@ -343,6 +305,12 @@ def _mapper(jobs: int, recordings: int) -> Iterator[Callable[..., Iterator[Any]]
                 yield pending.popleft().result()
 
         yield map_ahead
+
+
+def _size(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_size
+    return 0
 
 
 def _write_manifest(folder: Path, config: PrepareConfig, found: Mapping[str, str], work: _Work) -> None:
