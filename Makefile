@@ -36,7 +36,7 @@ demo: $(READY)
 	$(BIN)/wavenet copy demo/quickstart/model.safetensors demo/speech --temperature 0.8 --audio demo/copies
 	$(BIN)/wavenet generate prompts -o demo/babble.wav --seconds 2 --force
 	$(BIN)/wavenet report demo/quickstart -o demo/report.html --temperature 0.8 --force
-	@echo "Open demo/report.html in a browser: held-out sentences, and their copies by a vocoder that began with nothing. demo/copies/ has them as files, demo/babble.wav an hour's model left to itself."
+	@echo "Open demo/report.html in a browser: held-out sentences, and their copies by a vocoder that began with nothing. demo/copies/ has them as files, demo/babble.wav is a shipped model left to itself."
 
 # The native engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer: a build of its own. `-S` keeps the
 # editable installation from being found first.
