@@ -61,6 +61,12 @@ CONDITIONINGS = {
 """Each kind of upsampler, for a hop of 12."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests first, so that at the end no process waits for another."""
+    long = ("test_survival.py", "test_pages.py", "test_export.py", "test_triton.py")
+    items.sort(key=lambda item: item.path.name not in long)
+
+
 def _has_native() -> bool:
     try:
         native_module()

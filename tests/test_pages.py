@@ -51,6 +51,8 @@ ELSEWHERE = {
     "make test": "CI runs it",
     "make docs": "CI runs it",
     "make wheel": "CI runs it",
+    "make portable": "wants other compilers, and an emulator",
+    "python recipes/research/likelihood.py": "takes two minutes; its options are run below",
     "make gpu": "wants a GPU",
     'make gpu GPU="runs/gpu recipes/kathleen/vocoder.toml=600"': "wants a GPU",
     "make research": "takes two to three minutes; the programs are run below, shortened",

@@ -77,6 +77,6 @@ def test_unknown_names_and_paths_are_one_line(wavenet, elsewhere: Path) -> None:
 
 
 def test_a_report_on_a_name_has_the_metrics_of_its_training(elsewhere: Path) -> None:
-    subject = Subject.open(Path("prompts"))
-    assert subject.name == "prompts"
+    subject = Subject.open(Path("speakers"))
+    assert subject.name == "speakers"
     assert len(subject.metrics) > 10

@@ -34,12 +34,12 @@ class ShippedModel:
 
     @property
     def size(self) -> int:
-        """Of its file, in bytes."""
+        """The size of its file, in bytes."""
         return self.path.stat().st_size
 
     @property
     def sample_rate(self) -> int:
-        """In Hz."""
+        """Its sample rate, in Hz."""
         with self.path.open("rb") as file:  # the header of a safetensors file: its length, and JSON
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         return int(json.loads(header["__metadata__"]["wavenet-toolkit"])["config"]["sample_rate"])

@@ -146,7 +146,10 @@ def generate(
         file=sys.stderr if output == _PIPE else sys.stdout,
     )
     if output != _PIPE and chosen.name == "native" and weights is None and speed < rate <= written.samples:
-        print("note: this was slower than real time; --weights int8 is faster (docs/speed.md)", file=sys.stderr)
+        print(
+            "note: this was slower than real time; --weights int8 may be faster (wavenet bench compares them)",
+            file=sys.stderr,
+        )
     if written.interrupted:
         raise SystemExit(143 if terminated.is_set() else 130)
 

@@ -100,6 +100,12 @@ def prepare(
         raise FileExistsError(f"{dataset} exists; choose another path or pass --force to replace it")
     if tier is not None and timed_labels is None:
         raise ValueError("--tier goes with --timed-labels")
+    for flag, value, (least, most) in (
+        ("--max-seconds", max_seconds, (1, 3600)),
+        ("--high-pass", high_pass, (5, sample_rate / 4)),
+    ):
+        if value and not least <= value <= most:
+            raise ValueError(f"{flag} is {value:g}; expected {least} to {most:g}, or 0 to switch it off")
     config = PrepareConfig(
         sample_rate=sample_rate,
         max_seconds=max_seconds or None,

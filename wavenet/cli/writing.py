@@ -83,8 +83,7 @@ def write_files(
     rate: int,
     log_probs: Path | None,
 ) -> Written:
-    """Write each stream after its beginning, cut to its length, once all are made, or as far as they are made at
-    Ctrl-C or SIGTERM."""
+    """Write each stream after its beginning, cut to its length; at Ctrl-C or SIGTERM, as far as it was made."""
     made: list[Generated] = []
     interrupted = False
     try:

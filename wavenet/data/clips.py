@@ -121,7 +121,8 @@ def load_folder(
     """Load a folder of audio into memory: the clips to train on, and those that `held_out` chooses, a share or a rule.
 
     The clips are those that `prepare_dataset` would write with this `config`, sample for sample. Their labels come from
-    `speakers`, `labels`, `metadata` and `timed_labels`, as in `find_clips`. Raises `ValueError` that names a file which
+    `speakers`, `labels`, `metadata` and `timed_labels`, as in `find_clips`. Recordings over 15 seconds are cut, unless
+    `config` says otherwise. Raises `ValueError` that names a file which
     cannot be used.
     """
     config, tally = config or PrepareConfig(), Tally()

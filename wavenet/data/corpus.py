@@ -40,7 +40,7 @@ class Recording:
     def piece(self, start: float) -> "Recording":
         """The piece that begins at `start` seconds, as a recording of its own, without the text, which has no times.
 
-        The start is in its name, so a change elsewhere in the file moves it to no other split.
+        Its split depends on its name, which has its start, and changes only with that.
 
         >>> Recording(name="book", path=Path("book.mp3"), split="train").piece(754.32).name
         'book/00754.320'
@@ -103,19 +103,21 @@ def find_clips(
             raise ValueError(f"{source} is not laid out as {corpus} ({error})") from error
     _check_found(source, recordings, rule)
     if timed_labels is not None:
-        recordings = _with_timed_labels(recordings, timed_labels, tier, note)
+        recordings = _with_timed_labels(recordings, timed_labels, tier, metadata, note)
     return sorted(recordings, key=lambda recording: recording.name)
 
 
 def _with_timed_labels(
-    recordings: list[Recording], folder: Path, tier: str | None, note: Callable[[str], None]
+    recordings: list[Recording], folder: Path, tier: str | None, table: Path | None, note: Callable[[str], None]
 ) -> list[Recording]:
     """The recordings with their timed labels. A `.txt` that holds them is not the recording's text."""
     names = [recording.name.removesuffix(recording.path.suffix) + recording.path.suffix for recording in recordings]
-    found, labelled = read_label_folder(folder, names, tier=tier, note=note), []
+    found, labelled = read_label_folder(folder, names, tier=tier, table=table, note=note), []
     for recording, name in zip(recordings, names, strict=True):
         path, labels = found.get(name, (None, ()))
-        is_text = path is not None and path.suffix.lower() == ".txt" and recording.text == _text(path, note)
+        is_text = (
+            path is not None and path.suffix.lower() == ".txt" and recording.text == _text(path, lambda message: None)
+        )
         text = None if is_text else recording.text
         labelled.append(replace(recording, timed_labels=labels, text=text))
     return labelled

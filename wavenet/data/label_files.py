@@ -21,17 +21,23 @@ class _LabelFile:
 
 
 def read_label_folder(
-    folder: Path, recordings: Sequence[str], *, tier: str | None = None, note: Callable[[str], None]
+    folder: Path,
+    recordings: Sequence[str],
+    *,
+    tier: str | None = None,
+    table: Path | None = None,
+    note: Callable[[str], None],
 ) -> dict[str, tuple[Path, tuple[TimedLabel, ...]]]:
     """The file of timed labels below `folder`, and what it says, of each of the `recordings` that has one.
 
     `recordings` are paths below a corpus. A file has the name of its recording, perhaps without the folders. `.txt`
-    counts only in a folder without the other kinds, because texts are kept in such files too. `note` is told what has
-    no partner. Raises `FileNotFoundError`, or `ValueError` that names the file, and its line if it cannot be read.
+    counts only in a folder without the other kinds, because texts are kept in such files too. `table`, the corpus's
+    metadata, is none of them. `note` is told what has no partner. Raises `FileNotFoundError`, or `ValueError` that
+    names the file, and its line if it cannot be read.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of timed labels")
-    others = walk(folder, lambda message: None).others
+    others = [path for path in walk(folder, lambda message: None).others if not (table and path.samefile(table))]
     files = [path for path in others if path.suffix.lower() in (".textgrid", ".lab", ".csv")]
     files = files or [path for path in others if path.suffix.lower() == ".txt"]
     if not files:

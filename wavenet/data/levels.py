@@ -20,7 +20,7 @@ _LEAD_PERIODS = 10
 """After so many periods of its cutoff a high-pass has forgotten what was before: it falls by e^-44."""
 
 _ROUNDING = 1e-10
-"""What rounding leaves of an offset, of a peak of 0.25."""
+"""Filtered samples below this are rounding errors: the peak of what is filtered is 0.25 at most."""
 
 
 def fit_full_scale(waveform: Tensor, name: object, note: Note = warn) -> Tensor:

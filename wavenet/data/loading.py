@@ -41,15 +41,15 @@ class PrepareConfig:
         plain_numbers(self)
         check_sample_rate(self.sample_rate)
         if self.max_seconds is not None and not 1 <= self.max_seconds <= 3600:
-            raise ValueError(f"max_seconds is {self.max_seconds}; expected 1 to 3600 seconds, or none to cut nothing")
+            raise ValueError(f"max_seconds is {self.max_seconds}; expected 1 to 3600 seconds, or None to cut nothing")
         if self.high_pass is not None and not 5 <= self.high_pass <= self.sample_rate / 4:
             raise ValueError(
                 f"high_pass is {self.high_pass}; expected 5 to {self.sample_rate / 4:g} Hz, a quarter of the sample "
-                "rate, or none to switch off"
+                "rate, or None to switch off"
             )
         if self.trim_db is not None and not self.trim_db > 0:
             raise ValueError(
-                f"trim_db is {self.trim_db}; expected a positive number of decibels, or none to switch off"
+                f"trim_db is {self.trim_db}; expected a positive number of decibels, or None to switch off"
             )
         if self.level_db is not None and not 0 < self.level_db < 100:
             raise ValueError(f"level_db is {self.level_db}; expected 0 to 100 decibels below full scale, such as 26")
@@ -76,14 +76,14 @@ class Piece:
     start: float | None = None
 
     def of(self, recording: Recording) -> Recording:
-        """What is known of the clip, from what is known of its recording."""
+        """The clip's metadata, taken from its recording."""
         clip = recording if self.start is None else recording.piece(self.start)
         return replace(clip, timed_labels=self.timed_labels)
 
 
 @dataclass
 class Tally:
-    """What was done to recordings, to be said in one line for all of them."""
+    """Counts of what was done to recordings, reported in a line for all of them."""
 
     cut: int = 0
     pieces: int = 0

@@ -150,10 +150,11 @@ def _write(
                 for message in warned:
                     note(message)
                 progress(1)
-        for line in work.tally.lines(config):
-            note(line)
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}; calling prepare_dataset again continues", str(folder)) from error
+    finally:  # at Ctrl-C too: what is done is not counted again
+        for line in work.tally.lines(config):
+            note(line)
     if not work.samples:
         shutil.rmtree(folder)
         for skipped in work.skipped[1:]:

@@ -1,5 +1,6 @@
 """A waveform on disk: what a long recording becomes before it is cut, because its level is known only at its end."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterable
@@ -44,7 +45,12 @@ class Spool:
     def read(self, start: int, stop: int) -> Tensor:
         """Samples `start` to `stop`, or to the end: `(T,)`."""
         waveform = torch.empty(min(stop, self.samples) - start)
-        os.preadv(self._file.fileno(), [waveform.numpy().data], 4 * start)
+        rest, place = waveform.numpy().data.cast("B"), 4 * start
+        while rest:  # the system reads at most 2 GiB at once
+            read = os.preadv(self._file.fileno(), [rest], place)
+            if not read:
+                raise OSError(errno.EIO, "the temporary file was cut short", self._file.name)
+            rest, place = rest[read:], place + read
         return waveform
 
     def levels(self, sample_rate: int) -> Tensor:

@@ -113,7 +113,7 @@ class Stream:
         self.conditioning = conditioning or model.condition(batch)
         self.generators = [torch.Generator().manual_seed(row_seed) for row_seed in seeds]
         self.engine_options, self.engine = engine, make_engine(engine, model, batch, self.conditioning)
-        self.previous = torch.zeros(batch, device=model.device)
+        self._begun, self.previous = False, torch.zeros(batch, device=model.device)
 
     def prime(self, symbols: Tensor | Sequence[Tensor]) -> None:
         """Take in existing audio as symbols `(B, T)`; what follows continues it.
@@ -123,16 +123,20 @@ class Stream:
         """
         rows = list(symbols)
         longest = max(map(len, rows))
+        if self._begun and any(len(row) < longest for row in rows):
+            raise ValueError("primes differ in length, and the stream has begun; expected rows of one length, (B, T)")
         if any((longest - len(row)) % (self.period or longest) for row in rows):
-            raise ValueError(f"primes of {', '.join(str(len(row)) for row in rows)} samples need a stream for each")
+            lengths, step = ", ".join(str(len(row)) for row in rows), self.period
+            expected = f"lengths that differ by multiples of {step}" if step else "one length, because of the features"
+            raise ValueError(f"primes have {lengths} samples; expected {expected}, or a stream for each")
         silence = self.model.distribution.silence
         self.engine.prime(torch.stack([functional.pad(row, (longest - len(row), 0), value=silence) for row in rows]))
         ends = [self.model.decode(row[None], last) for row, last in zip(rows, self.previous[:, None], strict=True)]
-        self.previous = torch.cat([end[:, -1] for end in ends])
+        self._begun, self.previous = True, torch.cat([end[:, -1] for end in ends])
 
     @property
     def period(self) -> int | None:
-        """What a clip may be late by without a change of its samples; `None` if it may not, because of features."""
+        """A clip may begin later by multiples of so many samples, and be the same; `None` with features."""
         return None if self.conditioning.features is not None else self.model.alignment.grid
 
     def part(self, rows: Sequence[int]) -> "Stream":
@@ -155,7 +159,7 @@ class Stream:
         if not bool(log_probs.isfinite().all()):
             raise ValueError("the model gives its own sample no finite likelihood; its weights are damaged or diverged")
         audio = self.model.decode(symbols, self.previous)
-        self.previous = audio[:, -1]
+        self._begun, self.previous = True, audio[:, -1]
         return Generated(audio, log_probs)
 
     def chunks(self, samples: int | None = None) -> Iterator[Generated]:
@@ -185,7 +189,7 @@ class Stream:
         engine.load(
             EngineState(state.engine.latest.to(device), State(network.time, network.samples.to(device), queues))
         )
-        self.previous = state.previous.to(device, copy=True)
+        self._begun, self.previous = True, state.previous.to(device, copy=True)
         self.generators = generators
 
 

@@ -23,8 +23,8 @@ _DEEPEST = 1e7
 _FAR = 2.0**20
 """The outermost steps end here. Infinity would give the right probability but no finite gradient."""
 
-_SURPRISE, _SURPRISING = 6.0, 1e-5
-"""Log-scale, in expected errors, and weight of a fresh mixture's component for errors that nobody expects.
+_OUTLIER_LOG_SCALE, _OUTLIER_WEIGHT = 6.0, 1e-5
+"""Log-scale, in expected errors, and weight of a fresh mixture's outlier component.
 
 With a hundredth in place of 1e-5, a vocoder still drew eight clicks a second from it after 200 steps.
 """
@@ -75,15 +75,16 @@ class Mixture(ABC):
     def initial_output(self, channels: int, predicted: bool) -> tuple[Tensor, Tensor]:
         """Equal weights, no offset, and scales an octave apart: a peak with tails for every input.
 
-        Beside a prediction the last component is rare and wide. A predictor from the past expects next to no error
-        after silence, and the first samples of a sound, hundreds of expected errors away, would cost thousands of bits.
+        Beside a prediction the last component is rare and wide; a single one is wide. A predictor from the past expects
+        next to no error after silence, and the first samples of a sound, hundreds of expected errors away, would cost
+        thousands of bits.
         """
-        usual = self.components - 1 if predicted else self.components
+        usual = self.components - predicted
         scales = (torch.arange(usual) - (usual - 1) / 2) * math.log(2) + (-0.5 if predicted else -4.0)
         weights = torch.zeros(self.components)
         if predicted:
-            scales = torch.cat([scales, torch.tensor([_SURPRISE])])
-            weights[-1] = math.log(_SURPRISING) if usual else 0.0
+            scales = torch.cat([scales, torch.tensor([_OUTLIER_LOG_SCALE])])
+            weights[-1] = math.log(_OUTLIER_WEIGHT) if usual else 0.0
         bias = torch.cat([weights, torch.zeros(self.components), scales])
         return torch.zeros(3 * self.components, channels), bias
 

@@ -59,8 +59,8 @@ def native_module() -> Any:
 class NativeEngine(ResumableEngine):
     """Runs float32 models made of this package's parts on the CPU.
 
-    `weights` is the type in which the weights are stored. With int8, activations have 8 bits too, products are
-    of integers, and the same seed gives the same audio on every instruction set. `threads` share a batch. A single
+    `weights` is the type in which the weights are stored. With int8, activations have 8 bits too, and from the
+    same conditioning and seed every instruction set computes the same audio. `threads` share a batch. A single
     stream uses at most two: the second does the work for which the next layer does not wait. An engine serves one
     caller at a time; several engines run in parallel, because they release the lock of the Python interpreter.
     """

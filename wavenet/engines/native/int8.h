@@ -114,7 +114,6 @@ public:
     Int8Matrix(Arena& arena, int outputs, int inputs, Weight weight, const std::vector<float>& peaks = {})
         : outputs_(padded(outputs)), steps_((inputs + 3) / 4), bytes_(arena.take<Byte>(count(outputs, inputs))),
           units_(outputs_), corrections_(outputs_) {
-        if (inputs > kMostInputs) throw std::invalid_argument("a product has too many inputs for weights='int8'");
         const std::vector<float> own = peaks.empty() ? row_peaks(outputs, inputs, weight) : peaks;
         for (int output = 0; output < outputs; ++output) units_[output] = own[output] / (127 * 127);
         Byte* byte = bytes_;
@@ -132,6 +131,7 @@ public:
 
     template <class Weight>
     static std::vector<float> row_peaks(int outputs, int inputs, Weight weight) {
+        if (inputs > kMostInputs) throw std::invalid_argument("a sum has too many inputs for weights='int8'");
         std::vector<float> peaks(outputs);
         for (int output = 0; output < outputs; ++output) {
             float peak = 0;
@@ -175,9 +175,9 @@ public:
     }
 
 private:
-    static constexpr int kMostInputs = 2147483647 / (127 * 127);
-    static constexpr int kTile = kRegisters == 32 ? 16 : 8;    // vectors of outputs, for one stream
-    static constexpr int kSharers = kRegisters == 32 ? 4 : 2;  // streams that share four vectors of weights
+    static constexpr int kMostInputs = 2147483647 / (127 * 127);  // of one sum, which then cannot overflow
+    static constexpr int kTile = kRegisters == 32 ? 16 : 8;       // vectors of outputs, for one stream
+    static constexpr int kSharers = kRegisters == 32 ? 4 : 2;     // streams that share four vectors of weights
 
     static int rounded(float weight, float peak) { return static_cast<int>(std::nearbyint(weight * (127 / peak))); }
 

@@ -14,7 +14,7 @@
 namespace wavenet {
 namespace {
 
-// Logarithms in float32, or rounded from those in double, which all libraries and processors agree on.
+// Logarithms in float32, or rounded from those in double: libraries then differ only if a double lies next to a tie.
 inline float log1p(float x) { return kReproducible ? static_cast<float>(std::log1p(double{x})) : std::log1p(x); }
 inline float log(float x) { return kReproducible ? static_cast<float>(std::log(double{x})) : std::log(x); }
 
