@@ -81,10 +81,14 @@ def _load_or_raise(recording: Recording, config: PrepareConfig, folder: Path) ->
     if first.start is None:
         return _Loaded([(first.of(recording), None, len(first.samples))], first.samples, tally)
     number, name = tempfile.mkstemp(prefix=_PIECES, dir=folder)
-    with open(number, "wb") as file:
-        for piece in itertools.chain([first], pieces):
-            file.write(piece.samples.astype("<i2").tobytes())
-            clips.append((piece.of(recording), piece.start, len(piece.samples)))
+    try:
+        with open(number, "wb") as file:
+            for piece in itertools.chain([first], pieces):
+                file.write(piece.samples.astype("<i2").tobytes())
+                clips.append((piece.of(recording), piece.start, len(piece.samples)))
+    except BaseException:
+        Path(name).unlink()  # or it would stay in the finished dataset
+        raise
     return _Loaded(clips, Path(name), tally)
 
 
