@@ -299,7 +299,7 @@ def test_a_high_pass_takes_hum_out_of_short_and_long_recordings(book: Book) -> N
         ({"max_seconds": 0.5}, "max_seconds is 0.5; expected 1 to 3600 seconds"),
         ({"high_pass": 5000.0}, "high_pass is 5000.0; expected 5 to 4000 Hz"),
         ({"loudness": 23.0}, "loudness is 23.0; expected -70 to 0 LUFS, such as -23"),
-        ({"loudness": -23.0, "level_db": 26.0}, "level_db is 26.0 and loudness -23.0; expected one of them"),
+        ({"loudness": -23.0, "level_db": 26.0}, "level_db is 26.0 and loudness is -23.0; expected one of them"),
         ({"loudness": -23.0, "sample_rate": 4000}, "loudness needs a sample_rate of 8000 Hz or more, not 4000"),
     ],
 )

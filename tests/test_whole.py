@@ -13,7 +13,7 @@ import torch
 from tests.conftest import tone
 from wavenet.data import PrepareConfig, PreparedDataset, Recording, find_clips, prepare_dataset, read_audio
 from wavenet.data.levels import fit_full_scale
-from wavenet.data.pauses import trim_silence
+from wavenet.data.pauses import find_sound
 
 SAMPLES = 8000
 CONTAINERS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "VORBIS", "OPUS", "MP3", "NIST")
@@ -147,6 +147,17 @@ def test_clips_that_lose_most_of_themselves_are_named(tmp_path: Path) -> None:
     assert [note.endswith("clip.wav: trimming keeps 0.55 of 3.00 s") for note in notes] == [True]
 
 
+def test_a_file_that_is_refused_is_not_said_to_be_read(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", np.random.default_rng(0).normal(size=80000) * 0.1, 16000)
+    data = (tmp_path / "a.flac").read_bytes()
+    for share in (0.35, 0.5, 0.65, 0.8):
+        (tmp_path / "cut.flac").write_bytes(data[: int(len(data) * share)])
+        said: list[str] = []
+        with pytest.raises(ValueError, match=r"cut\.flac"):
+            read_audio(tmp_path / "cut.flac", note=said.append)
+        assert not said
+
+
 def quiet_speech(level: float) -> torch.Tensor:
     """A second of sound between seconds of silence."""
     return torch.cat([torch.zeros(16000), torch.from_numpy(tone(1.0)) * level, torch.zeros(16000)])
@@ -156,13 +167,13 @@ def quiet_speech(level: float) -> torch.Tensor:
 def test_a_click_takes_no_speech(samples: int) -> None:
     clip = quiet_speech(0.01)
     clip[4000 : 4000 + samples] = 1.0
-    assert torch.equal(trim_silence(clip, 16000, 40), clip[3200:32800])
+    assert torch.equal(clip[find_sound(clip, 16000, 40)], clip[3200:32800])
 
 
 @pytest.mark.parametrize("offset", [torch.full((48000,), 0.05), torch.linspace(-0.2, 0.2, 48000)])
 def test_an_offset_keeps_no_silence(offset: torch.Tensor) -> None:
     clip = quiet_speech(0.3) + offset
-    assert torch.equal(trim_silence(clip, 16000, 40), clip[15200:32800])
+    assert torch.equal(clip[find_sound(clip, 16000, 40)], clip[15200:32800])
 
 
 def test_a_file_that_changed_is_read_anew_when_preparation_goes_on(tmp_path: Path, monkeypatch) -> None:

@@ -67,22 +67,20 @@ def read_audio(path: str | os.PathLike[str], *, note: Note = warn) -> tuple[Tens
 def read_blocks(path: str | os.PathLike[str], *, note: Note = warn) -> Iterator[tuple[Tensor, int]]:
     """`read_audio` in blocks, each with the sample rate, in bounded memory.
 
-    What is wrong with the samples of the file is known, and raised, only after its last block.
+    What is wrong with the samples of the file is known, and raised, only after its last block, and `note` told.
     """
-    path = Path(path)
+    path, said = Path(path), list[str]()
     _check_readable(path)
-
-    def say(message: str) -> None:
-        note(f"{path}: {message}")
-
     try:
-        with _open(path) as file, whole(file, say) as checked:
-            yield from _mono_blocks(checked, say)
+        with _open(path) as file, whole(file, said.append) as checked:
+            yield from _mono_blocks(checked, said.append)
     except soundfile.SoundFileError as error:
         reason = str(error).rpartition(": ")[2].rstrip(".")
         raise ValueError(f"{path} is not readable audio ({reason}); expected {_EXPECTED}") from error
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error
+    for message in said:  # of a file that is refused, the error says enough
+        note(f"{path}: {message}")
 
 
 def _check_readable(path: Path) -> None:

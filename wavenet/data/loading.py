@@ -57,8 +57,8 @@ class PrepareConfig:
             raise ValueError(f"loudness is {self.loudness}; expected -70 to 0 LUFS, such as -23")
         if self.loudness is not None and self.level_db is not None:
             raise ValueError(
-                f"level_db is {self.level_db} and loudness {self.loudness}; expected one of them, since each sets the "
-                "level of all clips"
+                f"level_db is {self.level_db} and loudness is {self.loudness}; expected one of them, since each sets "
+                "the level of all clips"
             )
         if self.loudness is not None and self.sample_rate < 8000:
             raise ValueError(f"loudness needs a sample_rate of 8000 Hz or more, not {self.sample_rate}; use level_db")

@@ -20,11 +20,6 @@ _LOUDEST_SHARE = 0.005
 """The level of a long recording's sound is what this share of its frames exceeds."""
 
 
-def trim_silence(waveform: Tensor, sample_rate: int, trim_db: float) -> Tensor:
-    """Cut leading and trailing silence, keeping a margin of 50 ms: `(T,)` -> `(T',)`. See `find_sound`."""
-    return waveform[find_sound(waveform, sample_rate, trim_db)]
-
-
 def find_sound(waveform: Tensor, sample_rate: int, trim_db: float) -> slice:
     """What is left of a waveform `(T,)` without the ends that stay `trim_db` decibels below the clip's level.
 
