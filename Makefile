@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: test lint demo docs wheel research format sanitize portable bench gpu clean
+.PHONY: test lint demo docs wheel research format sanitize portable page bench gpu clean
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -14,7 +14,7 @@ $(READY): pyproject.toml
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
-CXX_FILES := $(wildcard wavenet/engines/native/*.cpp wavenet/engines/native/*.h tests/portable/*.cpp)
+CXX_FILES := $(wildcard wavenet/engines/native/*.cpp wavenet/engines/native/*.h wavenet/page/*.cpp wavenet/page/*.h tests/portable/*.cpp)
 CLANG_FORMAT := $(or $(shell command -v clang-format 2> /dev/null),@echo skipped because it is not installed: clang-format)
 
 lint: $(READY)
@@ -36,7 +36,7 @@ demo: $(READY)
 	$(BIN)/wavenet copy demo/quickstart/model.safetensors demo/speech --temperature 0.8 --audio demo/copies
 	$(BIN)/wavenet generate prompts -o demo/babble.wav --seconds 2 --force
 	$(BIN)/wavenet report demo/quickstart -o demo/report.html --temperature 0.8 --force
-	@echo "Open demo/report.html in a browser: held-out sentences, and their copies by a vocoder that began with nothing. demo/copies/ has them as files, demo/babble.wav is a shipped model left to itself."
+	@echo "Open demo/report.html in a browser: held-out sentences, and their copies by a vocoder that began with nothing; its button lets the vocoder copy what you record, there in the page. demo/copies/ has them as files, demo/babble.wav is a shipped model left to itself."
 
 # The native engine's tests under AddressSanitizer and UndefinedBehaviorSanitizer: a build of its own. `-S` keeps the
 # editable installation from being found first.
@@ -55,6 +55,18 @@ sanitize: $(READY)
 # the same audio. What is not installed is skipped.
 portable:
 	tests/portable/run.sh
+
+# The engine of pages, as WebAssembly, and the page of two shipped models, samples/speak.html. Both are in the
+# repository; Debian's package emscripten (3.1.6) gives the same engine to the byte. engine.sha256 says what it is made of.
+ENGINE_SOURCES := wavenet/page/page.cpp wavenet/engines/native/int8.cpp
+ENGINE_HEADERS := $(sort $(wildcard wavenet/page/*.h wavenet/engines/native/*.h))
+page: $(READY)
+	emcc -std=c++17 -O3 -msimd128 -ffp-contract=off -fno-math-errno -Wall -Wextra --no-entry -sSTANDALONE_WASM \
+		-sALLOW_MEMORY_GROWTH $(ENGINE_SOURCES) -o wavenet/page/engine.wasm
+	chmod -x wavenet/page/engine.wasm
+	sha256sum $(ENGINE_SOURCES) $(ENGINE_HEADERS) wavenet/page/engine.wasm > wavenet/page/engine.sha256
+	$(BIN)/wavenet export digits vocoder --format page --example $(SPOKEN) -o samples/speak.html --force
+SPOKEN := samples/speech/en/demo-thanks.flac
 
 # The API reference, from the docstrings, to build/docs: a page for each module.
 MODULES := $(shell find wavenet -name '*.py' | grep -v __main__ | sed -e 's|/__init__||' -e 's|\.py$$||' -e 's|/|.|g' | sort)

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 
+from tests.browser import started_browser
 from wavenet import Categorical, WaveNet, WaveNetConfig
 from wavenet.cli import main
 from wavenet.data import PrepareConfig, PreparedDataset, find_clips, prepare_dataset
@@ -121,6 +122,9 @@ def tone(seconds: float = 0.5, rate: int = 16000, hertz: float = 220.0, seed: in
     harmonics = sum(np.sin(2 * np.pi * hertz * k * t) / k for k in (1, 2, 3))
     noise = np.random.default_rng(seed).normal(size=len(t)) * 0.01
     return (0.3 * harmonics * np.exp(-t) + noise).astype(np.float32)
+
+
+browser = pytest.fixture(scope="module")(started_browser)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 import soundfile
 import torch
 
+from tests.browser import contrast, rgb, show
 from tests.conftest import small_config, tone
 from wavenet import WaveNet
 from wavenet.data import PreparedDataset, to_int16
@@ -23,8 +23,6 @@ from wavenet.network import ConditioningConfig, GaussianMixture, LogMelConfig
 from wavenet.reporting.plots import _BLUE, _FAINT, _ORANGE
 from wavenet.training import load_recipe
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
 HOSTILE = "<script>document.title='caught'</script>"
 
 
@@ -54,33 +52,6 @@ def page(wavenet, run: Path, tmp_path: Path) -> Path:
     made = wavenet("report", run, "-o", tmp_path / "report.html", "--clips", 2, "--seconds", 0.3)
     assert made.status == 0, made.err
     return tmp_path / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("Chromium and its driver are not installed")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    quiet = ("networking", "component-update", "sync", "default-apps")
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "mute-audio"):
-        options.add_argument(f"--{flag}")
-    for name in quiet:
-        options.add_argument(f"--disable-{'background-' if name == 'networking' else ''}{name}")
-    options.add_argument("--autoplay-policy=no-user-gesture-required")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-
-
-def show(browser, page: Path, width: int, scheme: str = "light") -> None:
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.get(page.as_uri())
 
 
 PLAY = """
@@ -216,21 +187,6 @@ def heard(text: str, title: str) -> list[bytes]:
     """The sound files of the page's players of that title."""
     found = re.findall(rf'src="data:audio/wav;base64,([^"]*)" aria-label="{title}:', text)
     return [base64.b64decode(encoded) for encoded in found]
-
-
-def rgb(colour: str) -> list[int]:
-    return [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
-
-
-def contrast(one: str, other: str) -> float:
-    """Contrast ratio of two colours (WCAG 2.2)."""
-
-    def luminance(colour: str) -> float:
-        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (c / 255 for c in rgb(colour))]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
 
 
 def test_the_page_stands_alone_and_says_what_it_is_about(page: Path, run: Path) -> None:

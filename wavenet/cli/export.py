@@ -1,22 +1,92 @@
-"""`wavenet export`: a model for programs that run without this package."""
+"""`wavenet export`: a model for programs that run without this package, or as a page in which it speaks."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from wavenet.cli.options import Force, ModelFile
+from wavenet.cli.options import Force, check_output
+from wavenet.shipped import model_path, shipped_models
+
+if TYPE_CHECKING:
+    from wavenet.page import Speaking
 
 
 def export(
-    model: ModelFile,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    models: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="MODEL", help="Model file (.safetensors), or a name of `wavenet models`; a page may have several."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write, or with --format page HTML file.")],
+    kind: Annotated[
+        Literal["onnx", "page"],
+        typer.Option("--format", help="onnx: networks for other runtimes. page: one HTML file that speaks."),
+    ] = "onnx",
+    example: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Recording that a vocoder's page begins with; up to 30 seconds."),
+    ] = None,
     force: Force = False,
 ) -> None:
-    """Write a model as ONNX networks, for other runtimes.
+    """Write a model as ONNX networks, for other runtimes, or as a page in which it speaks.
 
-    One network takes whole sequences, the other one step with its queues. Takes under a minute.
+    ONNX: one network takes whole sequences, the other one step with its queues. Takes under a minute.
+
+    A page is one HTML file that runs models in a browser, as WebAssembly, without a network connection.
     """
+    if kind == "page":
+        _page(models, output, example, force)
+    elif len(models) > 1:
+        raise ValueError(f"{len(models)} models are given; --format onnx takes one, --format page several")
+    elif example is not None:
+        raise ValueError("--example goes with --format page")
+    else:
+        _onnx(models[0], output, force)
+
+
+def _page(paths: list[Path], output: Path, example: Path | None, force: bool) -> None:
+    if output.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"{output}: a page is written as .html, not as {output.suffix!r}")
+    check_output(output, force)
+
+    from wavenet.atomic import write_atomically
+    from wavenet.page import build_page
+
+    models = [_speaking(path, example) for path in paths]
+    if example is not None and not any(one.example is not None for one in models):
+        raise ValueError("--example is given, and no model copies recordings; leave it out")
+    names = " and ".join(one.name for one in models)
+    write_atomically(output, build_page(models, f"{names}: a WaveNet speaks").encode())
+    print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser")
+
+
+def _speaking(path: Path, example: Path | None) -> "Speaking":
+    """The model under its shipped name, or that of its run or file; what ships with the package says more of itself."""
+    from wavenet.cli.recordings import read_recording
+    from wavenet.network import WaveNet
+    from wavenet.page import Speaking
+
+    file, model = model_path(path), WaveNet.from_pretrained(path)
+    config, recording, heard = model.config, None, ""
+    if example is not None and config.features is not None and config.timed_labels is None:
+        recording, heard = read_recording(example, config.sample_rate), example.name
+        if len(recording) > 30 * config.sample_rate:
+            seconds = len(recording) / config.sample_rate
+            raise ValueError(f"--example: {example} has {seconds:.1f} seconds; expected up to 30")
+    shipped = shipped_models().get(str(path))
+    if shipped is not None and shipped.path == file:
+        name, does, data, licence = shipped.name, shipped.does, shipped.data, shipped.licence
+    else:
+        folder = file if file.is_dir() else file.parent if file.name == "model.safetensors" else None
+        name, does, data, licence = file.stem if folder is None else folder.resolve().name, "", "", ""
+    return Speaking(
+        model=model, name=name, does=does, data=data, licence=licence, example=recording, example_name=heard
+    )
+
+
+def _onnx(model: Path, output: Path, force: bool) -> None:
     from wavenet.export import export_onnx
     from wavenet.network import WaveNet
 

@@ -25,7 +25,7 @@ class FeatureInput:
 
 def read_prime(path: Path, seconds: float | None, rate: int) -> Tensor:
     """The recording to continue, `(T,)` at the model's rate, or its first seconds."""
-    waveform = _read_at(path, rate)
+    waveform = read_recording(path, rate)
     if seconds is None:
         return waveform
     if not 0 < seconds * rate <= len(waveform):
@@ -91,7 +91,7 @@ def read_feature_inputs(
         return []
     inputs = []
     for path in recordings:
-        waveform = _read_at(path, rate)
+        waveform = read_recording(path, rate)
         inputs.append(FeatureInput(log_mel(waveform[None])[0], len(waveform)))
     for path in feature_files:
         features = read_features(path, log_mel.config, rate)
@@ -139,7 +139,7 @@ def lasting(inputs: list[FeatureInput], config: WaveNetConfig, samples: int) -> 
     return [functional.pad(one.features, (0, max(0, frames - one.features.shape[1])), value=silence) for one in inputs]
 
 
-def _read_at(path: Path, rate: int) -> Tensor:
+def read_recording(path: Path, rate: int) -> Tensor:
     """A recording at the model's rate, in [-1, 1]. How that changes it is said on standard error."""
 
     def note(message: str) -> None:

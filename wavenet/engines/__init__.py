@@ -5,7 +5,7 @@ from wavenet.engines.engine import Engine
 from wavenet.engines.incremental import IncrementalEngine
 from wavenet.engines.naive import NaiveEngine
 from wavenet.engines.native import WEIGHT_TYPES, NativeEngine, WeightType, native_module
-from wavenet.engines.resumable import EngineState, ResumableEngine, chunk_samples
+from wavenet.engines.resumable import EngineState, ResumableEngine, chunk_samples, foreign_part
 from wavenet.engines.stepwise import StepwiseEngine
 from wavenet.engines.triton import TritonEngine
 
@@ -23,6 +23,7 @@ __all__ = [
     "TritonEngine",
     "WeightType",
     "chunk_samples",
+    "foreign_part",
     "make_engine",
     "native_module",
 ]

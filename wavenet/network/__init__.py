@@ -3,7 +3,7 @@
 from wavenet.network.acoustic import AcousticModel, TimedLabelsConfig
 from wavenet.network.alignment import Alignment
 from wavenet.network.block import BlockFactory, ResidualBlock
-from wavenet.network.conditioning import ClipLabels, Conditioning, ConditioningConfig, check_labels
+from wavenet.network.conditioning import ClipLabels, Conditioner, Conditioning, ConditioningConfig, check_labels
 from wavenet.network.config import KINDS, WaveNetConfig
 from wavenet.network.conv import CausalConv1d
 from wavenet.network.cost import multiply_adds
@@ -42,7 +42,7 @@ from wavenet.network.receptive_field import (
 from wavenet.network.sampling import SamplingOptions
 from wavenet.network.settings import STRICT, plain_numbers, whole_number
 from wavenet.network.timed_labels import TIMED_ROWS, TimedLabel, check_timed_labels, cut_timed_labels, timed_frames
-from wavenet.network.upsample import UPSAMPLERS
+from wavenet.network.upsample import UPSAMPLERS, InterpolatingUpsampler, TransposedUpsampler
 
 __all__ = [
     "KINDS",
@@ -57,12 +57,14 @@ __all__ = [
     "Categorical",
     "CausalConv1d",
     "ClipLabels",
+    "Conditioner",
     "Conditioning",
     "ConditioningConfig",
     "Distribution",
     "FeaturePredictor",
     "FeatureStatistics",
     "GaussianMixture",
+    "InterpolatingUpsampler",
     "LogMel",
     "LogMelConfig",
     "LogisticMixture",
@@ -76,6 +78,7 @@ __all__ = [
     "State",
     "TimedLabel",
     "TimedLabelsConfig",
+    "TransposedUpsampler",
     "WaveNet",
     "WaveNetConfig",
     "as_given",

@@ -53,7 +53,7 @@ class AcousticModel(nn.Module):
         super().__init__()
         self.names, self.hop, self.sample_rate = config.names, features.hop, sample_rate
         names, hidden = len(config.names) + 1, config.hidden_channels
-        self.silence, self.spread = features.silence, features.spread
+        self.silence, self.spread, self.bumps = features.silence, features.spread, _BUMPS
         self.before, self.name, self.after = (nn.Embedding(names, config.channels) for _ in range(3))
         inputs = 3 * config.channels + _BUMPS + 1 + (vector_channels or 0)
         self.layers = nn.Sequential(

@@ -22,7 +22,8 @@ from markupsafe import Markup
 from wavenet.data import check_clips, encode_audio, pick_clips_lasting
 from wavenet.evaluation import CLASSES, evaluate, pooled_row, score_baselines, score_rows
 from wavenet.network import SamplingOptions, WaveNet, WaveNetConfig, describe_sight, layer_table, seen_lags
-from wavenet.reporting.examples import Sound, examples
+from wavenet.page import Speaking, build_page, packing_refusal
+from wavenet.reporting.examples import Example, Sound, examples
 from wavenet.reporting.plots import draw_cone, draw_curves, draw_sound, to_svg
 from wavenet.reporting.subject import Subject
 from wavenet.training import Selection
@@ -73,6 +74,7 @@ def build_report(subject: Subject, options: ReportOptions, command: str) -> str:
     )
     sampling = SamplingOptions(temperature=options.temperature)
     made = list(examples(model, held_out, options.clips, options.seconds, sampling, options.seed))
+    refusal = packing_refusal(model)
     pictures = (f"sound-{number}" for number in itertools.count(1))
     sight = describe_sight(model)
     return environment.from_string(_TEMPLATE.read_text("utf-8")).render(
@@ -93,9 +95,26 @@ def build_report(subject: Subject, options: ReportOptions, command: str) -> str:
         scored=scored,
         scores=_scores(model, scored),
         examples=[(one, [_shown(sound, config.sample_rate, next(pictures)) for sound in one.sounds]) for one in made],
+        no_speech=refusal,
+        speech="" if refusal else _speaking_page(subject, made, options),
         settings=subject.recipe.to_toml() if subject.recipe else json.dumps(config.to_dict(), indent=2),
         versions=f"wavenet-toolkit {version('wavenet-toolkit')}, torch {torch.__version__}, Python {python_version()}",
     )
+
+
+def _speaking_page(subject: Subject, made: Sequence[Example], options: ReportOptions) -> Markup:
+    """The page in which the model speaks, as a JSON string; a vocoder begins with the first clip that is shown."""
+    first = next((one for one in made if one.sounds), None)
+    name = "the model" if not subject.name.isprintable() else subject.name
+    speaking = Speaking(
+        model=subject.model,
+        name=name,
+        example=first.sounds[0].waveform if first else None,
+        example_name=first.heading if first else "",
+        temperature=options.temperature,
+        seconds=options.seconds,
+    )
+    return Markup(json.dumps(build_page([speaking], f"{name} speaks")).replace("<", "\\u003c"))
 
 
 def _visible(value: Any) -> Any:

@@ -8,6 +8,8 @@
 #include "simd.h"
 #if defined(__ARM_NEON)
 #include <arm_neon.h>
+#elif defined(__wasm_simd128__)
+#include <wasm_simd128.h>
 #endif
 
 namespace wavenet {
@@ -121,6 +123,25 @@ struct Dot {
         const int16x8_t pairs = vpaddq_s16(low, vmull_high_s8(given, inputs));
         return reinterpret<Ints>(vpadalq_s16(reinterpret<int32x4_t>(sum), pairs));
 #endif
+    }
+};
+
+#elif defined(__wasm_simd128__)
+
+// As 16-bit numbers: the even bytes of each lane, and the odd ones.
+struct Dot {
+    struct Inputs {
+        v128_t even, odd;
+    };
+    static constexpr int kZero = 0;
+    static Inputs split(v128_t bytes) {
+        return {wasm_i16x8_shr(wasm_i16x8_shl(bytes, 8), 8), wasm_i16x8_shr(bytes, 8)};
+    }
+    static Inputs broadcast(const Byte* four) { return split(wasm_v128_load32_splat(four)); }
+    static Ints add(Ints sum, Bytes weights, Inputs inputs) {
+        const Inputs both = split(reinterpret<v128_t>(weights));
+        return sum + reinterpret<Ints>(wasm_i32x4_dot_i16x8(both.even, inputs.even)) +
+               reinterpret<Ints>(wasm_i32x4_dot_i16x8(both.odd, inputs.odd));
     }
 };
 
