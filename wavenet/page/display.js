@@ -17,7 +17,7 @@ class Display {
     }
 
     showCard({does, layers, rate, size, licence, data}) {
-        byId("does").textContent = `This model ${does}.`;
+        byId("does").textContent = does && `This model ${does}.`;
         const facts = {"Layers": layers, "Sample rate": `${rate.toLocaleString("en")} Hz`, "Size": `${size} MB`};
         Object.assign(facts, data && {"Trained on": data}, licence && {"Licence of its data": licence});
         const rows = Object.entries(facts).map(([name, value]) =>
