@@ -21,7 +21,7 @@ public:
     template <class T>
     std::vector<T> list() {
         std::vector<T> numbers(whole());
-        std::memcpy(numbers.data(), at_, numbers.size() * sizeof(T));
+        if (!numbers.empty()) std::memcpy(numbers.data(), at_, numbers.size() * sizeof(T));
         at_ += numbers.size() * sizeof(T);
         return numbers;
     }
