@@ -1,5 +1,6 @@
 """The engine of a page computes what the native engine does with int8 weights, and what torch does around it."""
 
+import base64
 import hashlib
 import shlex
 import shutil
@@ -138,6 +139,13 @@ def test_the_engine_is_built_from_these_sources() -> None:
     for path, digest in listed.items():
         found = hashlib.sha256((ROOT / path).read_bytes()).hexdigest()
         assert found == digest, f"{path} changed since the engine was built: run make page"
+
+
+def test_the_page_of_the_samples_is_made_of_these_files() -> None:
+    page = (ROOT / "samples" / "speak.html").read_text("utf-8")
+    assert base64.b64encode(ENGINE.read_bytes()).decode() in page, "run make page"
+    for path in [*ENGINE.parent.glob("*.js"), *ENGINE.parent.glob("*.css")]:
+        assert path.read_text("utf-8") in page, f"{path.name} changed since the page was made: run make page"
 
 
 @pytest.mark.skipif(shutil.which("emcc") is None, reason="emscripten is not installed")

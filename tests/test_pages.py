@@ -53,6 +53,7 @@ ELSEWHERE = {
     "make wheel": "CI runs it",
     "make portable": "wants other compilers, and an emulator",
     "python recipes/research/likelihood.py": "takes two minutes; its options are run below",
+    "make page": "wants emscripten; test_page_engine.py compares the engine with its sources",
     "make gpu": "wants a GPU",
     'make gpu GPU="runs/gpu recipes/kathleen/vocoder.toml=600"': "wants a GPU",
     "make research": "takes two to three minutes; the programs are run below, shortened",
