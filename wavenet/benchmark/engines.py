@@ -166,4 +166,5 @@ def _silence(model: WaveNet, batch: int) -> Conditioning:
     labels = {kind: names[0] for kind, names in config.known_labels.items()}
     speaker = torch.zeros(config.speaker_channels) if config.speaker_channels and not labels else None
     features = None if config.features is None else torch.full((config.features.bins, 1), config.features.silence)
-    return model.condition(batch, speaker=speaker, labels=labels, features=features)
+    tracks = model.track_mean if config.tracks else None
+    return model.condition(batch, speaker=speaker, labels=labels, features=features, tracks=tracks)

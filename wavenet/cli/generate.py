@@ -61,6 +61,15 @@ def generate(
         typer.Option(metavar="FILE", help="What to say when: timed labels, .TextGrid, .lab, .csv, or Audacity's .txt."),
     ] = None,
     tier: Annotated[str | None, typer.Option(metavar="NAME", help="The tier of a .TextGrid that has several.")] = None,
+    tracks: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Tracks such as pitch, beside features or labels: .csv with a header that names them, and seconds "
+            "if it has times; or, at the model's frames, an array (tracks, frames), .npy, .npz, .pt or .safetensors. "
+            "Repeatable, one for each OUTPUT.",
+        ),
+    ] = None,
     prime: Annotated[
         list[Path] | None,
         typer.Option(
@@ -95,16 +104,25 @@ def generate(
         raise ValueError(f"--seconds is {seconds}; expected over 0, up to 86400 (a day)")
     if not prime and prime_seconds is not None:
         raise ValueError("--prime-seconds goes with --prime")
-    recordings, feature_files, primes = features_from or [], features or [], prime or []
+    recordings, feature_files, primes, track_files = features_from or [], features or [], prime or [], tracks or []
     if sum(map(bool, (say is not None, score is not None, recordings or feature_files))) > 1:
         raise ValueError("--say, --score and features each say what to generate; expected one of them")
     if tier is not None and score is None:
         raise ValueError("--tier goes with --score")
-    sources = [path for path in (model, *primes, score, *recordings, *feature_files) if path is not None]
+    sources = [path for path in (model, *primes, score, *recordings, *feature_files, *track_files) if path is not None]
     inputs_given = {"feature files": len(recordings) + len(feature_files), "--prime files": len(primes)}
+    inputs_given["--tracks files"] = len(track_files)
     names = _outputs(output, count, inputs_given, log_probs, sources, force)
 
-    from wavenet.cli.recordings import lasting, named_labels, new_samples, read_feature_inputs, read_prime, said_labels
+    from wavenet.cli.recordings import (
+        lasting,
+        named_labels,
+        new_samples,
+        read_feature_inputs,
+        read_prime,
+        read_track_inputs,
+        said_labels,
+    )
     from wavenet.cli.writing import check_length, sigterm_as_ctrl_c, stream_wav, with_progress, write_files
     from wavenet.engines import EngineOptions
     from wavenet.generation import Stream, generate_chunks
@@ -119,6 +137,7 @@ def generate(
     labels = named_labels(label or [], speaker)
     said = said_labels(say, score, tier)
     inputs = read_feature_inputs(network, recordings, feature_files, len(names), said, labels)
+    given_tracks = read_track_inputs(network, track_files, len(names))
     before = [0] * len(names) if beginnings is None else list(map(len, beginnings))
     lengths = new_samples(seconds, network.config, inputs, before)
     samples = max(lengths)
@@ -127,9 +146,9 @@ def generate(
     if reason is not None:
         print(f"note: generating with the {chosen.name} engine: {reason}", file=sys.stderr)
     begun = time.perf_counter()
-    conditioning = network.condition(
-        len(names), labels=labels, features=lasting(inputs, network.config, samples + max(before))
-    )
+    frames = [one.features for one in inputs] or None
+    conditioning = network.condition(len(names), labels=labels, features=frames, tracks=given_tracks)
+    conditioning = lasting(conditioning, network.alignment.hop, samples + max(before))
     stream = Stream(network, conditioning, options, batch=len(names), seed=seed, engine=chosen)
     made = with_progress(generate_chunks(stream, samples, beginnings), samples, len(names), rate)
     with sigterm_as_ctrl_c() as terminated:

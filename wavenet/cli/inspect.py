@@ -106,6 +106,8 @@ def _describe(network: "WaveNet", summary: dict[str, Any]) -> Iterator[str]:
     if config.timed_labels is not None:
         names = ", ".join(config.timed_labels.names)
         yield f"says, as timed labels: {names or 'the names in the dataset'}"
+    if config.tracks:
+        yield f"tracks: {', '.join(config.tracks)}"
     if config.prediction is not None:
         yield f"linear prediction from the {config.prediction.source}, order {config.prediction.order}"
     if config.pre_emphasis:

@@ -52,6 +52,14 @@ def prepare(
         ),
     ] = None,
     tier: Annotated[str | None, typer.Option(metavar="NAME", help="The tier of --timed-labels' TextGrids.")] = None,
+    tracks: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of tracks such as pitch, a .csv for each recording and of its name: the header names the "
+            "tracks, and a column seconds has the times.",
+        ),
+    ] = None,
     sample_rate: Annotated[int, typer.Option(help="Sample rate of the dataset, in Hz.")] = 16000,
     max_seconds: Annotated[
         float,
@@ -123,6 +131,7 @@ def prepare(
         metadata=metadata,
         timed_labels=timed_labels,
         tier=tier,
+        tracks=tracks,
         download=download,
         note=_note,
     )
@@ -133,6 +142,7 @@ def prepare(
         "metadata": metadata,
         "timed_labels": timed_labels,
         "tier": tier,
+        "tracks": tracks,
         "held_out": held_out,
     }
     found = {name: str(way) for name, way in ways.items() if way}
@@ -202,3 +212,5 @@ def _describe(dataset: "PreparedDataset") -> None:
     if said := [clip.timed_labels for clip in dataset.clips if clip.timed_labels]:
         count, names = sum(map(len, said)), {label.name for labels in said for label in labels}
         print(f"timed labels: {count} of {counted(len(names), 'name')} in {counted(len(said), 'clip')}")
+    if tracked := [clip.tracks.names for clip in dataset.clips if clip.tracks is not None]:
+        print(f"tracks: {', '.join(sorted(set().union(*tracked)))} in {counted(len(tracked), 'clip')}")

@@ -2,14 +2,14 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 from torch.nn import functional
 
-from wavenet.data import fit_full_scale, read_audio, read_timed_labels, resample
-from wavenet.network import TimedLabel, WaveNet, WaveNetConfig, foreign_features, read_features
+from wavenet.data import fit_full_scale, read_audio, read_timed_labels, read_tracks, resample
+from wavenet.network import Conditioning, TimedLabel, Tracks, WaveNet, WaveNetConfig, foreign_features, read_features
 
 _DEFAULT_SECONDS = 3.0
 _LONGEST_SECONDS = 86400
@@ -131,12 +131,24 @@ def new_samples(
     return [samples] * len(before)
 
 
-def lasting(inputs: list[FeatureInput], config: WaveNetConfig, samples: int) -> list[Tensor] | None:
-    """The features of each stream, with silence behind them up to so many samples; `None` without features."""
-    if config.features is None or not inputs:
-        return [one.features for one in inputs] or None
-    frames, silence = -(-samples // config.features.hop), config.features.silence
-    return [functional.pad(one.features, (0, max(0, frames - one.features.shape[1])), value=silence) for one in inputs]
+def read_track_inputs(network: WaveNet, paths: list[Path], streams: int) -> list[Tracks] | None:
+    """The tracks of each stream, a single one serves all; `None` if the model takes none."""
+    names = network.config.tracks
+    if paths and not names:
+        raise ValueError("the model takes no tracks; leave --tracks out")
+    if names and not paths:
+        raise ValueError(f"the model takes the tracks {', '.join(names)}; give them with --tracks")
+    tracks = [read_tracks(path, names) for path in paths]
+    return (tracks * streams if len(tracks) == 1 else tracks) or None
+
+
+def lasting(conditioning: Conditioning, hop: int, samples: int) -> Conditioning:
+    """The conditioning, with silence behind its features up to so many samples."""
+    if conditioning.features is None:
+        return conditioning
+    missing = max(0, -(-samples // hop) - conditioning.features.shape[2])
+    padded = functional.pad(conditioning.features, (0, missing), value=conditioning.silence)
+    return replace(conditioning, features=padded)
 
 
 def read_recording(path: Path, rate: int) -> Tensor:

@@ -7,6 +7,7 @@ from wavenet.data.clips import (
     TensorClip,
     check_clips,
     check_known,
+    clip_tracks,
     load_folder,
     pick_clips,
     pick_clips_lasting,
@@ -24,6 +25,7 @@ from wavenet.data.levels import fit_full_scale
 from wavenet.data.loading import PrepareConfig
 from wavenet.data.prepare import prepare_dataset
 from wavenet.data.reader import BatchReader
+from wavenet.data.track_files import read_tracks
 from wavenet.data.windows import Batch, Source, WindowSampler, as_sources
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "as_sources",
     "check_clips",
     "check_known",
+    "clip_tracks",
     "encode_audio",
     "find_clips",
     "fit_full_scale",
@@ -54,6 +57,7 @@ __all__ = [
     "read_audio",
     "read_clip",
     "read_timed_labels",
+    "read_tracks",
     "resample",
     "speaker_label",
     "stable_split",

@@ -12,7 +12,7 @@ from wavenet.data.audio import check_sample_rate, from_int16, warn
 from wavenet.data.corpus import find_clips, printable
 from wavenet.data.held_out import HeldOut
 from wavenet.data.loading import PrepareConfig, Tally, load_clips
-from wavenet.network import TimedLabel, check_waveform
+from wavenet.network import TimedLabel, Tracks, WaveNetConfig, check_waveform
 
 
 @runtime_checkable
@@ -55,6 +55,7 @@ class TensorClip:
     name: str = "clip"
     labels: Mapping[str, str] = field(default_factory=dict)
     timed_labels: tuple[TimedLabel, ...] = ()
+    tracks: Tracks | None = None
 
     def __post_init__(self) -> None:
         _check_waveform(self.waveform, self.name)
@@ -116,14 +117,14 @@ def load_folder(
     metadata: str | Path | None = None,
     timed_labels: str | Path | None = None,
     tier: str | None = None,
+    tracks: str | Path | None = None,
     note: Callable[[str], None] = warn,
 ) -> tuple[tuple[TensorClip, ...], tuple[TensorClip, ...]]:
     """Load a folder of audio into memory: the clips to train on, and those that `held_out` chooses, a share or a rule.
 
     The clips are those that `prepare_dataset` would write with this `config`, sample for sample. Their labels come from
-    `speakers`, `labels`, `metadata` and `timed_labels`, as in `find_clips`. Recordings over 15 seconds are cut, unless
-    `config` says otherwise. Raises `ValueError` that names a file which
-    cannot be used.
+    `speakers`, `labels`, `metadata`, `timed_labels` and `tracks`, as in `find_clips`. Recordings over 15 seconds are
+    cut, unless `config` says otherwise. Raises `ValueError` that names a file which cannot be used.
     """
     config, tally = config or PrepareConfig(), Tally()
     splits: dict[str, list[TensorClip]] = {"train": [], "test": []}
@@ -136,13 +137,14 @@ def load_folder(
         metadata=None if metadata is None else Path(metadata),
         timed_labels=None if timed_labels is None else Path(timed_labels),
         tier=tier,
+        tracks=None if tracks is None else Path(tracks),
         note=note,
     ):
         try:
             for loaded in load_clips(recording, config, tally):
                 clip, waveform = loaded.of(recording), from_int16(torch.from_numpy(loaded.samples))
                 splits[clip.split].append(
-                    TensorClip(waveform, config.sample_rate, clip.name, clip.labels, clip.timed_labels)
+                    TensorClip(waveform, config.sample_rate, clip.name, clip.labels, clip.timed_labels, clip.tracks)
                 )
         except (ValueError, OSError, MemoryError) as error:
             raise ValueError(f"{printable(str(error))}; remove the file") from error
@@ -168,6 +170,26 @@ def timed_labels(clip: Clip, whole_clip: str | None = None) -> tuple[TimedLabel,
     if whole_clip not in clip.labels:
         raise ValueError(f"{clip.name} has no timed labels and no label {whole_clip!r}; prepare it with one of them")
     return (TimedLabel(0.0, clip.samples / clip.sample_rate, clip.labels[whole_clip]),)
+
+
+def clip_tracks(clip: Clip, model: WaveNetConfig) -> Tensor | None:
+    """A clip's attribute `tracks` at the frames of a model, `(tracks, F)`; `None` if the model takes no tracks.
+
+    Raises `ValueError` that names the clip if it lacks one, or they are not of its length.
+    """
+    if not model.tracks or model.features is None:
+        return None
+    own, hop = getattr(clip, "tracks", None), model.features.hop
+    if own is None:
+        raise ValueError(
+            f"{clip.name} has no tracks, and the model takes {', '.join(model.tracks)}; prepare it with tracks, or "
+            "leave it out"
+        )
+    try:
+        frames: Tensor = own.at(model.tracks, clip.samples // hop + 1, clip.sample_rate / hop)
+    except ValueError as error:
+        raise ValueError(f"{clip.name}: {error}") from error
+    return frames
 
 
 def check_clips(clips: Sequence[Clip], sample_rate: int, name: str = "clips") -> None:

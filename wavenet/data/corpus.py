@@ -3,7 +3,7 @@
 import csv
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from torchaudio import datasets
 from wavenet.data.audio import audio_suffixes, warn
 from wavenet.data.folders import describe_others, walk
 from wavenet.data.held_out import HeldOut, stable_split
-from wavenet.data.label_files import read_label_folder
+from wavenet.data.label_files import read_label_folder, read_track_folder
 from wavenet.data.labels import label_pattern, match_rows, read_metadata
-from wavenet.network import TimedLabel
+from wavenet.network import TimedLabel, Tracks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class Recording:
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     text: str | None = None
     timed_labels: tuple[TimedLabel, ...] = ()
+    tracks: Tracks | None = None
     held_out: float | None = None
 
     @property
@@ -65,6 +66,7 @@ def find_clips(
     metadata: Path | None = None,
     timed_labels: Path | None = None,
     tier: str | None = None,
+    tracks: Path | None = None,
     download: bool = False,
     note: Callable[[str], None] = warn,
 ) -> list[Recording]:
@@ -72,15 +74,16 @@ def find_clips(
 
     `corpus` is a key of `CORPORA`. `held_out`, a share from 0 to under 1 or another rule, chooses the split `test`.
     With `download` torchaudio fetches, checks and unpacks a known corpus first. `timed_labels` is a folder of files
-    that tell what is said when (see `read_label_folder`), and `tier` their tier if they have several.
+    that tell what is said when (see `read_label_folder`), and `tier` their tier if they have several. `tracks` is a
+    folder of files with values over time (see `read_tracks`).
 
     Only for `folder`: `speakers` takes the first folder level as the speaker; `labels`, such as
     `{word}_{speaker}_{take}`, reads labels from a file's path below `source`, without its suffix (see
     `label_pattern`); `metadata` is a table of texts and labels (see `read_metadata`).
 
     `note` is told, by default as a warning, which files are not taken, which folders have two names, and which rows of
-    the table, files of timed labels and recordings have no partner. A link to nothing and a folder that may not be read
-    are recordings too, so that they are counted among those that cannot be read.
+    the table, files of timed labels or tracks, and recordings have no partner. A link to nothing and a folder that may
+    not be read are recordings too, so that they are counted among those that cannot be read.
     """
     rule = held_out if isinstance(held_out, HeldOut) else HeldOut(share=held_out)
     _check_options(corpus, rule, speakers, labels, metadata)
@@ -104,6 +107,10 @@ def find_clips(
     _check_found(source, recordings, rule)
     if timed_labels is not None:
         recordings = _with_timed_labels(recordings, timed_labels, tier, metadata, note)
+    if tracks is not None:
+        found = read_track_folder(tracks, _file_names(recordings), table=metadata, note=note)
+        named = zip(recordings, _file_names(recordings), strict=True)
+        recordings = [replace(recording, tracks=found.get(name)) for recording, name in named]
     return sorted(recordings, key=lambda recording: recording.name)
 
 
@@ -111,7 +118,7 @@ def _with_timed_labels(
     recordings: list[Recording], folder: Path, tier: str | None, table: Path | None, note: Callable[[str], None]
 ) -> list[Recording]:
     """The recordings with their timed labels. A `.txt` that holds them is not the recording's text."""
-    names = [recording.name.removesuffix(recording.path.suffix) + recording.path.suffix for recording in recordings]
+    names = _file_names(recordings)
     found, labelled = read_label_folder(folder, names, tier=tier, table=table, note=note), []
     for recording, name in zip(recordings, names, strict=True):
         path, labels = found.get(name, (None, ()))
@@ -121,6 +128,11 @@ def _with_timed_labels(
         text = None if is_text else recording.text
         labelled.append(replace(recording, timed_labels=labels, text=text))
     return labelled
+
+
+def _file_names(recordings: Sequence[Recording]) -> list[str]:
+    """Names of recordings with the suffixes of their files, as files of labels or tracks are matched to them."""
+    return [recording.name.removesuffix(recording.path.suffix) + recording.path.suffix for recording in recordings]
 
 
 def _check_options(corpus: str, rule: HeldOut, speakers: bool, labels: str | None, metadata: Path | None) -> None:

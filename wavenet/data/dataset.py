@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, PlainValidator, TypeAdapter, ValidationError
 from torch import Tensor
 
 from wavenet.data.audio import from_int16
-from wavenet.network import TimedLabel
+from wavenet.network import TimedLabel, Tracks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class IndexEntry:
     """A line of a dataset's index: where a clip's samples lie, and what is known of the clip.
 
     `labels` has the speaker too. A line without other labels leaves them out, as all lines of earlier versions do, and
-    so does one without timed labels.
+    so does one without timed labels or tracks.
     `start` is the second of the file `source` at which a piece of a long recording begins; other clips have none.
     """
 
@@ -37,6 +37,7 @@ class IndexEntry:
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     timed_labels: tuple[TimedLabel, ...] = ()
     start: float | None = None
+    tracks: Annotated[Tracks | None, PlainValidator(Tracks.from_dict)] = None
 
     def __post_init__(self) -> None:
         if self.speaker is not None and not self.labels:
@@ -50,6 +51,9 @@ class IndexEntry:
             del values["timed_labels"]
         if self.start is None:
             del values["start"]
+        values["tracks"] = None if self.tracks is None else self.tracks.to_dict()
+        if self.tracks is None:
+            del values["tracks"]
         return json.dumps(values)
 
 

@@ -16,7 +16,7 @@ from wavenet.data.corpus import Recording
 from wavenet.data.levels import amplify, fit_full_scale, full_scale_divisor, high_pass, level_gain, loudness_gain
 from wavenet.data.pauses import cut_at_pauses, find_sound, frame_samples, silence_level
 from wavenet.data.spool import Spool
-from wavenet.network import TimedLabel, cut_timed_labels, plain_numbers
+from wavenet.network import TimedLabel, Tracks, cut_timed_labels, plain_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class PrepareConfig:
 
 @dataclass(frozen=True)
 class Piece:
-    """A clip of a recording: int16 samples `(T,)`, and timed labels by its own clock.
+    """A clip of a recording: int16 samples `(T,)`, and timed labels and tracks by its own clock.
 
     `start` is the second where it begins in a recording that was cut.
     """
@@ -74,11 +74,12 @@ class Piece:
     samples: NDArray[np.int16]
     timed_labels: tuple[TimedLabel, ...] = ()
     start: float | None = None
+    tracks: Tracks | None = None
 
     def of(self, recording: Recording) -> Recording:
         """The clip's metadata, taken from its recording."""
         clip = recording if self.start is None else recording.piece(self.start)
-        return replace(clip, timed_labels=self.timed_labels)
+        return replace(clip, timed_labels=self.timed_labels, tracks=self.tracks)
 
 
 @dataclass
@@ -165,7 +166,15 @@ def _whole(waveform: Tensor, rate: int, recording: Recording, config: PrepareCon
     samples = to_int16(waveform).numpy()
     if not samples.any():
         _refuse_silence(path, float(waveform.abs().max()))
-    return Piece(samples, cut_timed_labels(recording.timed_labels, *spans[0]))
+    return _piece(samples, recording, spans[0])
+
+
+def _piece(
+    samples: NDArray[np.int16], recording: Recording, span: tuple[float, float], start: float | None = None
+) -> Piece:
+    """The clip of these samples, with what is known of its `span` of the recording, in seconds."""
+    tracks = None if recording.tracks is None else recording.tracks.cut(*span)
+    return Piece(samples, cut_timed_labels(recording.timed_labels, *span), start, tracks)
 
 
 _ROUNDED = 0.02
@@ -173,8 +182,16 @@ _ROUNDED = 0.02
 
 
 def _check_labels(recording: Recording, seconds: float, spans: Sequence[tuple[float, float]], tally: Tally) -> None:
-    """Count a recording whose timed labels do not lie in the `spans` that are kept; refuse labels beyond its end."""
+    """Count a recording whose timed labels do not lie in the `spans` that are kept.
+
+    Raises `ValueError` if its labels or tracks are not of its length.
+    """
     labels = recording.timed_labels
+    if recording.tracks is not None:
+        try:
+            recording.tracks.check_end(seconds)
+        except ValueError as error:
+            raise ValueError(f"{recording.path}: {error}") from error
     if labels and labels[-1].end > seconds + _ROUNDED:
         raise ValueError(
             f"{recording.path} lasts {seconds:g} s, and its timed label {labels[-1].name!r} ends at "
@@ -224,7 +241,7 @@ def _cut(
             if samples.any():
                 done.pieces += 1
                 done.kept += len(samples) / config.sample_rate
-                yield Piece(samples, cut_timed_labels(recording.timed_labels, *span), span[0])
+                yield _piece(samples, recording, span, span[0])
         if not done.pieces:
             _refuse_silence(path, spool.peak)
         _warn_if_short(done.kept, done.seconds, path)

@@ -176,14 +176,12 @@ def _settings(recordings: Sequence[Recording], config: PrepareConfig, found: Map
 
 def _known(recording: Recording) -> dict[str, Any]:
     """What is known of a recording and of its file: a file that has changed is read anew."""
+    tracks = None if recording.tracks is None else recording.tracks.to_dict()
+    known = {**asdict(recording), "path": str(recording.path.absolute()), "tracks": tracks}
     with suppress(OSError):
         status = recording.path.stat()
-        return {
-            **asdict(recording),
-            "path": str(recording.path.absolute()),
-            "file": [status.st_size, status.st_mtime_ns],
-        }
-    return {**asdict(recording), "path": str(recording.path.absolute())}
+        known["file"] = [status.st_size, status.st_mtime_ns]
+    return known
 
 
 class _Work:
@@ -283,6 +281,7 @@ class _Work:
             labels=clip.labels,
             timed_labels=clip.timed_labels,
             start=start,
+            tracks=clip.tracks,
         )
         self.samples += samples
         self.clips += 1

@@ -5,13 +5,13 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from wavenet.data import Clip, TensorClip, read_clip, timed_labels
+from wavenet.data import Clip, TensorClip, clip_tracks, read_clip, timed_labels
 from wavenet.engines import EngineOptions
 from wavenet.evaluation.likelihood import labels_of
 from wavenet.evaluation.quality import measure, opinion
 from wavenet.evaluation.vocoder import copy_clips
 from wavenet.generation import generate
-from wavenet.network import SamplingOptions, WaveNet, cut_timed_labels
+from wavenet.network import SamplingOptions, Tracks, WaveNet, cut_timed_labels
 
 
 def score_free_running(model: WaveNet, clips: Sequence[Clip], *, seconds: float = 4.0) -> dict[str, float]:
@@ -37,10 +37,10 @@ def score_free_running(model: WaveNet, clips: Sequence[Clip], *, seconds: float 
 
 
 def _beginning(model: WaveNet, clip: Clip, length: int) -> TensorClip:
-    """The first samples of a clip, with what the clip says in them."""
+    """The first samples of a clip, with what the clip says in them, and its tracks."""
     known = model.config.timed_labels
     said = () if known is None else timed_labels(clip, known.whole_clip)
-    waveform = read_clip(clip, 0, length)
-    return TensorClip(
-        waveform, clip.sample_rate, clip.name, clip.labels, cut_timed_labels(said, 0, length / clip.sample_rate)
-    )
+    waveform, said = read_clip(clip, 0, length), cut_timed_labels(said, 0, length / clip.sample_rate)
+    rows = clip_tracks(clip, model.config)
+    tracks = None if rows is None else Tracks(model.config.tracks, rows[:, : model.alignment.frames(length)])
+    return TensorClip(waveform, clip.sample_rate, clip.name, clip.labels, said, tracks)

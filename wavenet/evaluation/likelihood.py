@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wavenet.data import Clip, check_clips, check_known, read_clip, speaker_label, timed_labels
+from wavenet.data import Clip, check_clips, check_known, clip_tracks, read_clip, speaker_label, timed_labels
 from wavenet.engines import NativeEngine, WeightType, chunk_samples
 from wavenet.network import Conditioning, LogMel, WaveNet, check_symbols
 
@@ -119,9 +119,9 @@ def labels_of(model: WaveNet, clip: Clip, speaker: str | None = None) -> dict[st
 
 
 def condition_on(model: WaveNet, clip: Clip, waveform: Tensor, labels: Mapping[str, str]) -> Conditioning:
-    """The conditioning of a clip of this waveform `(T,)`: features and labels, as far as the model takes them."""
+    """The conditioning of a clip of this waveform `(T,)`: features, tracks and labels, as the model takes them."""
     features = None if model.log_mel is None else clip_features(model, model.log_mel, clip, waveform, labels)
-    return model.condition(labels=labels, features=features)
+    return model.condition(labels=labels, features=features, tracks=clip_tracks(clip, model.config))
 
 
 def clip_features(model: WaveNet, log_mel: LogMel, clip: Clip, waveform: Tensor, labels: Mapping[str, str]) -> Tensor:

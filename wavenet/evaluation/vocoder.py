@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio import transforms
 
-from wavenet.data import Clip, check_clips, read_clip
+from wavenet.data import Clip, check_clips, clip_tracks, read_clip
 from wavenet.engines import EngineOptions
 from wavenet.evaluation.likelihood import CLASSES, clip_features, labels_of
 from wavenet.generation import generate_scored
@@ -70,11 +70,12 @@ def copy_clips(
                 clip_features(model, log_mel, clip, original.to(model.device), told)
                 for (_, clip), original, told in zip(rows, originals, labels, strict=True)
             ]
+            tracks = [own for _, clip in rows if (own := clip_tracks(clip, model.config)) is not None]
             generated = generate_scored(
                 model,
                 max(len(original) for original in originals),
                 options,
-                model.condition(len(rows), labels=labels, features=features),
+                model.condition(len(rows), labels=labels, features=features, tracks=tracks or None),
                 batch=len(rows),
                 seed=[seed + index for index, _ in rows],
                 engine=engine,

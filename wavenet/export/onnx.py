@@ -60,6 +60,8 @@ def export_onnx(model: WaveNet, folder: str | os.PathLike[str], *, force: bool =
     _check(folder, force)
     if model.config.labels:
         raise ValueError(f"the model is told a {' and a '.join(model.config.labels)}; an export takes only speakers")
+    if model.config.tracks:
+        raise ValueError(f"the model takes the tracks {', '.join(model.config.tracks)}; an export takes only features")
     model = copy.deepcopy(model).cpu()
     contents, tables = {}, {}
     originals = networks(model)

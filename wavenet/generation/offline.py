@@ -13,6 +13,7 @@ from wavenet.network import (
     Conditioning,
     SamplingOptions,
     TimedLabel,
+    Tracks,
     WaveNet,
     as_given,
     check_level,
@@ -30,6 +31,7 @@ def generate(
     labels: ClipLabels | None = None,
     features: Tensor | Sequence[Tensor] | None = None,
     timed_labels: Sequence[TimedLabel] | Sequence[Sequence[TimedLabel]] | None = None,
+    tracks: Tracks | Tensor | Sequence[Tracks | Tensor] | None = None,
     seed: int = 0,
     prime: Tensor | Sequence[Tensor] | None = None,
     temperature: float = 1.0,
@@ -41,10 +43,10 @@ def generate(
 
     Stream i draws its uniforms from a generator seeded with `seed + i`: it equals a batch of one with that seed.
     `prime` is a waveform `(T,)` or `(B, T)` to continue, or a sequence of one `(T,)` for each stream, which may differ
-    in length; without one the audio starts from silence. `speaker`, `labels`, `features` and `timed_labels` are what
-    `WaveNet.condition` takes. With features or timed labels a clip lasts as long as its frames, F * hop samples, unless
-    `num_samples` says less; in a batch, the shorter clips go on in silence to the end of the longest. `engine` is an
-    engine's name or `EngineOptions`.
+    in length; without one the audio starts from silence. `speaker`, `labels`, `features`, `timed_labels` and `tracks`
+    are what `WaveNet.condition` takes. With features or timed labels a clip lasts as long as its frames, F * hop
+    samples, unless `num_samples` says less; in a batch, the shorter clips go on in silence to the end of the longest.
+    `engine` is an engine's name or `EngineOptions`.
 
     Raises `ValueError` if options are out of range or do not fit the model.
     """
@@ -54,9 +56,12 @@ def generate(
     if batch is None:
         batch = _clips(features if timed_labels is None else timed_labels)
     batch = check_count("batch", batch)
-    conditioning = model.condition(batch, speaker=speaker, labels=labels, features=features, timed_labels=timed_labels)
+    conditioning = model.condition(
+        batch, speaker=speaker, labels=labels, features=features, timed_labels=timed_labels, tracks=tracks
+    )
     if features is not None and conditioning.features is not None and model.config.features is not None:
-        foreign = foreign_features(conditioning.features[0], model.config.features, model.feature_statistics)
+        own = conditioning.features[0, : model.config.features.bins]
+        foreign = foreign_features(own, model.config.features, model.feature_statistics)
         if foreign is not None:
             warnings.warn(foreign, stacklevel=2)
     return generate_scored(

@@ -216,8 +216,9 @@ class FeatureStream:
             raise ValueError("the model is not conditioned on features; use Stream")
         self.model, self.alignment = model, model.alignment
         self._condition = partial(model.condition, speaker=speaker, labels=labels)
-        self._ended, self._bins = False, features.bins
-        self._frames = self._condition(features=torch.full((features.bins, 1), features.silence))
+        self._ended, self._bins, tracks = False, features.bins, len(model.config.tracks)
+        before = torch.zeros(tracks, 1) if tracks else None
+        self._frames = self._condition(features=torch.full((features.bins, 1), features.silence), tracks=before)
         self._stream = Stream(model, self._frames, options, seed=seed, engine=engine)
         self._resumable.load_silence()
         assert self._frames.features is not None
@@ -234,8 +235,11 @@ class FeatureStream:
         """Samples given so far."""
         return max(0, self._resumable.time + 1)
 
-    def push(self, frames: Tensor) -> Tensor:
-        """Take in frames `(bins, F)`; gives the audio that can now be made, float32 in [-1, 1], `(T,)`, T often 0."""
+    def push(self, frames: Tensor, tracks: Tensor | None = None) -> Tensor:
+        """Take in frames `(bins, F)`; gives the audio that can now be made, float32 in [-1, 1], `(T,)`, T often 0.
+
+        A model with tracks needs their values at these frames, `(tracks, F)`.
+        """
         if self._ended:
             raise ValueError("the stream is finished; start another one")
         if not isinstance(frames, Tensor) or frames.dim() != 2:
@@ -243,7 +247,7 @@ class FeatureStream:
             raise ValueError(f"frames are {found}; expected a tensor ({self._bins}, frames)")
         if frames.shape[1] == 0:
             return torch.zeros(0, device=self.model.device)
-        new = self._condition(features=frames).features
+        new = self._condition(features=frames, tracks=tracks).features
         assert new is not None
         assert self._frames.features is not None
         self._frames = replace(self._frames, features=torch.cat([self._frames.features, new], dim=2))
@@ -285,7 +289,7 @@ class FeatureStream:
     def load(self, state: StreamState) -> None:
         """Go on from a state of a stream of the same model. Raises `ValueError` if it does not fit."""
         frames = state.features
-        if frames is None or frames.shape[:2] != (1, self._bins):
+        if frames is None or frames.shape[:2] != (1, self._bins + len(self.model.config.tracks)):
             raise ValueError("the state does not belong to a stream of features for this model")
         _check_state(state, self.model, 1)
         self._frames = replace(self._frames, features=frames.to(self.model.device), first_frame=state.first_frame)

@@ -2,6 +2,7 @@
 
 from wavenet.network.acoustic import AcousticModel, TimedLabelsConfig
 from wavenet.network.alignment import Alignment
+from wavenet.network.array_files import read_array
 from wavenet.network.block import BlockFactory, ResidualBlock
 from wavenet.network.conditioning import ClipLabels, Conditioner, Conditioning, ConditioningConfig, check_labels
 from wavenet.network.config import KINDS, WaveNetConfig
@@ -42,6 +43,7 @@ from wavenet.network.receptive_field import (
 from wavenet.network.sampling import SamplingOptions
 from wavenet.network.settings import STRICT, plain_numbers, whole_number
 from wavenet.network.timed_labels import TIMED_ROWS, TimedLabel, check_timed_labels, cut_timed_labels, timed_frames
+from wavenet.network.tracks import Tracks
 from wavenet.network.upsample import UPSAMPLERS, InterpolatingUpsampler, TransposedUpsampler
 
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "State",
     "TimedLabel",
     "TimedLabelsConfig",
+    "Tracks",
     "TransposedUpsampler",
     "WaveNet",
     "WaveNetConfig",
@@ -101,6 +104,7 @@ __all__ = [
     "measure_reach",
     "multiply_adds",
     "plain_numbers",
+    "read_array",
     "read_features",
     "seen_lags",
     "silence_class",

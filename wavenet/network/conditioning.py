@@ -74,7 +74,7 @@ class Conditioning:
     """The conditioning of a batch of clips, as `WaveNet.condition` checks and makes it.
 
     `labels`: rows of the model's table of labels, `(B,)`, or `(B, kinds)` if there are several kinds of label; or
-    speakers' vectors `(B, speaker_channels)`. `features`: `(B, bins, F)`,
+    speakers' vectors `(B, speaker_channels)`. `features`: `(B, bins + tracks, F)`, the tracks in the range of features,
     frames `first_frame` to `first_frame + F - 1` of the clips; all other frames have the value `silence`.
     """
 
@@ -84,7 +84,7 @@ class Conditioning:
     first_frame: int = 0
 
     def frames(self, start: int, stop: int) -> Tensor:
-        """Frames `start` to `stop - 1`; those not given are silence: `(B, bins, stop - start)`."""
+        """Frames `start` to `stop - 1`; those not given are silence: `(B, bins + tracks, stop - start)`."""
         assert self.features is not None
         first, last = self.first_frame, self.first_frame + self.features.shape[2]
         inside = self.features[:, :, max(start - first, 0) : max(min(stop, last) - first, 0)]
@@ -179,8 +179,8 @@ def _check_vectors(speaker: str | Sequence[str] | Tensor | None, batch: int, cha
 
 def check_features(
     features: Tensor | Sequence[Tensor] | None, batch: int, config: LogMelConfig | None
-) -> Tensor | None:
-    """Features `(B, bins, F)`, the shorter clips' padded with silence; `ValueError` where they do not fit."""
+) -> list[Tensor] | None:
+    """The features of each clip, `(bins, F)`; `ValueError` where they do not fit."""
     if config is None:
         if features is not None:
             raise ValueError("features are given, and the model is not conditioned on features; leave them out")
@@ -210,8 +210,13 @@ def check_features(
         wrong = log_mel_refusal(clip, config)
         if wrong is not None:
             raise ValueError(f"features have {wrong}")
+    return clips
+
+
+def stack_frames(clips: Sequence[Tensor], silence: float) -> Tensor:
+    """Frames `(rows, F)` of each clip to `(B, rows, F)`, the shorter clips' padded with silence."""
     longest = max(clip.shape[1] for clip in clips)
-    return torch.stack([functional.pad(clip, (0, longest - clip.shape[1]), value=config.silence) for clip in clips])
+    return torch.stack([functional.pad(clip, (0, longest - clip.shape[1]), value=silence) for clip in clips])
 
 
 class Conditioner(nn.Module):
@@ -229,6 +234,7 @@ class Conditioner(nn.Module):
         labels: int,
         speaker_channels: int | None,
         biases: int,
+        tracks: int = 0,
     ) -> None:
         super().__init__()
         self.alignment = Alignment()
@@ -241,7 +247,7 @@ class Conditioner(nn.Module):
             channels, inside = config.channels, config.context_channels
             assert channels is not None
             assert inside is not None
-            first = nn.Conv1d(features.bins, inside, 2 * config.context_frames + 1)
+            first = nn.Conv1d(features.bins + tracks, inside, 2 * config.context_frames + 1)
             second = nn.Conv1d(inside, channels, 1)
             self.upsampler: FrameUpsampler | TransposedUpsampler | InterpolatingUpsampler
             if self.by_frame:

@@ -60,8 +60,9 @@ class WaveNetConfig:
     model, and `labels` the values of other kinds of label, such as word or instrument; each is a vector of
     `speaker_channels`, and a clip's vectors are summed. With `speaker_channels` alone a speaker is a vector
     `(speaker_channels,)`. `features` switches local conditioning on, and `conditioning` details it; `timed_labels` adds
-    an acoustic model, which makes features of labels; `prediction` switches linear prediction on. `pre_emphasis` is the
-    coefficient c of `y[t] = x[t] - c x[t - 1]`, applied before audio becomes symbols and undone afterwards.
+    an acoustic model, which makes features of labels; `tracks` names values over time, such as pitch, that go beside
+    the features; `prediction` switches linear prediction on. `pre_emphasis` is the coefficient c of
+    `y[t] = x[t] - c x[t - 1]`, applied before audio becomes symbols and undone afterwards.
     Raises `ValueError` if settings contradict each other.
 
     >>> config = WaveNetConfig(cycles=2, layers_per_cycle=3)
@@ -90,6 +91,7 @@ class WaveNetConfig:
     conditioning: ConditioningConfig = ConditioningConfig()
     prediction: PredictionConfig | None = None
     timed_labels: TimedLabelsConfig | None = None
+    tracks: tuple[str, ...] = ()
     pre_emphasis: float = 0.0
 
     def __post_init__(self) -> None:
@@ -153,6 +155,11 @@ class WaveNetConfig:
             raise ValueError(f"speakers names {len(self.speakers)} and speaker_channels is missing; 16 is usual")
         if self.timed_labels is not None and self.features is None:
             raise ValueError("timed_labels are set, and the model has no features to make of them; add features")
+        object.__setattr__(self, "tracks", check_names(self.tracks, "tracks"))
+        if self.tracks and self.features is None:
+            raise ValueError("tracks are set, and the model has no features for them to go beside; add features")
+        if "seconds" in self.tracks:
+            raise ValueError("tracks has the name 'seconds', which is that of their times; expected another")
         if self.features is not None:
             low, high = self.features.low_hertz, self.features.high_hertz or self.sample_rate / 2
             if not low < high <= self.sample_rate / 2:
@@ -197,6 +204,12 @@ class WaveNetConfig:
         return 1 + (self.kernel_size - 1) * sum(self.dilations)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that the configuration is read back from; the schedule is spelled out in `dilations`."""
+        """Plain values that the configuration is read back from; the schedule is spelled out in `dilations`.
+
+        A model without tracks leaves them out, as files of earlier versions do.
+        """
         features = {} if self.features is None else {"features": self.features.to_dict()}
-        return {**asdict(self), **features, "cycles": None, "layers_per_cycle": None, "dilations": list(self.dilations)}
+        values = {**asdict(self), **features}
+        if not self.tracks:
+            del values["tracks"]
+        return {**values, "cycles": None, "layers_per_cycle": None, "dilations": list(self.dilations)}

@@ -4,22 +4,17 @@
 gives the same frames with its defaults (its padding differs at the ends).
 """
 
-import io
 import math
-import pickle
-import tokenize
 import warnings
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torchaudio import functional
 
+from wavenet.network.array_files import read_array
 from wavenet.network.quantize import check_waveform
 from wavenet.network.settings import STRICT, check_whole
 
@@ -233,24 +228,12 @@ def log_mel_refusal(features: Tensor, config: LogMelConfig) -> str | None:
 
 
 def read_features(path: Path, config: LogMelConfig, sample_rate: int) -> Tensor:
-    """Features made elsewhere, `(bins, frames)` or `(1, bins, frames)`.
-
-    The file is one of NumPy (`.npy`; `.npz` with one array), of torch (`.pt`, `.pth` with one tensor, read without
-    running code), or a safetensors file with one tensor.
+    """Features made elsewhere, `(bins, frames)` or `(1, bins, frames)`, from a file with one array (see `read_array`).
 
     A safetensors file may state `hop` and `sample_rate` in its metadata; they must be the model's. Values below the
     floor are raised to it. Raises `ValueError` if something does not fit.
     """
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such feature file")
-    if not path.is_file():
-        raise ValueError(f"{path} is a folder or device; expected a feature file ({_SUFFIXES})")
-    try:
-        features, said = _READERS.get(path.suffix.lower(), _read_safetensors)(path)
-    except _UNREADABLE as error:
-        reason = str(error).split("\n")[0]
-        raise ValueError(f"{path} is not a feature file ({reason}); expected {_SUFFIXES}") from error
-    features = features[0] if features.dim() == 3 and features.shape[0] == 1 else features
+    features, said = read_array(path, "feature")
     for key, expected in (("hop", config.hop), ("sample_rate", sample_rate)):
         if key in said and said[key] != str(expected):
             raise ValueError(f"{path}: its {key} is {said[key]}; the model's is {expected}")
@@ -261,60 +244,3 @@ def read_features(path: Path, config: LogMelConfig, sample_rate: int) -> Tensor:
     if wrong is not None:
         raise ValueError(f"{path}: it has {wrong}")
     return features.clamp(min=config.silence)
-
-
-def _read_npy(path: Path) -> tuple[Tensor, dict[str, str]]:
-    with open(path, "rb") as file:
-        if file.read(6) != b"\x93NUMPY":
-            raise ValueError("it does not begin as an array of NumPy does")
-    array = np.load(path, allow_pickle=False)
-    if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.floating):
-        found = array.dtype if isinstance(array, np.ndarray) else "an archive"
-        raise ValueError(f"it holds {found}, not an array of floating-point numbers")
-    return _from_array(array), {}
-
-
-def _from_array(array: np.ndarray[Any, Any]) -> Tensor:
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-
-
-def _read_npz(path: Path) -> tuple[Tensor, dict[str, str]]:
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
-        if not isinstance(archive, np.lib.npyio.NpzFile) or len(archive.files) != 1:
-            raise ValueError("it does not hold one array")
-        array = archive[archive.files[0]]
-    if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"it holds {array.dtype}, not an array of floating-point numbers")
-    return _from_array(array), {}
-
-
-def _read_torch(path: Path) -> tuple[Tensor, dict[str, str]]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about what is no pickle of torch
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    if isinstance(found, dict) and len(found) == 1:
-        (found,) = found.values()
-    if not isinstance(found, Tensor) or not found.is_floating_point():
-        what = found.dtype if isinstance(found, Tensor) else f"a {type(found).__name__}"
-        raise ValueError(f"it holds {what}, not one tensor of floating-point numbers")
-    return found.detach().to(torch.float32), {}
-
-
-def _read_safetensors(path: Path) -> tuple[Tensor, dict[str, str]]:
-    with safe_open(path, framework="pt") as file:
-        names = list(file.keys())
-        if len(names) != 1:
-            raise ValueError(f"it holds {len(names)} tensors, expected one")
-        features = file.get_tensor(names[0])
-        if not features.is_floating_point():
-            raise ValueError(f"it holds {features.dtype}, not floating-point numbers")
-        return features.to(torch.float32), file.metadata() or {}
-
-
-_READERS = {".npy": _read_npy, ".npz": _read_npz, ".pt": _read_torch, ".pth": _read_torch}
-_SUFFIXES = ".npy, .npz, .pt or .safetensors"
-_UNREADABLE = (
-    *(SafetensorError, ValueError, EOFError, OSError, SyntaxError, MemoryError, RuntimeError, KeyError),
-    *(tokenize.TokenError, pickle.UnpicklingError, zipfile.BadZipFile),
-)

@@ -13,7 +13,14 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from wavenet.network.block import BlockFactory, ResidualBlock
-from wavenet.network.conditioning import ClipLabels, Conditioner, Conditioning, check_features, check_labels
+from wavenet.network.conditioning import (
+    ClipLabels,
+    Conditioner,
+    Conditioning,
+    check_features,
+    check_labels,
+    stack_frames,
+)
 from wavenet.network.config import WaveNetConfig
 from wavenet.network.distributions import Distribution, Prediction, check_range, check_symbols
 from wavenet.network.embedding import AmplitudeEmbedding
@@ -41,6 +48,7 @@ from wavenet.network.parts import (
 from wavenet.network.prediction import input_signals
 from wavenet.network.quantize import check_level, check_waveform, compand, full_precision
 from wavenet.network.timed_labels import TimedLabel, by_clip
+from wavenet.network.tracks import Tracks, check_tracks
 from wavenet.shipped import model_path
 
 
@@ -68,6 +76,10 @@ class WaveNet(nn.Module):
     `block` makes the block of each layer (see `BlockFactory`). `conditioner` makes the module in the place of
     `Conditioner`, from the configuration. A custom distribution stands in the configuration.
     """
+
+    track_mean: Tensor
+    """The mean of each track in training, `(tracks, 1)`, and `track_spread`, its standard deviation."""
+    track_spread: Tensor
 
     @torch.inference_mode(mode=False)  # weights made in inference mode could never be trained
     def __init__(
@@ -100,6 +112,9 @@ class WaveNet(nn.Module):
         self.conditioner = (conditioner or make_conditioner)(config)
         self.acoustic = make_acoustic(config, self.conditioner)
         self.alignment = align(config, self.conditioner, 1 if self.predictor is None else self.predictor.block)
+        if config.tracks:
+            self.register_buffer("track_mean", torch.zeros(len(config.tracks), 1))
+            self.register_buffer("track_spread", torch.ones(len(config.tracks), 1))
         self._initialise()
 
     @torch.no_grad()
@@ -142,6 +157,7 @@ class WaveNet(nn.Module):
         labels: ClipLabels | None = None,
         features: Tensor | Sequence[Tensor] | None = None,
         timed_labels: Sequence[TimedLabel] | Sequence[Sequence[TimedLabel]] | None = None,
+        tracks: Tracks | Tensor | Sequence[Tracks | Tensor] | None = None,
     ) -> Conditioning:
         """Check and pack the conditioning of a batch of clips.
 
@@ -149,7 +165,9 @@ class WaveNet(nn.Module):
         `(speaker_channels,)` or `(B, speaker_channels)`. `labels`: a name for each kind of label, for all clips or a
         mapping for each; the speaker may be among them. `features`: `(bins, F)` for all clips, `(B, bins, F)`, or a
         list of `(bins, F)` of different lengths, padded with silence. `timed_labels`: in the place of features, what
-        all clips say, or a sequence for each. Raises `ValueError` if something does not fit the model.
+        all clips say, or a sequence for each. `tracks`, beside either: `Tracks`, which are interpolated to the frames,
+        or their values at the frames, `(tracks, F)`, in the order of the configuration; for all clips or for each.
+        Raises `ValueError` if something does not fit the model.
         """
         config, known = self.config, self._check_labels(batch, speaker, labels)
         if timed_labels is not None:
@@ -159,12 +177,20 @@ class WaveNet(nn.Module):
                 self._said(clip, None, None if known is None else known[index : index + 1])
                 for index, clip in enumerate(by_clip(timed_labels, batch))
             ]
-        frames = check_features(features, batch, config.features)
-        return Conditioning(
-            labels=known,
-            features=None if frames is None else frames.to(self.output.weight),
-            silence=0.0 if config.features is None else config.features.silence,
-        )
+        clips = check_features(features, batch, config.features)
+        if config.tracks or tracks is not None:
+            frames, rate = [clip.shape[1] for clip in clips or ()], config.sample_rate / self.alignment.hop
+            rows = check_tracks(tracks, frames, config.tracks, rate)
+            scaled = map(self.scale_tracks, rows)
+            clips = [torch.cat([clip.to(row), row]) for clip, row in zip(clips or (), scaled, strict=True)]
+        silence = 0.0 if config.features is None else config.features.silence
+        stacked = None if clips is None else stack_frames(clips, silence).to(self.output.weight)
+        return Conditioning(labels=known, features=stacked, silence=silence)
+
+    def scale_tracks(self, tracks: Tensor) -> Tensor:
+        """Bring tracks `(..., tracks, F)` by the mean and the spread of training to the range of log-mel features."""
+        assert self.config.features is not None
+        return ((tracks.to(self.track_mean) - self.track_mean) / self.track_spread - 1) * self.config.features.spread
 
     def _check_labels(
         self, batch: int, speaker: str | Sequence[str] | Tensor | None, labels: ClipLabels | None

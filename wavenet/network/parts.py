@@ -31,6 +31,7 @@ def make_conditioner(config: WaveNetConfig) -> Conditioner | None:
         sum(map(len, config.known_labels.values())),
         config.speaker_channels,
         biases,
+        len(config.tracks),
     )
 
 

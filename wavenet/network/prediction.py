@@ -179,7 +179,8 @@ class FeaturePredictor(Predictor):
         centres = (torch.arange(first, first + blocks, dtype=torch.float64) + 0.5) * self.block - 0.5
         places = centres / self.hop
         before, last = (((2 * b + 1) * self.block - 1) // (2 * self.hop) for b in (first, first + blocks - 1))
-        frames = conditioning.frames(before, last + 2).transpose(1, 2).double()
+        features = conditioning.frames(before, last + 2)[:, : len(self.interpolation)]  # tracks come after them
+        frames = features.transpose(1, 2).double()
         index = places.floor().long() - before
         share = (places - places.floor()).to(frames.device)[:, None]
         between = frames[:, index] * (1 - share) + frames[:, index + 1] * share

@@ -47,6 +47,8 @@ def packing_refusal(model: WaveNet) -> str | None:
         return f"it does not support the distribution {model.distribution.kind!r}"
     if model.config.speaker_channels and not model.config.known_labels:
         return "the model takes speakers as vectors, and a page offers only names"
+    if model.config.tracks:
+        return f"the model takes the tracks {', '.join(model.config.tracks)}, which a page does not"
     choices = math.prod(map(len, model.config.known_labels.values()))
     if choices > _MOST_CHOICES:
         return f"its labels can be combined in {choices} ways, and a page has room for {_MOST_CHOICES}"

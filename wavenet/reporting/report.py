@@ -142,6 +142,7 @@ def _commands(
     told = [word for kind, names in config.known_labels.items() for word in ("--label", f"{kind}={names[0]}")]
     chosen = ["--temperature", f"{options.temperature:g}", "--seed", str(options.seed)]
     length = ["--features-from", "YOURS.wav"] if config.features else ["--seconds", f"{options.seconds:g}"]
+    length += ["--tracks", "YOURS.csv"] if config.tracks else []
     if config.speaker_channels is None or config.known_labels:
         lines.append(["wavenet", "generate", model, "-o", "out.wav", *told, *length, *chosen])
     lines.append(["wavenet", "inspect", model])

@@ -27,6 +27,7 @@ class Objective(nn.Module):
         labels: Tensor | None,
         inputs: Tensor | None = None,
         timed: Tensor | None = None,
+        tracks: Tensor | None = None,
     ) -> Tensor:
         """The sum of the bits of the scored samples, `()`.
 
@@ -34,18 +35,22 @@ class Objective(nn.Module):
         contexts begin, the lengths of the clips, and the rows of their labels. The network and its linear
         prediction from the past are given `inputs`, of the shape of the samples, in place of the samples; the features
         and what is to be predicted are of the samples. With `timed` `(B, 5, F)`, what the frames of the samples know of
-        their clips' labels, the features are the acoustic model's. They are taught by the recordings' alone.
+        their clips' labels, the features are the acoustic model's. They are taught by the recordings' alone. `tracks`
+        `(B, tracks, F)` are those of the same frames.
         """
         model, margin = self.model, self.margin
         conditioning, taught = Conditioning(labels), torch.zeros((), device=samples.device)
         if model.log_mel is not None:
             with torch.no_grad():
                 features, first = model.log_mel.around(samples, margin, times, lengths)
+                own = model.log_mel.own_frames(range(first, first + features.shape[2]), times, lengths)[:, None]
             if model.acoustic is not None and timed is not None:
                 said = model.acoustic(timed, model.vector(conditioning))
                 taught = model.acoustic.loss(said, features).sum() * model.alignment.hop
-                own = model.log_mel.own_frames(range(first, first + features.shape[2]), times, lengths)
-                features = said.detach().where(own[:, None], features)
+                features = said.detach().where(own, features)
+            if tracks is not None:
+                rows = model.scale_tracks(tracks).where(own, model.log_mel.config.silence)
+                features = torch.cat([features, rows], dim=1)
             conditioning = Conditioning(labels, features, model.log_mel.config.silence, first)
         inside = slice(margin, samples.shape[1] - margin)
         symbols = model.encode_unchecked(samples)[:, inside]

@@ -23,6 +23,7 @@ from wavenet.data import (
     Source,
     WindowSampler,
     as_sources,
+    clip_tracks,
     pick_clips,
     pick_clips_lasting,
     read_clip,
@@ -94,6 +95,9 @@ class Trainer:
         if model.config.timed_labels is not None:
             for source in (*sources, *watched):
                 _check_timed(source.clips, model.config.timed_labels)
+        for source in (*sources, *watched) if model.config.tracks else ():
+            for clip in source.clips:
+                clip_tracks(clip, model.config)  # which refuses a clip without them
         scored_samples = int(config.evaluation_seconds / len(watched) * sample_rate)
         if config.listen and missing_packages():
             raise ValueError(
@@ -109,6 +113,7 @@ class Trainer:
         self.model.recompute = config.checkpoint_activations
         if self.model.feature_statistics is None:
             self.model.feature_statistics = _feature_statistics(self.model, sources)
+            _measure_tracks(self.model, sources)
         self.average = copy.deepcopy(self.model).eval()
         self.optimizers = optimizers_for(self.model, config)
         self.sampler = WindowSampler(
@@ -155,8 +160,8 @@ class Trainer:
         told = [{kind: clip.labels[kind] for kind in known} for clip in batch.clips]
         labels = check_labels(None, told, len(told), known, self.model.config.speaker_channels)
         lengths = torch.tensor([clip.samples for clip in batch.clips])
-        timed = self._timed(batch)
-        tensors = (batch.samples, batch.scored, batch.times, lengths, labels, batch.inputs, timed)
+        timed, tracks = self._timed(batch), self._tracks(batch)
+        tensors = (batch.samples, batch.scored, batch.times, lengths, labels, batch.inputs, timed, tracks)
         bits = self.loss(*(None if tensor is None else tensor.to(self.device) for tensor in tensors))
         return bits / batch.scored_in_all
 
@@ -178,6 +183,19 @@ class Trainer:
                 for clip, time in zip(batch.clips, batch.times, strict=True)
             ]
         )
+
+    def _tracks(self, batch: Batch) -> Tensor | None:
+        """The tracks at a batch's frames, `(B, tracks, F)`, if the model takes any; beyond a clip those of its ends."""
+        config, log_mel, rows = self.model.config, self.model.log_mel, []
+        if not config.tracks or log_mel is None:
+            return None
+        frames = log_mel.frames_around(batch.samples.shape[1], self.sampler.margin)
+        for clip, begin in zip(batch.clips, batch.times, strict=True):
+            own = clip_tracks(clip, config)
+            assert own is not None
+            index = torch.arange(frames.start, frames.stop) + begin // self.model.alignment.hop
+            rows.append(own[:, index.clamp(0, own.shape[1] - 1)])
+        return torch.stack(rows)
 
     def step(self) -> float:
         """Take one step; returns its loss in bits per sample. `FloatingPointError` if that is not finite.
@@ -383,3 +401,14 @@ def _feature_statistics(model: WaveNet, sources: Sequence[Source]) -> FeatureSta
         waveform = read_clip(clip, 0, min(clip.samples, _MEASURED_SECONDS * clip.sample_rate))
         measured.append(model.log_mel(waveform[None].to(model.device))[0])
     return FeatureStatistics.of(measured)
+
+
+@torch.no_grad()
+def _measure_tracks(model: WaveNet, sources: Sequence[Source]) -> None:
+    """Set the mean and the spread of the model's tracks, if it takes any, to those of all clips."""
+    if model.config.tracks:
+        found = (clip_tracks(clip, model.config) for source in sources for clip in source.clips)
+        frames = torch.cat([tracks for tracks in found if tracks is not None], dim=1).double()
+        spread = frames.std(dim=1, correction=0, keepdim=True)
+        model.track_mean.copy_(frames.mean(dim=1, keepdim=True))
+        model.track_spread.copy_(spread.where(spread > 0, 1.0))

@@ -5,7 +5,9 @@ import torch
 from wavenet.network import WaveNet
 
 _TABLE = "conditioner.table.weight"
-_COMPARED = ("sample_rate", "kernel_size", "dilations", "distribution", "features", "prediction", "pre_emphasis")
+_COMPARED = (
+    *("sample_rate", "kernel_size", "dilations", "distribution", "features", "tracks", "prediction", "pre_emphasis"),
+)
 
 
 @torch.no_grad()
@@ -16,6 +18,8 @@ def copy_fitting_weights(model: WaveNet, other: WaveNet) -> list[str]:
     in which the models differ. Raises `ValueError` if no weight fits.
     """
     own, theirs = model.state_dict(), other.state_dict()
+    if model.config.tracks != other.config.tracks:  # statistics of other tracks
+        theirs = {name: tensor for name, tensor in theirs.items() if not name.startswith("track_")}
     fitting = {name: tensor for name, tensor in theirs.items() if name in own and tensor.shape == own[name].shape}
     fresh, unused = own.keys() - fitting.keys(), theirs.keys() - fitting.keys()
     rows, known = _rows(model), _rows(other)
