@@ -51,9 +51,10 @@ class IndexEntry:
             del values["timed_labels"]
         if self.start is None:
             del values["start"]
-        values["tracks"] = None if self.tracks is None else self.tracks.to_dict()
         if self.tracks is None:
             del values["tracks"]
+        else:
+            values["tracks"] = self.tracks.to_dict()
         return json.dumps(values)
 
 
