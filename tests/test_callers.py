@@ -72,6 +72,10 @@ def vocoder() -> WaveNet:
     return small_model(features=features, conditioning=ConditioningConfig(scales=(3, 4)))
 
 
+def two_speakers() -> WaveNet:
+    return small_model(speakers=("a", "b"), speaker_channels=2)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -93,6 +97,13 @@ def vocoder() -> WaveNet:
         (lambda: generate(vocoder(), features=torch.zeros(9, 5)), r"shape \(9, 5\); .*transpose them"),
         (lambda: generate(vocoder(), features=torch.zeros(5, 9), prime=torch.zeros(999)), "no longer than prime, 999"),
         (lambda: LogMel(LogMelConfig(), 16000)(torch.zeros(999).short()), "divide 16-bit integers by 32768"),
+        (lambda: generate(small_model(), 4, temperature=None), "temperature is None; expected a number"),
+        (lambda: generate(small_model(), 4, prime=TRACK.to_sparse()), "prime is a tensor of layout torch.sparse_coo"),
+        (lambda: small_model().encode(TRACK[None].to("meta")), "waveform is a tensor on the meta device"),
+        (lambda: generate(vocoder(), features=torch.zeros(5, 9).to_sparse()), "features is a tensor of layout"),
+        (lambda: generate(two_speakers(), 4, speaker=0), "speaker is 0; expected a name, or one for each clip: a, b"),
+        (lambda: generate(two_speakers(), 4, speaker=b"a"), "speaker is b'a'; expected a name"),
+        (lambda: write_audio("x.wav", TRACK[:0], 16000), "waveform has no samples"),
         (lambda: write_audio("x.wav", TRACK * 32768, 16000), "has a peak of 16384; .* scale it down"),
         (lambda: dataclasses.replace(small_config(dilations=(1, 2, 1, 2)), cycles=1), "takes dilations=()"),
         (lambda: WaveNet({"cycles": 1}), "config is a dict; expected a WaveNetConfig"),

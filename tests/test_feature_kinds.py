@@ -137,6 +137,8 @@ def mels() -> dict[str, torch.Tensor]:
         "decibels": decibels,
         "normalised": ((decibels + 80) / 100).clamp(0, 1),
         "z-scored": deviation / deviation.std(dim=1, keepdim=True),
+        "decibels below their maximum": (decibels - decibels.max()).clamp(min=-80),
+        "its mean seems to be subtracted": natural - natural.mean(dim=1, keepdim=True),
         "silence": torch.full((80, 50), math.log(1e-6)),
     }
 
@@ -184,6 +186,7 @@ def test_feature_files_of_every_kind_are_read(
         ("mel.npz", lambda path: np.savez(path, a=np.zeros((80, 2), "f"), b=np.zeros(3))),
         ("mel.npz", lambda path: path.write_bytes(b"PK\3\4 no archive")),
         ("mel.pt", lambda path: torch.save([1, 2], path)),
+        ("mel.pt", lambda path: torch.save({"mel": torch.zeros(80, 2).numpy()}, path)),
         ("mel.pt", lambda path: torch.save(torch.zeros(80, 3, dtype=torch.long), path)),
         ("mel.pt", lambda path: torch.save(Path("x"), path)),
         ("mel.pt", lambda path: path.write_bytes(b"\x80 no pickle")),
@@ -195,3 +198,16 @@ def test_feature_files_that_hold_something_else_are_refused(
     write(tmp_path / name)
     with pytest.raises(ValueError, match=f"{name} is not a feature file"):
         read_features(tmp_path / name, LogMelConfig(), 16000)
+
+
+@pytest.mark.parametrize(
+    ("mel", "message"),
+    [
+        (torch.zeros(80, 3).to_sparse(), "it has no values"),
+        (torch.full((80, 3), -80.0), r"if these are decibels of power, multiply them by 0\.2303"),
+    ],
+)
+def test_a_feature_file_that_does_not_fit_says_how(tmp_path: Path, mel: torch.Tensor, message: str) -> None:
+    torch.save(mel, tmp_path / "mel.pt")
+    with pytest.raises(ValueError, match=message):
+        read_features(tmp_path / "mel.pt", LogMelConfig(), 16000)

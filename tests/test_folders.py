@@ -92,3 +92,23 @@ def test_ffmpeg_reads_what_libsndfile_does_not(
     else:
         with pytest.raises(ValueError, match=f"clip.m4a is not read whole by ffmpeg .*{message}"):
             read_audio(tmp_path / "clip.m4a")
+
+
+def test_a_text_that_may_not_be_read_is_said_and_its_recording_kept(tmp_path: Path, monkeypatch) -> None:
+    put(tmp_path / "1.wav", tmp_path / "1.txt")
+
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied", "1.txt")
+
+    monkeypatch.setattr("pathlib.Path.read_text", refuse)
+    notes: list[str] = []
+    assert names(tmp_path, notes) == ["1"]
+    assert notes == [f"{tmp_path / '1.txt'} is not read (Permission denied)"]
+
+
+def test_a_dataset_that_is_a_link_to_nothing_is_refused_before_the_work(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "1.wav", tone(), 16000)
+    (tmp_path / "out").symlink_to("/nonexistent/place")
+    with pytest.raises(ValueError, match="out is a link to /nonexistent/place, which is not there; remove it"):
+        prepare_dataset(find_clips(tmp_path, "folder", held_out=0.1), tmp_path / "out", PrepareConfig())
+    assert not (tmp_path / "out.partial").exists()

@@ -3,6 +3,8 @@
 import io
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,3 +120,36 @@ def test_audio_that_no_wav_file_holds_is_refused_before_it_is_made() -> None:
     check_length([Path("x.flac")], 2**31)
     with pytest.raises(ValueError, match="more than a WAV file holds"):
         check_length([Path("x.wav")], 2**31)
+
+
+def test_a_disk_without_room_is_found_before_the_work(wavenet, model_file: Path, tmp_path: Path, monkeypatch) -> None:
+    asked: list[int] = []
+
+    def full(handle: int, offset: int, size: int) -> None:
+        asked.append(size)
+        if size > 2000:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    monkeypatch.setattr("wavenet.generation.generate_chunks", None)  # generating would fail
+    flags = ("generate", model_file, "--seconds", 0.05, "-o", tmp_path / "a.wav")
+    wavenet(*flags, "--count", 2).fails_with("a-1.wav: cannot write 3,288 bytes (No space left on device)")
+    wavenet(*flags, "--log-probs", tmp_path / "p.npy").fails_with("p.npy: cannot write 3,328 bytes (No space")
+    assert asked == [3288, 1644, 3328]
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_a_stream_that_cannot_be_written_is_named(monkeypatch) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        with pytest.raises(OSError, match="cannot write") as raised:
+            stream_wav(pieces(None), 16000, 1600, None)
+        monkeypatch.undo()
+    assert raised.value.filename == "standard output"
+
+
+def test_audio_is_written_though_standard_error_is_closed(model_file: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "wavenet", "generate", model_file, "--seconds", "0.05", "-o", tmp_path / "a.wav"]
+    closed = subprocess.run(["sh", "-c", '"$@" 2>&-', "sh", *command], stdout=subprocess.PIPE, check=False)
+    assert closed.returncode == 0
+    assert len(read_audio(tmp_path / "a.wav")[0]) == 800

@@ -1,6 +1,7 @@
 """Files are read whole, and samples keep their value, or it is said."""
 
 import io
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from tests.conftest import tone
 from wavenet.data import PrepareConfig, PreparedDataset, Recording, find_clips, prepare_dataset, read_audio
 from wavenet.data.levels import fit_full_scale
+from wavenet.data.packets import _flac_header, _mpeg_frames
 from wavenet.data.pauses import find_sound
 
 SAMPLES = 8000
@@ -96,6 +98,62 @@ def test_what_is_read_against_the_header_is_said(tmp_path: Path, data: bytes, sa
 def test_a_wrong_header_or_a_hole_is_refused_with_both_numbers(tmp_path: Path, data: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read(tmp_path / "clip.wav", data)
+
+
+def mpeg_frames(data: bytes) -> list[int]:
+    return [place for place, _, _ in _mpeg_frames(io.BytesIO(data), 0)]
+
+
+def varied(seconds: float = 20.0) -> np.ndarray:
+    """Quiet at first and loud at the end, so that the frames of an MP3 file grow."""
+    noise = np.random.default_rng(0).normal(size=int(seconds * 16000)).astype(np.float32)
+    return noise * np.linspace(0, 0.3, len(noise), dtype=np.float32) ** 2
+
+
+def test_an_mp3_file_that_does_not_say_how_long_it_is_is_read_to_its_end(tmp_path: Path) -> None:
+    data = encoded("MP3", varied())
+    places = mpeg_frames(data)
+    counted = data[places[1] :]
+    tag = b"ID3\4\0\0\0\0\7\x68" + bytes(1000)
+    for file in (counted, tag + counted, counted[: places[9] - places[1]] + tag + counted[places[9] - places[1] :]):
+        assert read(tmp_path / "clip.mp3", file) == ((len(places) - 1) * 576 - 529, [])  # less the decoder's delay
+
+
+def test_an_mp3_file_with_bytes_between_its_frames_or_of_two_rates_is_refused(tmp_path: Path) -> None:
+    first, second = encoded("MP3", varied()), io.BytesIO()
+    soundfile.write(second, varied(), 22050, format="MP3")
+    first = first[mpeg_frames(first)[1] :]
+    with pytest.raises(ValueError, match="are not MPEG, and more frames follow"):
+        read(tmp_path / "clip.mp3", first + b"!" * 500 + first)
+    with pytest.raises(ValueError, match="one of another rate or channels begins at byte"):
+        read(tmp_path / "clip.mp3", first + second.getvalue())
+
+
+def test_a_flac_file_that_lacks_a_frame_is_refused(tmp_path: Path) -> None:
+    data = encoded("FLAC", tone(5.0))
+    begins = [found.start() for found in re.finditer(b"\xff[\xf8\xf9]", data) if _flac_header(data[found.start() :])]
+    with pytest.raises(ValueError, match=r"its samples do not have the checksum \(MD5\) in its header"):
+        read(tmp_path / "clip.flac", data[: begins[3]] + data[begins[4] :])
+    assert read(tmp_path / "clip.flac", data[:26] + bytes(16) + data[42:]) == (80000, [])  # it has no checksum
+
+
+def test_a_cut_sphere_file_of_another_coding_is_refused(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    soundfile.write(file, tone(), 16000, format="NIST", subtype="ALAW")
+    with pytest.raises(ValueError, match="promises 8000 bytes of audio, 4000 are there"):
+        read(tmp_path / "clip.sph", file.getvalue()[:5024])
+
+
+def test_a_header_that_is_off_by_half_a_sample_is_noticed(tmp_path: Path) -> None:
+    found, notes = read(tmp_path / "clip.wav", with_size(encoded("WAV"), 15999)[:-1] + b"\x11")
+    assert found == SAMPLES - 1
+    assert ["promises 15999 bytes of audio, and 16000 are there" in note for note in notes] == [True]
+
+
+def test_samples_that_overflow_when_they_are_mixed_are_no_audio(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "clip.wav", np.full((99, 2), 3e38, np.float32), 16000, subtype="FLOAT")
+    with pytest.raises(ValueError, match=r"198 of 198 samples are not finite \(NaN, infinity, or over 1e\+12\)"):
+        read_audio(tmp_path / "clip.wav")
 
 
 def test_channels_that_cancel_each_other_are_refused_and_independent_ones_are_not(tmp_path: Path) -> None:

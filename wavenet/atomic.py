@@ -37,10 +37,10 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
                 os.unlink(temporary)
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
+def check_writable(path: str | os.PathLike[str], size: int = 0) -> None:
     """Raise what `write_atomically` would raise at `path`, by making its temporary file and removing it.
 
-    Folders on the way that do not exist yet are taken as made.
+    So many bytes must have room there. Folders on the way that do not exist yet are taken as made.
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
@@ -50,10 +50,15 @@ def check_writable(path: str | os.PathLike[str]) -> None:
             os.lstat(path)  # a name may be too long
         folder = next(parent for parent in path.parents if os.path.lexists(parent))
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name[:40]}.", suffix=_MARK)
-        os.close(handle)
-        os.unlink(temporary)
+        try:
+            if size:
+                os.posix_fallocate(handle, 0, size)
+        finally:
+            os.close(handle)
+            os.unlink(temporary)
     except OSError as error:
-        raise OSError(error.errno, f"cannot write ({error.strerror})", str(path)) from error
+        of_size = f" {size:,} bytes" if size else ""
+        raise OSError(error.errno, f"cannot write{of_size} ({error.strerror})", str(path)) from error
 
 
 def check_utf8(path: Path, library: str) -> None:

@@ -1,6 +1,7 @@
 """The commands, put together."""
 
 import io
+import os
 import re
 import sys
 from typing import Annotated, Any
@@ -70,8 +71,17 @@ def _wavenet(
     """Train WaveNets on audio, score them on held-out audio, and generate audio."""
 
 
+def _open_closed_streams() -> None:
+    """Let no file take the number of a standard stream that the shell closed; what is said there goes nowhere."""
+    while (nothing := os.open(os.devnull, os.O_RDWR)) <= 2:
+        if nothing == 2:
+            sys.stderr = os.fdopen(nothing, "w", encoding="utf-8")
+    os.close(nothing)
+
+
 def run() -> None:
     """Run the command that the process was started with."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # for a terminal that has no µ

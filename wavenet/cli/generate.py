@@ -123,7 +123,14 @@ def generate(
         read_track_inputs,
         said_labels,
     )
-    from wavenet.cli.writing import check_length, sigterm_as_ctrl_c, stream_wav, with_progress, write_files
+    from wavenet.cli.writing import (
+        check_length,
+        check_room,
+        sigterm_as_ctrl_c,
+        stream_wav,
+        with_progress,
+        write_files,
+    )
     from wavenet.engines import EngineOptions
     from wavenet.generation import Stream, generate_chunks
     from wavenet.network import SamplingOptions, WaveNet
@@ -142,6 +149,8 @@ def generate(
     lengths = new_samples(seconds, network.config, inputs, before)
     samples = max(lengths)
     check_length(names, samples + max(before))
+    if output != _PIPE:
+        check_room(names, samples + max(before), log_probs)
     chosen, reason = asked.resolved(network)
     if reason is not None:
         print(f"note: generating with the {chosen.name} engine: {reason}", file=sys.stderr)

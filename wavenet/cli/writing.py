@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from wavenet.atomic import write_atomically
+from wavenet.atomic import check_writable, write_atomically
 from wavenet.data import STREAMED_RIFF, to_int16, write_audio
 from wavenet.generation import Generated
 
@@ -75,6 +75,13 @@ def check_length(names: list[Path], samples: int) -> None:
         raise ValueError(f"{samples} samples are more than a WAV file holds; take fewer --seconds, or write FLAC")
 
 
+def check_room(names: list[Path], samples: int, log_probs: Path | None) -> None:
+    """Raise `OSError` if the disk has no room for files of that many samples, and for their log-probabilities."""
+    check_writable(names[0], (44 + 2 * samples) * len(names))
+    if log_probs is not None:
+        check_writable(log_probs, 128 + 4 * samples * len(names))
+
+
 def write_files(
     pieces: Iterator[Generated],
     names: list[Path],
@@ -113,6 +120,16 @@ def stream_wav(pieces: Iterator[Generated], rate: int, samples: int, beginning: 
     Until all is written the header says that the file is streamed, so that what is left of it can be read; in the end
     it says how long the audio is, unless the output is a pipe.
     """
+    try:
+        return _stream_wav(pieces, rate, samples, beginning)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = f"cannot write ({error.strerror}); what was written before is kept"
+        raise OSError(error.errno, reason, "standard output") from error
+
+
+def _stream_wav(pieces: Iterator[Generated], rate: int, samples: int, beginning: Tensor | None) -> Written:
     before, made, nats, interrupted = 0 if beginning is None else len(beginning), 0, 0.0, False
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as pipe:
         status = os.fstat(pipe.fileno())

@@ -19,6 +19,7 @@ from torchaudio import functional
 
 from wavenet.atomic import write_atomically
 from wavenet.data.containers import Note, whole
+from wavenet.data.packets import flac_checksum
 from wavenet.network import check_level, check_waveform, full_precision
 
 AUDIO_SUFFIXES = tuple(
@@ -45,6 +46,8 @@ _FILTER_WIDTH = 32
 """Zero crossings of the resampling filter on each side."""
 _VECTORISED = 1 << 15
 """torch convolves 20,480 samples and more by vectorised code."""
+_LARGEST = 1e12
+"""Larger samples than these are in no unit, and the sum of their squares overflows."""
 _CANCELLED = 0.25
 """Below this level, compared with that of independent channels, channels cancel each other when they are mixed."""
 
@@ -115,6 +118,7 @@ def _open(path: Path) -> BinaryIO:
 def _mono_blocks(file: BinaryIO, note: Note) -> Iterator[tuple[Tensor, int]]:
     """All that libsndfile reads of the file, the mean of its channels, in blocks `(T,)` with the sample rate."""
     power, left, wrong, read = 0.0, 0.0, 0, 0
+    checksum, same = flac_checksum(file), True
     # a descriptor for soundfile to close; it would read a Python file by callbacks, which lose Ctrl-C
     os.lseek(file.fileno(), 0, os.SEEK_SET)
     with soundfile.SoundFile(os.dup(file.fileno())) as audio:
@@ -124,7 +128,10 @@ def _mono_blocks(file: BinaryIO, note: Note) -> Iterator[tuple[Tensor, int]]:
         if not 1000 <= sample_rate <= 768000:
             raise ValueError(f"has a sample rate of {sample_rate} Hz; expected 1000 to 768000")
         while len(block := audio.read(max(1, _BLOCK // channels), dtype="float32", always_2d=True)):
-            wrong, read = wrong + int(np.count_nonzero(~np.isfinite(block))), read + block.size
+            wrong, read = wrong + int(np.count_nonzero(~(np.abs(block) < _LARGEST))), read + block.size
+            if wrong:
+                continue  # counting them is all that is left to do
+            same = checksum is None or checksum(block)
             mixed = block.mean(axis=1)
             if channels > 1:
                 power += float(np.square(block, dtype=np.float64).sum())
@@ -133,7 +140,9 @@ def _mono_blocks(file: BinaryIO, note: Note) -> Iterator[tuple[Tensor, int]]:
     if not read:
         raise ValueError("has no samples")
     if wrong:
-        raise ValueError(f"is no audio: {wrong} of {read} samples are not finite (NaN or infinity)")
+        raise ValueError(f"is no audio: {wrong} of {read} samples are not finite (NaN, infinity, or over {_LARGEST:g})")
+    if not same:
+        raise ValueError("is damaged: its samples do not have the checksum (MD5) in its header")
     if channels > 1 and left < _CANCELLED**2 * power / channels**2:
         raise ValueError(
             f"has {channels} channels that cancel each other: mixed down they lose "
@@ -160,6 +169,8 @@ def encode_audio(waveform: Tensor, sample_rate: int, container: str) -> bytes:
     check_sample_rate(sample_rate)
     if waveform.dim() != 1 and (waveform.dim() != 2 or len(waveform) != 1):
         raise ValueError(f"waveform has shape {tuple(waveform.shape)}; expected one channel, (T,) or (1, T)")
+    if not waveform.numel():
+        raise ValueError("waveform has no samples; expected at least one")
     encoded = io.BytesIO()
     samples = to_int16(waveform.detach().flatten()).cpu().numpy()
     soundfile.write(encoded, samples, int(sample_rate), format=container, subtype="PCM_16")

@@ -84,8 +84,8 @@ def whole(file: BinaryIO, note: Note) -> BinaryIO:
             note(f"its header does not say how long it is; the {samples} samples that are there are read")
             start = int.from_bytes(_at(file, 18, 8), "big")
             return _with_bytes(file, 18, (start | samples).to_bytes(8, "big"))
-    else:
-        check_mpeg(file, size, note)
+    elif (counted := check_mpeg(file, size, note)) is not None:
+        return _with_head(file, *counted)
     return file
 
 
@@ -148,7 +148,7 @@ def _chunks(file: BinaryIO, layout: _Layout, size: int) -> _Extent | None:
             if length < 0 or length > size - body:
                 return _Extent(body, length, 0, size_at)
         place = body + length
-        if not _is_chunk(file, place):
+        if not _is_chunk(file, place) and not _at(file, place, -place % layout.align).strip(b"\0"):
             place += -place % layout.align
     if audio is None:
         return None
@@ -171,15 +171,26 @@ def _with_bytes(file: BinaryIO, place: int, data: bytes) -> BinaryIO:
     return copy
 
 
+def _with_head(file: BinaryIO, head: bytes, begin: int) -> BinaryIO:
+    """A copy of the file from `begin` on, behind another head."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 (its user closes it)
+    copy.write(head)
+    file.seek(begin)
+    shutil.copyfileobj(file, copy)
+    copy.flush()
+    return copy
+
+
 def _check_nist(file: BinaryIO, size: int, note: Note) -> None:
     """SPHERE files say in text how many samples they have; compressed ones are left to libsndfile, which refuses."""
     begin = int(_at(file, 8, 8).decode("ascii", "replace").strip() or 1024)
     header = _at(file, 0, begin).decode("ascii", "replace")
-    fields = dict(re.findall(r"^(\w+) -i (\d+)", header, re.MULTILINE))
+    fields = dict(re.findall(r"^(\w+) -(?:i|s\d+) (\d+)\s*$", header, re.MULTILINE))
     try:
         counts = (int(fields[name]) for name in ("sample_count", "sample_n_bytes"))
         promised = next(counts) * next(counts) * int(fields.get("channel_count", 1))
     except KeyError:
+        note("whether it is whole cannot be told, because its header does not say how many samples it has")
         return
     _compare(promised, size - begin, size - begin - promised, _at(file, begin + promised, 7) == b"NIST_1A", note)
 

@@ -187,8 +187,7 @@ def _folder(
             if match is None:
                 raise ValueError(f"labels is {labels!r}; {path} does not match it: rename the file, or move it away")
             known = match.groupdict()
-        transcript = path.with_suffix(".txt")
-        text = _text(transcript, note) if transcript.is_file() else None
+        text = _text(path.with_suffix(".txt"), note)
         if row := rows.get(name):
             for kind in known.keys() & row.labels.keys():
                 raise ValueError(
@@ -206,8 +205,15 @@ def _folder(
         )
 
 
-def _text(path: Path, note: Callable[[str], None]) -> str:
-    text = path.read_text("utf-8", errors="replace").strip()
+def _text(path: Path, note: Callable[[str], None]) -> str | None:
+    """The text in a file; `None` if there is none, or it may not be read, which `note` is told."""
+    try:
+        text = path.read_text("utf-8", errors="replace").strip() if path.is_file() else None
+    except OSError as error:
+        note(f"{path} is not read ({error.strerror})")
+        return None
+    if text is None:
+        return None
     if "\ufffd" in text:
         note(f"{path} is not text in UTF-8; what is not is replaced by question marks")
     return text

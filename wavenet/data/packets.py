@@ -1,12 +1,16 @@
 """Are the streams of Ogg, MPEG and FLAC whole? Their pages and frames are followed; nothing is decoded."""
 
 import functools
+import hashlib
 import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
 
 Note = Callable[[str], None]
 
@@ -79,6 +83,25 @@ def check_flac(file: BinaryIO, size: int, note: Note) -> int | None:
     elif found != promised:
         raise ValueError(f"has a wrong header: it promises {promised} samples, and {found} are there")
     return None
+
+
+def flac_checksum(file: BinaryIO) -> Callable[[NDArray[np.float32]], bool] | None:
+    """Takes a FLAC file's samples, a block at a time, and tells whether those so far are the ones that were encoded.
+
+    libFLAC fills in silence for frames that are missing. `None` if the file has no checksum (MD5) to compare with.
+    """
+    head = _at(file, 0, 42)
+    bits = (int.from_bytes(head[20:22], "big") >> 4 & 31) + 1
+    if head[:4] != b"fLaC" or bits not in (8, 16, 24) or not any(head[26:]):
+        return None
+    found = hashlib.md5(usedforsecurity=False)
+
+    def add(block: NDArray[np.float32]) -> bool:
+        integers = (block * 2 ** (bits - 1)).astype("<i4")
+        found.update(integers.view(np.uint8).reshape(-1, 4)[:, : bits // 8].tobytes())
+        return found.digest() == head[26:]
+
+    return add
 
 
 def _flac_samples(tail: bytes, block: int, promised: int) -> int | None:
@@ -158,33 +181,50 @@ def _mpeg_frame(head: bytes) -> int:
     return (72 if layer == 3 and version != 3 else 144) * bits // rate + padding
 
 
-def _mpeg_frames(file: BinaryIO, place: int) -> Iterator[tuple[int, int]]:
-    """The place and size of each frame from `place` on, up to what is none."""
-    file.seek(place)
-    while length := _mpeg_frame(file.read(4)):
-        yield place, length
-        place += length
-        file.seek(place)
+def _past_tags(file: BinaryIO, place: int) -> int:
+    """The place behind the ID3 tags that begin here."""
+    while (head := _at(file, place, 10))[:3] == b"ID3" and len(head) == 10:
+        place += 10 + sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+    return place
 
 
-def check_mpeg(file: BinaryIO, size: int, note: Note) -> None:
+def _mpeg_frames(file: BinaryIO, place: int) -> Iterator[tuple[int, int, bytes]]:
+    """The place, size and header of each frame from `place` on, up to what is none; tags between them are passed."""
+    place = _past_tags(file, place)
+    while length := _mpeg_frame(head := _at(file, place, 4)):
+        yield place, length, head
+        place = _past_tags(file, place + length)
+
+
+def _find_mpeg(file: BinaryIO, place: int, most: int) -> int | None:
+    """Where three frames follow each other, at most so many bytes behind `place` and the tags there."""
+    place = _past_tags(file, place)
+    for junk in re.finditer(rb"\xff", _at(file, place, most)):
+        if len(list(islice(_mpeg_frames(file, place + junk.start()), 3))) > 2:
+            return place + junk.start()
+    return None
+
+
+def check_mpeg(file: BinaryIO, size: int, note: Note) -> tuple[bytes, int] | None:
     """Compare an MPEG file with the count of frames in its first one (a Xing, Info or VBRI header), if it has one.
 
-    Raises `ValueError` if frames are missing, or if others follow, which would not be decoded.
+    Without a Xing or Info header the decoder estimates the length, and may end early: gives such a header that counts
+    the frames, and the place from which on they follow it. Raises `ValueError` if frames are missing, or if others
+    follow, which would not be decoded.
     """
-    place = 0
-    while (head := _at(file, place, 10))[:3] == b"ID3" and len(head) == 10:  # tags, before the audio
-        place += 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
-    for junk in re.finditer(rb"\xff", _at(file, place, 4096)):
-        begin = place + junk.start()
-        if len(list(islice(_mpeg_frames(file, begin), 3))) > 2:
-            break
-    else:
-        return  # not MPEG, or of a free bit rate: for libsndfile to tell
-    count, end, first = 0, begin, 0
-    for place, length in _mpeg_frames(file, begin):
-        count, end, first = count + 1, place + length, first or length
-    promised = _promised_frames(_at(file, begin, first))
+    begin = _find_mpeg(file, 0, 4096)
+    if begin is None:
+        return None  # not MPEG, or of a free bit rate: for libsndfile to tell
+    places, end, head = [begin, begin], begin, b""
+    count, promised = 0, _promised_frames(_at(file, begin, 200))
+    for place, length, header in _mpeg_frames(file, begin):
+        count, end = count + 1, place + length
+        if count == 2:
+            places[1] = place
+        if count > 1 and _mpeg_kind(header) != _mpeg_kind(head := head or header):
+            raise ValueError(
+                f"holds more than one stream of audio: one of another rate or channels begins at byte {place}; split it"
+            )
     found = count - (promised is not None) - (end > size)
     if promised == found + 1 and end == size:
         note(f"its header promises {promised} frames, {found} are there")  # some writers count the header's own
@@ -198,7 +238,25 @@ def check_mpeg(file: BinaryIO, size: int, note: Note) -> None:
     if end > size:
         note(f"its last frame is cut, {end - size} bytes before its end; the audio ends with the frame before")
     if _has_rest(file, end):
+        if (again := _find_mpeg(file, end, 1 << 20)) is not None:
+            raise ValueError(f"is damaged: its bytes {end} to {again} are not MPEG, and more frames follow")
         note(f"{size - end} bytes after its first {found} frames are not MPEG; what is among them may not be read")
+    if head[1] >> 1 & 3 != 1 or (promised is not None and _at(file, begin + 36, 4) != b"VBRI"):
+        return None
+    return _xing_frame(head, found), places[promised is not None]
+
+
+def _mpeg_kind(header: bytes) -> tuple[int, int, bool]:
+    """Version and layer, rate, and whether it is mono."""
+    return header[1] >> 1 & 15, header[2] >> 2 & 3, header[3] >> 6 == 3
+
+
+def _xing_frame(header: bytes, frames: int) -> bytes:
+    """A frame before others like this one, of layer III, that says how many follow."""
+    version, _, mono = _mpeg_kind(header)
+    head = bytes([255, header[1] | 1, 14 << 4 | header[2] & 12, header[3]])
+    side = (17 if mono else 32) if version >> 2 == 3 else (9 if mono else 17)
+    return (head + bytes(side) + b"Xing" + struct.pack(">II", 1, frames)).ljust(_mpeg_frame(head), b"\0")
 
 
 def _has_rest(file: BinaryIO, place: int) -> bool:

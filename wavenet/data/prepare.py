@@ -16,55 +16,33 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from wavenet.atomic import write_atomically
 from wavenet.data.corpus import Recording, printable
-from wavenet.data.dataset import IndexEntry, checksum
+from wavenet.data.dataset import checksum
 from wavenet.data.loading import PrepareConfig, Tally, load_clips
+from wavenet.data.partial import PIECES, Loaded, Skipped, Work
 from wavenet.machine import alone_in, workers
 
 FORMAT = "wavenet-toolkit dataset, version 1"
-_DATA_FILES = ("audio.pcm", "index.jsonl", "skipped.jsonl")
-_PIECES = "pieces-"
-"""Begins the name of a file of pieces that a worker has cut and that are not in the dataset yet."""
 _LARGE_BYTES = 1 << 26
 """A file of this size takes longer to prepare than a process to start."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What is wrong when a file cannot be written, and not because of the recording."""
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """A recording that was left out of the dataset, and the reason."""
-
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """The clips of a recording: where each begins, if it was cut, and its length; samples in memory, or in a file."""
-
-    clips: Sequence[tuple[Recording, float | None, int]]
-    samples: NDArray[np.int16] | Path
-    tally: Tally
-
-
-def _load(recording: Recording, config: PrepareConfig, folder: Path) -> tuple[_Loaded | Skipped, list[str]]:
+def _load(recording: Recording, config: PrepareConfig, folder: Path) -> tuple[Loaded | Skipped, list[str]]:
     """The clips of a recording, and the warnings about it, which a worker process cannot print.
 
     The pieces of a long one are in a file in `folder`. For a broken file, returns the reason.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        loaded: _Loaded | Skipped
+        loaded: Loaded | Skipped
         try:
             loaded = _load_or_raise(recording, config, folder)
         except (ValueError, OSError, MemoryError) as error:
@@ -74,13 +52,13 @@ def _load(recording: Recording, config: PrepareConfig, folder: Path) -> tuple[_L
     return loaded, [printable(str(warning.message)) for warning in caught]
 
 
-def _load_or_raise(recording: Recording, config: PrepareConfig, folder: Path) -> _Loaded:
+def _load_or_raise(recording: Recording, config: PrepareConfig, folder: Path) -> Loaded:
     tally, clips = Tally(), list[tuple[Recording, float | None, int]]()
     pieces = load_clips(recording, config, tally, folder)
     first = next(pieces)
     if first.start is None:
-        return _Loaded([(first.of(recording), None, len(first.samples))], first.samples, tally)
-    number, name = tempfile.mkstemp(prefix=_PIECES, dir=folder)
+        return Loaded([(first.of(recording), None, len(first.samples))], first.samples, tally)
+    number, name = tempfile.mkstemp(prefix=PIECES, dir=folder)
     try:
         with open(number, "wb") as file:
             for piece in itertools.chain([first], pieces):
@@ -89,7 +67,7 @@ def _load_or_raise(recording: Recording, config: PrepareConfig, folder: Path) ->
     except BaseException:
         Path(name).unlink()  # or it would stay in the finished dataset
         raise
-    return _Loaded(clips, Path(name), tally)
+    return Loaded(clips, Path(name), tally)
 
 
 def prepare_dataset(
@@ -117,6 +95,8 @@ def prepare_dataset(
         raise FileExistsError(f"{destination} exists; choose another path or replace it (force=True)")
     if destination.exists() and not (destination / "manifest.json").is_file():
         raise ValueError(f"{destination} is not a prepared dataset, so it is not replaced; choose another path")
+    if destination.is_symlink() and not destination.exists():
+        raise ValueError(f"{destination} is a link to {os.readlink(destination)}, which is not there; remove it")
     replaced = destination.with_name(destination.name + ".replaced")
     if replaced.exists() and not (replaced / "manifest.json").is_file():
         raise ValueError(f"{replaced} is in the way: it is not a replaced dataset; move it or choose another path")
@@ -141,9 +121,9 @@ def _write(
     jobs: int,
     progress: Callable[[int], None],
     note: Callable[[str], None],
-) -> "_Work":
+) -> Work:
     """Write all files of a dataset in `folder`, which may hold a half-made one with the same settings."""
-    work = _Work.resume(folder, _settings(recordings, config, found))
+    work = Work.resume(folder, _settings(recordings, config, found))
     progress(len(work.done))
     remaining = [recording for recording in recordings if recording.name not in work.done]
     try:
@@ -184,110 +164,6 @@ def _known(recording: Recording) -> dict[str, Any]:
     return known
 
 
-class _Work:
-    """The half-made dataset in `folder`. Samples are appended first, then the index line that counts them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.samples = 0
-        self.skipped: list[Skipped] = []
-        self.done: set[str] = set()
-        self.clips = 0
-        self.tally = Tally()
-
-    @classmethod
-    def resume(cls, folder: Path, settings: dict[str, Any]) -> "_Work":
-        """Go on in `folder` if it was begun with the same recordings and settings; otherwise begin anew."""
-        work = cls(folder)
-        settings_file = folder / "settings.json"
-        if settings_file.is_file() and settings_file.read_text("utf-8") == json.dumps(settings):
-            try:
-                work._read_back()
-                return work
-            except (ValueError, LookupError, TypeError, OSError):
-                work = cls(folder)  # damaged: begin anew
-        for path in folder.glob(f"{_PIECES}*"):
-            path.unlink()
-        if {path.name for path in folder.iterdir()} - {"settings.json", "manifest.json", *_DATA_FILES}:
-            raise ValueError(f"{folder} is in the way: it is not a half-made dataset; move it or choose another path")
-        for path in folder.iterdir():
-            path.unlink()
-        for name in _DATA_FILES:
-            (folder / name).touch()
-        settings_file.write_text(json.dumps(settings), "utf-8")
-        return work
-
-    def _read_back(self) -> None:
-        index, skipped = self.folder / "index.jsonl", self.folder / "skipped.jsonl"
-        for path in self.folder.glob(f"{_PIECES}*"):
-            path.unlink()
-        for file in (index, skipped):
-            whole = file.read_bytes().rpartition(b"\n")
-            os.truncate(file, len(whole[0]) + len(whole[1]))
-        lines = index.read_bytes().splitlines(keepends=True)
-        entries = [json.loads(line) for line in lines]
-        if entries and "start" in entries[-1]:  # the last pieces of a long recording may be missing
-            entries = [entry for entry in entries if entry["source"] != entries[-1]["source"]]
-        os.truncate(index, sum(map(len, lines[: len(entries)])))
-        for entry in entries:
-            self.samples = entry["offset"] + entry["samples"]
-            self.done.add(entry["name"].rpartition("/")[0] if "start" in entry else entry["name"])
-            self.clips += 1
-        for line in skipped.read_text("utf-8").split("\n")[:-1]:
-            self.skipped.append(Skipped(**json.loads(line)))
-            self.done.add(self.skipped[-1].name)
-        audio = self.folder / "audio.pcm"
-        if audio.stat().st_size < self.samples * 2:
-            raise ValueError("samples are missing")
-        os.truncate(audio, self.samples * 2)
-
-    def __enter__(self) -> "_Work":
-        self._audio = open(self.folder / "audio.pcm", "ab")
-        self._index = open(self.folder / "index.jsonl", "a", encoding="utf-8")
-        self._skips = open(self.folder / "skipped.jsonl", "a", encoding="utf-8")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in (self._audio, self._index, self._skips):
-            file.close()
-
-    def add(self, loaded: _Loaded | Skipped) -> None:
-        if isinstance(loaded, Skipped):
-            self.skipped.append(loaded)
-            self._skips.write(json.dumps(asdict(loaded)) + "\n")
-            self._skips.flush()
-            return
-        self.tally.add(loaded.tally)
-        if isinstance(loaded.samples, Path):
-            with open(loaded.samples, "rb") as file:
-                shutil.copyfileobj(file, self._audio)
-            loaded.samples.unlink()
-        else:
-            self._audio.write(loaded.samples.astype("<i2").tobytes())
-        self._audio.flush()
-        self._index.writelines(self._entry(*clip).to_json() + "\n" for clip in loaded.clips)
-        self._index.flush()
-
-    def _entry(self, clip: Recording, start: float | None, samples: int) -> IndexEntry:
-        """The line of the next clip, which is counted."""
-        entry = IndexEntry(
-            name=clip.name,
-            split=clip.split,
-            speaker=clip.speaker,
-            text=clip.text,
-            source=printable(str(clip.path)),
-            offset=self.samples,
-            samples=samples,
-            labels=clip.labels,
-            timed_labels=clip.timed_labels,
-            start=start,
-            tracks=clip.tracks,
-        )
-        self.samples += samples
-        self.clips += 1
-        return entry
-
-
 @contextmanager
 def _mapper(jobs: int, recordings: Sequence[Recording]) -> Iterator[Callable[..., Iterator[Any]]]:
     """A `map` that uses processes if it pays: each takes seconds to start, because it imports torch."""
@@ -317,7 +193,7 @@ def _size(path: Path) -> int:
     return 0
 
 
-def _write_manifest(folder: Path, config: PrepareConfig, found: Mapping[str, str], work: _Work) -> None:
+def _write_manifest(folder: Path, config: PrepareConfig, found: Mapping[str, str], work: Work) -> None:
     manifest = {
         "format": FORMAT,
         **asdict(config),

@@ -61,7 +61,10 @@ def _read_npz(path: Path) -> tuple[Tensor, dict[str, str]]:
 def _read_torch(path: Path) -> tuple[Tensor, dict[str, str]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # about what is no pickle of torch
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:  # its own message advises to run what is in the file
+            raise ValueError("it is no file of torch, or holds more than tensors") from error
     if isinstance(found, dict) and len(found) == 1:
         (found,) = found.values()
     if not isinstance(found, Tensor) or not found.is_floating_point():

@@ -13,7 +13,7 @@ the one at or before t. Beyond a clip's own frames there is silence.
     upsampler                 f . t . f+1        between two frames: look_ahead = context_frames + 1
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from wavenet.network.alignment import Alignment
 from wavenet.network.features import LogMelConfig, log_mel_refusal
+from wavenet.network.quantize import check_dense
 from wavenet.network.settings import STRICT, check_whole
 from wavenet.network.upsample import UPSAMPLERS, FrameUpsampler, InterpolatingUpsampler, TransposedUpsampler
 
@@ -146,6 +147,8 @@ def _values_by_clip(
     if kind == "speaker" and speaker is not None:
         if isinstance(speaker, Tensor):
             raise ValueError(f"the model needs a speaker by name; it knows {', '.join(names)}")
+        if isinstance(speaker, bytes) or not isinstance(speaker, Iterable):
+            raise ValueError(f"speaker is {speaker!r}; expected a name, or one for each clip: {', '.join(names)}")
         values = [speaker] * len(labels) if isinstance(speaker, str) else list(speaker)
         if len(values) != len(labels):
             raise ValueError(f"{len(values)} speakers given for a batch of {len(labels)}")
@@ -196,6 +199,8 @@ def check_features(
         raise ValueError(
             f"features are {found}; expected a tensor ({config.bins}, frames), as torch.from_numpy makes of arrays"
         )
+    if isinstance(features, Tensor):
+        check_dense(features, "features")
     if isinstance(features, Tensor) and features.dim() == 2:
         features = features.expand(batch, -1, -1)
     clips = list(features)

@@ -76,6 +76,8 @@ def foreign_features(features: Tensor, config: LogMelConfig, trained_on: Feature
         return found + "they seem normalised to a range: undo it, x * (max - min) + min, and take the model's logarithm"
     if abs(own) < 0.3 and 0.7 < variation < 1.3 and float(features.mean(dim=1).abs().mean()) < 0.3 and spread > 1.6:
         return found + "they seem z-scored: multiply each band by its spread and add its mean"
+    if variation > 0.3 and float(features.mean(dim=1).abs().max()) < 1e-3:
+        return found + "each band's mean is 0, so its mean seems to be subtracted: add it again"
 
     own_roughness = _roughness(features)
 
@@ -96,6 +98,9 @@ def foreign_features(features: Tensor, config: LogMelConfig, trained_on: Feature
         remedies = (f"{kind}: multiply them by {_KINDS[kind] / config.natural:.4g}" for kind in close)
         return found + f"they seem to be {', or '.join(remedies)}"
     if as_they_are > _FAR:
+        if abs(float(features.max())) < 1e-3 and own < -10:
+            factor = math.log(10) / 10 / config.natural
+            found += f"they seem to be decibels below their maximum: add its decibels, multiply by {factor:.4g}; "
         return found + f"the model takes {config.kind}"
     return None
 

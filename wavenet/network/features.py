@@ -214,16 +214,25 @@ _QUIETEST, _LOUDEST = -70.0, 25.0
 """No log power of a waveform in [-1, 1] comes near the upper bound and no usual floor below the lower; decibels may."""
 
 
+_MOST_DECIBELS = 200.0
+
+
 def log_mel_refusal(features: Tensor, config: LogMelConfig) -> str | None:
     """Why these values cannot be log-mel features; `None` if they can."""
     if not features.is_floating_point():
         return f"values of {features.dtype}; expected floating-point numbers"
+    if features.is_meta or features.layout != torch.strided:
+        return "no values (they are sparse, or on the meta device); expected a dense tensor"
     if not bool(features.isfinite().all()):
         return "values that are not finite (NaN or infinity)"
-    for value in (float(features.min()), float(features.max())):
+    for value in features.detach().aminmax():
         if not _QUIETEST <= value * config.natural <= _LOUDEST:
             low, high = (bound / config.natural for bound in (-14, 12))
-            return f"a value of {value:.4g}; expected {config.kind}, about {low:.0f} to {high:.0f}"
+            hint = ""
+            if config.logarithm != "decibels" and bool((features.abs() <= _MOST_DECIBELS).all()):
+                factor = math.log(10) / 10 / config.natural
+                hint = f"; if these are decibels of power, multiply them by {factor:.4g}, after adding their reference"
+            return f"a value of {value:.4g}; expected {config.kind}, about {low:.0f} to {high:.0f}{hint}"
     return None
 
 

@@ -27,8 +27,16 @@ def check_waveform(waveform: object, name: str = "waveform") -> None:
             f"{name} is {waveform.dtype} of shape {tuple(waveform.shape)}; expected floating point in [-1, 1]: divide "
             "16-bit integers by 32768"
         )
+    check_dense(waveform, name)
     if not bool(waveform.isfinite().all()):
         raise ValueError(f"{name} has samples that are not finite (NaN or infinity); leave them out or mend them")
+
+
+def check_dense(tensor: Tensor, name: str) -> None:
+    """Raise `ValueError` for a sparse tensor, and for one on the meta device; the error calls it `name`."""
+    if tensor.is_meta or tensor.layout != torch.strided:
+        found = "on the meta device" if tensor.is_meta else f"of layout {tensor.layout}"
+        raise ValueError(f"{name} is a tensor {found}; expected one with values, as to_dense() makes of sparse ones")
 
 
 def check_level(waveform: Tensor, name: str = "waveform") -> None:

@@ -26,8 +26,8 @@ class SamplingOptions:
 
     def __post_init__(self) -> None:
         plain_numbers(self)
-        for name in ("temperature", "top_p"):
-            if not isinstance(getattr(self, name), int | float | None):
+        for name, kinds in (("temperature", int | float), ("top_p", int | float | None)):
+            if not isinstance(getattr(self, name), kinds):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected a number")
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise ValueError(f"temperature is {self.temperature}; expected 0 or a positive number")
