@@ -30,11 +30,12 @@ def export(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Write a model as ONNX networks, for other runtimes, or as a page in which it speaks.
+    """Write a model for other runtimes, or as a page that speaks.
 
-    ONNX: one network takes whole sequences, the other one step with its queues. Takes under a minute.
+    --format onnx writes two ONNX networks: one takes whole sequences, the other one step with its queues. Takes under a
+    minute.
 
-    A page is one HTML file that runs models in a browser, as WebAssembly, without a network connection.
+    --format page writes one HTML file that runs models in a browser, as WebAssembly, without a network connection.
     """
     if kind == "page":
         _page(models, output, example, force)
