@@ -42,7 +42,7 @@ def test_from_the_same_features_the_page_makes_the_native_engines_samples(kind: 
 
 
 @needs_native
-def test_a_second_of_the_shipped_babblers_is_the_same() -> None:
+def test_the_beginning_of_the_shipped_babblers_is_the_same() -> None:
     for name, told, choice in (("prompts", {}, 0), ("speakers", {"speaker": "fr"}, 2)):
         model = WaveNet.from_pretrained(name)
         expected = generate(model, 4000, seed=7, engine=INT8, **told)[0]
@@ -78,7 +78,7 @@ def test_16_bits_show_the_rounding_of_the_conditioning_late_and_little(name: str
         told = {"features": page.copy(noise(8000) * torch.linspace(0, 1, 8000))}
     made = page.speak(close, choice=choice, seed=2)
     expected = generate(model, close, seed=2, engine=INT8, **told)[0]
-    assert torch.equal(made[:equal], expected[:equal])
+    assert equal == 0 or torch.equal(made[:equal], expected[:equal])
     assert float((made - expected).abs().max()) < 0.001
 
 
@@ -148,7 +148,14 @@ def test_the_page_of_the_samples_is_made_of_these_files() -> None:
         assert path.read_text("utf-8") in page, f"{path.name} changed since the page was made: run make page"
 
 
-@pytest.mark.skipif(shutil.which("emcc") is None, reason="emscripten is not installed")
+def emscripten() -> str:
+    """The first line of `emcc --version`; other versions give other bytes."""
+    if shutil.which("emcc") is None:
+        return ""
+    return subprocess.run(["emcc", "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
+@pytest.mark.skipif("3.1.6 " not in emscripten(), reason="emscripten 3.1.6 is not installed")
 def test_the_sources_give_the_engine_to_the_byte(tmp_path: Path) -> None:
     commands = subprocess.run(["make", "-n", "page"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     build = commands[commands.index("emcc") :].split(" -o ")[0].replace("\\\n", " ")

@@ -329,7 +329,7 @@ def test_a_recipe_with_tracks_trains_and_the_command_generates(wavenet, tmp_path
     wavenet(*say).fails_with("the model takes the tracks pitch; give them with --tracks")
     wavenet(*say, "--tracks", tmp_path / "t.npy").fails_with("tracks have 288 frames, and the clip 289")
     wavenet(*say, "--tracks", tmp_path / "none.npy").fails_with("none.npy: no such track file")
-    wavenet(*say, "--tracks", tmp_path / "wrong.csv").fails_with("has a track 'pitsh'; the model takes pitch")
+    wavenet(*say, "--tracks", tmp_path / "wrong.csv").fails_with("wrong.csv", "lack pitch; there is pitsh")
     wavenet(*say[:-2], "--features-from", tracks, "--tracks", tracks).fails_with("w0.csv")
     wavenet("generate", "prompts", "-o", tmp_path / "p.wav", "--tracks", tracks).fails_with("the model takes no tracks")
     wavenet("export", model, "-o", tmp_path / "onnx").fails_with(

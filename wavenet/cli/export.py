@@ -19,7 +19,7 @@ def export(
             metavar="MODEL", help="Model file (.safetensors), or a name of `wavenet models`; a page may have several."
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write, or with --format page HTML file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write; with --format page, the HTML file.")],
     kind: Annotated[
         Literal["onnx", "page"],
         typer.Option("--format", help="onnx: networks for other runtimes. page: one HTML file that speaks."),
@@ -49,7 +49,7 @@ def export(
 
 def _page(paths: list[Path], output: Path, example: Path | None, force: bool) -> None:
     if output.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"{output}: a page is written as .html, not as {output.suffix!r}")
+        raise ValueError(f"{output}: a page needs the suffix .html; rename it")
     check_output(output, force)
 
     from wavenet.atomic import write_atomically

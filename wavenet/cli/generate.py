@@ -144,7 +144,7 @@ def generate(
     labels = named_labels(label or [], speaker)
     said = said_labels(say, score, tier)
     inputs = read_feature_inputs(network, recordings, feature_files, len(names), said, labels)
-    given_tracks = read_track_inputs(network, track_files, len(names))
+    given_tracks = read_track_inputs(network, track_files, inputs)
     before = [0] * len(names) if beginnings is None else list(map(len, beginnings))
     lengths = new_samples(seconds, network.config, inputs, before)
     samples = max(lengths)

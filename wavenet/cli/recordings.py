@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wavenet.data import fit_full_scale, read_audio, read_timed_labels, read_tracks, resample
-from wavenet.network import Conditioning, TimedLabel, Tracks, WaveNet, WaveNetConfig, foreign_features, read_features
+from wavenet.network import Conditioning, TimedLabel, WaveNet, WaveNetConfig, foreign_features, read_features
 
 _DEFAULT_SECONDS = 3.0
 _LONGEST_SECONDS = 86400
@@ -131,15 +131,23 @@ def new_samples(
     return [samples] * len(before)
 
 
-def read_track_inputs(network: WaveNet, paths: list[Path], streams: int) -> list[Tracks] | None:
-    """The tracks of each stream, a single one serves all; `None` if the model takes none."""
+def read_track_inputs(network: WaveNet, paths: list[Path], inputs: list[FeatureInput]) -> list[Tensor] | None:
+    """The tracks at the frames of each stream's features, a single file serves all; `None` if the model takes none."""
     names = network.config.tracks
     if paths and not names:
         raise ValueError("the model takes no tracks; leave --tracks out")
-    if names and not paths:
+    if not names:
+        return None
+    if not paths:
         raise ValueError(f"the model takes the tracks {', '.join(names)}; give them with --tracks")
-    tracks = [read_tracks(path, names) for path in paths]
-    return (tracks * streams if len(tracks) == 1 else tracks) or None
+    rows, frames_per_second = [], network.config.sample_rate / network.alignment.hop
+    for path, one in zip(paths * len(inputs) if len(paths) == 1 else paths, inputs, strict=True):
+        tracks = read_tracks(path, names)
+        try:
+            rows.append(tracks.at(names, one.features.shape[1], frames_per_second))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    return rows
 
 
 def lasting(conditioning: Conditioning, hop: int, samples: int) -> Conditioning:

@@ -12,8 +12,9 @@ from torchaudio import datasets
 from wavenet.data.audio import audio_suffixes, warn
 from wavenet.data.folders import describe_others, walk
 from wavenet.data.held_out import HeldOut, stable_split
-from wavenet.data.label_files import read_label_folder, read_track_folder
+from wavenet.data.label_files import read_label_folder
 from wavenet.data.labels import label_pattern, match_rows, read_metadata
+from wavenet.data.track_files import read_track_folder
 from wavenet.network import TimedLabel, Tracks
 
 

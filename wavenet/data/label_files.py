@@ -4,21 +4,12 @@ import csv
 import importlib.util
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from wavenet.data.folders import walk
-from wavenet.data.labels import match_rows
-from wavenet.data.track_files import read_tracks
-from wavenet.network import TimedLabel, Tracks, check_timed_labels
+from wavenet.data.companions import companions_below, match_companions
+from wavenet.network import TimedLabel, check_timed_labels
 
 _HTK_PER_SECOND = 10_000_000
-
-
-@dataclass(frozen=True)
-class _LabelFile:
-    name: str
-    path: Path
 
 
 def read_label_folder(
@@ -31,57 +22,19 @@ def read_label_folder(
 ) -> dict[str, tuple[Path, tuple[TimedLabel, ...]]]:
     """The file of timed labels below `folder`, and what it says, of each of the `recordings` that has one.
 
-    `recordings` are paths below a corpus. A file has the name of its recording, perhaps without the folders. `.txt`
-    counts only in a folder without the other kinds, because texts are kept in such files too. `table`, the corpus's
-    metadata, is none of them. `note` is told what has no partner. Raises `FileNotFoundError`, or `ValueError` that
-    names the file, and its line if it cannot be read.
+    They are matched as `match_companions` does. `.txt` counts only in a folder without the other kinds, because texts
+    are kept in such files too. `table`, the corpus's metadata, is none of them. Raises `FileNotFoundError`, or
+    `ValueError` that names the file, and its line if it cannot be read.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder of timed labels")
-    others = _others(folder, table)
+    others = companions_below(folder, table)
     files = [path for path in others if path.suffix.lower() in (".textgrid", ".lab", ".csv")]
     files = files or [path for path in others if path.suffix.lower() == ".txt"]
     if not files:
         raise ValueError(f"{folder} has no timed labels; expected files .TextGrid, .lab, .csv, or Audacity's .txt")
-    matched = _match_files(folder, files, recordings, note)
+    matched = match_companions(folder, files, recordings, note)
     return {name: (path, _read_of_tier(path, tier)) for name, path in matched.items()}
-
-
-def read_track_folder(
-    folder: Path, recordings: Sequence[str], *, table: Path | None = None, note: Callable[[str], None]
-) -> dict[str, Tracks]:
-    """The tracks in the `.csv` file below `folder` of each recording that has one, found as `read_label_folder` does.
-
-    Raises `FileNotFoundError`, or `ValueError` that names the file or the recording.
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder of tracks")
-    files = [path for path in _others(folder, table) if path.suffix.lower() == ".csv"]
-    if not files:
-        raise ValueError(f"{folder} has no tracks; expected files .csv")
-    found = {name: read_tracks(path) for name, path in _match_files(folder, files, recordings, note).items()}
-    for name, tracks in found.items():
-        if tracks.seconds is None:
-            raise ValueError(f"the tracks of {name} in {folder} have no times; expected a column seconds")
-    return found
-
-
-def _others(folder: Path, table: Path | None) -> list[Path]:
-    """The files below `folder` that are neither audio nor the `table`."""
-    return [path for path in walk(folder, lambda message: None).others if not (table and path.samefile(table))]
-
-
-def _match_files(
-    folder: Path, files: Sequence[Path], recordings: Sequence[str], note: Callable[[str], None]
-) -> dict[str, Path]:
-    """The one of `files` of each recording that has one."""
-    named: dict[str, _LabelFile] = {}
-    for path in files:
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if (other := named.setdefault(name, _LabelFile(name, path))).path is not path:
-            raise ValueError(f"{other.path} and {path} are for one recording; keep one of them")
-    matched = match_rows(folder, list(named.values()), recordings, note, called="file")
-    return {name: file.path for name, file in matched.items()}
 
 
 def _read_of_tier(path: Path, tier: str | None) -> tuple[TimedLabel, ...]:

@@ -160,7 +160,7 @@ def _whole(waveform: Tensor, rate: int, recording: Recording, config: PrepareCon
         kept = find_sound(waveform, config.sample_rate, config.trim_db)
         _warn_if_short((kept.stop - kept.start) / config.sample_rate, seconds, path)
     spans = [(kept.start / config.sample_rate, kept.stop / config.sample_rate)]
-    _check_labels(recording, seconds, spans, tally)
+    _check_annotations(recording, seconds, spans, tally)
     waveform = waveform[kept]
     waveform = fit_full_scale(waveform, path) if _keeps_level(config) else _levelled(waveform, config, tally)
     samples = to_int16(waveform).numpy()
@@ -181,7 +181,9 @@ _ROUNDED = 0.02
 """Aligners count in frames: labels may reach so much beyond what they label, in seconds."""
 
 
-def _check_labels(recording: Recording, seconds: float, spans: Sequence[tuple[float, float]], tally: Tally) -> None:
+def _check_annotations(
+    recording: Recording, seconds: float, spans: Sequence[tuple[float, float]], tally: Tally
+) -> None:
     """Count a recording whose timed labels do not lie in the `spans` that are kept.
 
     Raises `ValueError` if its labels or tracks are not of its length.
@@ -230,7 +232,7 @@ def _cut(
         done = Tally(cut=1, without_pause=without_pause, seconds=spool.samples / config.sample_rate)
         ends = [(piece.start * frame, min(piece.stop * frame, spool.samples)) for piece in ranges]
         spans = [(start / config.sample_rate, stop / config.sample_rate) for start, stop in ends]
-        _check_labels(recording, done.seconds, spans, tally)
+        _check_annotations(recording, done.seconds, spans, tally)
         for (start, stop), span in zip(ends, spans, strict=True):
             waveform = spool.read(start, stop)
             if _keeps_level(config):

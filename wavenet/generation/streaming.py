@@ -321,6 +321,10 @@ def stream(
     if features is not None:
         if num_samples is not None:
             raise ValueError("num_samples and features are both given; the features say how long to go on")
+        if as_given(model, WaveNet).config.tracks:
+            raise ValueError(
+                f"the model takes the tracks {', '.join(model.config.tracks)}; use FeatureStream.push(frames, tracks)"
+            )
         arriving = FeatureStream(model, speaker=speaker, labels=labels, options=options, seed=seed, engine=engine)
         return _as_frames_arrive(arriving, features)
     model = as_given(model, WaveNet)

@@ -14,21 +14,22 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 
-def read_array(path: Path, called: str) -> tuple[Tensor, dict[str, str]]:
+def read_array(path: Path, called: str, others: str = "") -> tuple[Tensor, dict[str, str]]:
     """The one array of a file, in float32, without a first dimension of 1 before two others; and what its metadata say.
 
     The file is one of NumPy (`.npy`; `.npz` with one array), of torch (`.pt`, `.pth` with one tensor), or a safetensors
-    file with one tensor. Raises `FileNotFoundError`, or `ValueError` that says why it is no file of what is `called`.
+    file with one tensor. Raises `FileNotFoundError`, or `ValueError` that says why it is no file of what is `called`;
+    `others` are suffixes that the caller reads.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such {called} file")
     if not path.is_file():
-        raise ValueError(f"{path} is a folder or device; expected a {called} file ({_SUFFIXES})")
+        raise ValueError(f"{path} is a folder or device; expected a {called} file ({others}{_SUFFIXES})")
     try:
         array, said = _READERS.get(path.suffix.lower(), _read_safetensors)(path)
     except _UNREADABLE as error:
         reason = str(error).split("\n")[0]
-        raise ValueError(f"{path} is not a {called} file ({reason}); expected {_SUFFIXES}") from error
+        raise ValueError(f"{path} is not a {called} file ({reason}); expected {others}{_SUFFIXES}") from error
     return array[0] if array.dim() == 3 and array.shape[0] == 1 else array, said
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wavenet.network.quantize import check_dense
 from wavenet.network.settings import check_names
 
 _HELD_SECONDS = 0.1
@@ -114,6 +115,7 @@ class Tracks:
 def _numbers(value: object, called: str) -> Tensor:
     if not isinstance(value, Tensor) or not value.is_floating_point():
         raise ValueError(f"tracks have {called} {type(value).__name__}; expected a floating-point tensor")
+    check_dense(value, f"the {called} of tracks")
     return value.detach().cpu()
 
 

@@ -13,8 +13,8 @@ namespace {
 // y = W x + bias; y has room for `padded(outputs)`.
 class Dense {
 public:
-    explicit Dense(Blob& blob)
-        : inputs_(blob.whole()), weight_(blob.list<float>()), bias_(blob.list<float>()),
+    explicit Dense(ModelReader& reader)
+        : inputs_(reader.whole()), weight_(reader.list<float>()), bias_(reader.list<float>()),
           arena_(Matrix::room(outputs(), inputs_)),
           matrix_(arena_, outputs(), inputs_, [&](int o, int i) { return weight_[o * inputs_ + i]; }) {
         weight_ = {};
@@ -51,22 +51,22 @@ struct Frames {
     std::vector<float> features, silence;
 };
 
-// Remembers the last few results of a function of whole numbers.
+// The result of a function of whole numbers; the last few are kept.
 template <class Function>
-const Buffer<float>& remembered(std::map<int64_t, Buffer<float>>& known, int64_t key, Function function) {
-    const auto found = known.find(key);
-    if (found != known.end()) return found->second;
-    if (known.size() > 16) known.erase(known.begin());  // the oldest
-    return known.emplace(key, function()).first->second;
+const Buffer<float>& memoised(std::map<int64_t, Buffer<float>>& results, int64_t key, Function function) {
+    const auto found = results.find(key);
+    if (found != results.end()) return found->second;
+    if (results.size() > 16) results.erase(results.begin());  // the oldest
+    return results.emplace(key, function()).first->second;
 }
 
 // The biases that come from features: of frames, between which the engine interpolates, or of samples.
 class LocalBiases {
 public:
-    explicit LocalBiases(Blob& blob)
-        : reach_(blob.whole()), spread_(static_cast<float>(blob.number())), by_frame_(blob.whole()), first_(blob),
-          second_(blob), projection_(blob), hop_(blob.whole()), shares_(blob.list<float>()),
-          offsets_(blob.list<float>()) {}
+    explicit LocalBiases(ModelReader& reader)
+        : reach_(reader.whole()), spread_(static_cast<float>(reader.number())), by_frame_(reader.whole()),
+          first_(reader), second_(reader), projection_(reader), hop_(reader.whole()), shares_(reader.list<float>()),
+          offsets_(reader.list<float>()) {}
 
     bool by_frame() const { return by_frame_; }
     int hop() const { return hop_; }
@@ -81,7 +81,7 @@ public:
     }
 
     const float* of_frame(const Frames& frames, int64_t frame) {
-        return remembered(biases_, frame, [&] { return projection_(context(frames, frame).data()); }).data();
+        return memoised(biases_, frame, [&] { return projection_(context(frames, frame).data()); }).data();
     }
 
     // A mixture of the context of the frames around a sample, a different one for each channel, and the projection.
@@ -101,7 +101,7 @@ public:
 
 private:
     Buffer<float>& context(const Frames& frames, int64_t frame) {
-        return const_cast<Buffer<float>&>(remembered(contexts_, frame, [&] {
+        return const_cast<Buffer<float>&>(memoised(contexts_, frame, [&] {
             std::vector<float> around;
             for (int64_t f = frame - reach_; f <= frame + reach_; ++f) {
                 const float* features = frames(f);
@@ -137,10 +137,11 @@ struct TimedLabel {
 // Timed labels to features.
 class Acoustic {
 public:
-    explicit Acoustic(Blob& blob)
-        : frames_per_second_(blob.number()), spread_(static_cast<float>(blob.number())), channels_(blob.whole()),
-          bumps_(blob.whole()), before_(blob.list<float>()), name_(blob.list<float>()), after_(blob.list<float>()) {
-        for (int layer = blob.whole(); layer > 0; --layer) layers_.emplace_back(blob);
+    explicit Acoustic(ModelReader& reader)
+        : frames_per_second_(reader.number()), spread_(static_cast<float>(reader.number())), channels_(reader.whole()),
+          bumps_(reader.whole()), before_(reader.list<float>()), name_(reader.list<float>()),
+          after_(reader.list<float>()) {
+        for (int layer = reader.whole(); layer > 0; --layer) layers_.emplace_back(reader);
     }
 
     // `count` frames of labels that follow each other; `vector` is that of the clip's labels.
@@ -149,7 +150,7 @@ public:
         const std::vector<TimedLabel> labels = trimmed(said);
         std::vector<float> features;
         for (int frame = 0; frame < count; ++frame) {
-            Buffer<float> x = known(labels, frame / frames_per_second_, vector);
+            Buffer<float> x = frame_inputs(labels, frame / frames_per_second_, vector);
             for (size_t layer = 0; layer < layers_.size(); ++layer) {
                 if (layer > 0) gelu(x);
                 x = layers_[layer](x.data());
@@ -174,7 +175,8 @@ private:
     }
 
     // What the frame at a time knows: the names before, at and after it, how much has passed, and how long it lasts.
-    Buffer<float> known(const std::vector<TimedLabel>& labels, double time, const std::vector<float>& vector) const {
+    Buffer<float> frame_inputs(const std::vector<TimedLabel>& labels, double time,
+                               const std::vector<float>& vector) const {
         constexpr double same = 1e-9;
         const int count = static_cast<int>(labels.size());
         int begun = 0;

@@ -1,4 +1,4 @@
-"""A model as bytes, for the engine in a page: `blob.h` reads what is written here, in the same order.
+"""A model as bytes, for the engine in a page: `model_reader.h` reads what is written here, in the same order.
 
 The engine's weights are rounded to 8 bits, as the native engine rounds them with `weights="int8"`, so both compute the
 same. The upsampler is linear, so it is written as its response to an impulse in each frame.

@@ -9,7 +9,8 @@ namespace {
 
 // What a choice of labels gives: the state after endless silence, and the biases.
 struct Choice {
-    explicit Choice(Blob& blob) : silent(blob.list<float>()), biases(blob.list<float>()), vector(blob.list<float>()) {}
+    explicit Choice(ModelReader& reader)
+        : silent(reader.list<float>()), biases(reader.list<float>()), vector(reader.list<float>()) {}
 
     std::vector<float> silent;  // layers x residual: each queue repeats one row
     std::vector<float> biases;  // layers x gate, or none
@@ -17,18 +18,19 @@ struct Choice {
 };
 
 template <class Part>
-std::optional<Part> optional_part(Blob& blob) {
-    return blob.whole() ? std::optional<Part>(std::in_place, blob) : std::nullopt;
+std::optional<Part> optional_part(ModelReader& reader) {
+    return reader.whole() ? std::optional<Part>(std::in_place, reader) : std::nullopt;
 }
 
 // The spectrum of the newest samples every 10 ms, to be drawn: a byte for each of 128 bands of equal width.
 class Columns {
 public:
-    explicit Columns(int rate) : every_(rate / 100), spectrum_(hann(rate)), newest_(spectrum_.points()) {}
+    explicit Columns(int rate) : rate_(rate), spectrum_(hann(rate)), newest_(spectrum_.points()) {}
 
     void take(float sample) {
-        newest_[count_++ % newest_.size()] = sample;
-        if (count_ % every_) return;
+        newest_[count_ % newest_.size()] = sample;
+        const int64_t before = count_ * 100 / rate_;
+        if (++count_ * 100 / rate_ == before) return;
         const auto& power = spectrum_([&](int i) { return newest_[(count_ + i) % newest_.size()]; });
         const double full = 0.0625 * spectrum_.points() * spectrum_.points();  // of a sine at full scale
         for (int band = 0; band < kBands; ++band) {
@@ -53,21 +55,21 @@ private:
         return window;
     }
 
-    int64_t every_, count_ = 0;
+    int64_t rate_, count_ = 0;
     PowerSpectrum spectrum_;
     std::vector<float> newest_;
 };
 
 class Page {
 public:
-    explicit Page(Blob blob)
-        : rate_(blob.whole()), silence_(blob.whole()), silent_time_(blob.whole()), emphasis_(blob.number()),
-          model_(read_description(blob)), log_mel_(optional_part<LogMel>(blob)),
-          local_(optional_part<LocalBiases>(blob)), acoustic_(optional_part<Acoustic>(blob)) {
-        if (log_mel_) frames_.silence.assign(log_mel_->bins(), static_cast<float>(blob.number()));
+    explicit Page(ModelReader reader)
+        : rate_(reader.whole()), silence_(reader.whole()), silent_time_(reader.whole()), emphasis_(reader.number()),
+          model_(read_description(reader)), log_mel_(optional_part<LogMel>(reader)),
+          local_(optional_part<LocalBiases>(reader)), acoustic_(optional_part<Acoustic>(reader)) {
+        if (log_mel_) frames_.silence.assign(log_mel_->bins(), static_cast<float>(reader.number()));
         if (log_mel_ && model_.prediction && model_.prediction->window.empty())
-            correlation_.emplace(blob, *model_.prediction, log_mel_->hop());
-        for (int count = blob.whole(); count > 0; --count) choices_.emplace_back(blob);
+            correlation_.emplace(reader, *model_.prediction, log_mel_->hop());
+        for (int count = reader.whole(); count > 0; --count) choices_.emplace_back(reader);
         if (local_ && local_->by_frame()) model_.shares = local_->shares();
         network_ = make_int8_network(model_);
     }
@@ -221,7 +223,9 @@ std::unique_ptr<Page> page;
 // Memory that the caller gives is its own: it frees it with `free`.
 #define EXPORTED(type, name) extern "C" __attribute__((export_name(#name))) type page_##name
 
-EXPORTED(void, open)(const char* model) { wavenet::page = std::make_unique<wavenet::Page>(wavenet::Blob(model)); }
+EXPORTED(void, open)(const char* model) {
+    wavenet::page = std::make_unique<wavenet::Page>(wavenet::ModelReader(model));
+}
 
 EXPORTED(void, copy)(const float* recording, int count) { wavenet::page->copy(recording, count); }
 

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "blob.h"
+#include "model_reader.h"
 
 namespace wavenet {
 namespace {
@@ -15,31 +15,31 @@ namespace {
 // In place, of a power of two of points.
 class Fourier {
 public:
-    explicit Fourier(int points) : turns_(points / 2), order_(points) {
+    explicit Fourier(int points) : twiddles_(points / 2), bit_reversed_(points) {
         const double angle = -2 * std::acos(-1.0) / points;
-        for (int k = 0; k < points / 2; ++k) turns_[k] = std::polar(1.0, angle * k);
+        for (int k = 0; k < points / 2; ++k) twiddles_[k] = std::polar(1.0, angle * k);
         for (int i = 0; i < points; ++i)
-            for (int bit = 1; bit < points; bit *= 2) order_[i] = order_[i] * 2 + (i / bit & 1);
+            for (int bit = 1; bit < points; bit *= 2) bit_reversed_[i] = bit_reversed_[i] * 2 + (i / bit & 1);
     }
 
-    int points() const { return static_cast<int>(order_.size()); }
+    int points() const { return static_cast<int>(bit_reversed_.size()); }
 
     void operator()(std::complex<double>* x) const {
         for (int i = 0; i < points(); ++i)
-            if (i < order_[i]) std::swap(x[i], x[order_[i]]);
+            if (i < bit_reversed_[i]) std::swap(x[i], x[bit_reversed_[i]]);
         for (int half = 1; half < points(); half *= 2)
             for (int first = 0; first < points(); first += 2 * half)
                 for (int k = 0; k < half; ++k) {
                     const auto even = x[first + k];
-                    const auto odd = x[first + k + half] * turns_[k * (points() / (2 * half))];
+                    const auto odd = x[first + k + half] * twiddles_[k * (points() / (2 * half))];
                     x[first + k] = even + odd;
                     x[first + k + half] = even - odd;
                 }
     }
 
 private:
-    std::vector<std::complex<double>> turns_;
-    std::vector<int> order_;
+    std::vector<std::complex<double>> twiddles_;
+    std::vector<int> bit_reversed_;
 };
 
 // The power spectrum of frequencies 0 to half the sample rate, under a window.
@@ -69,8 +69,8 @@ private:
 
 // Few of the entries of a matrix, row by row: y = W x.
 struct Sparse {
-    explicit Sparse(Blob& blob)
-        : begins(blob.list<int32_t>()), columns(blob.list<int32_t>()), entries(blob.list<double>()) {}
+    explicit Sparse(ModelReader& reader)
+        : begins(reader.list<int32_t>()), columns(reader.list<int32_t>()), entries(reader.list<double>()) {}
 
     template <class Number>
     double row(int index, const Number* x) const {
@@ -88,9 +88,9 @@ struct Sparse {
 // A recording to log-mel features.
 class LogMel {
 public:
-    explicit LogMel(Blob& blob)
-        : hop_(blob.whole()), lead_(blob.whole()), magnitudes_(blob.whole()), floor_(blob.number()),
-          factor_(blob.number()), spectrum_(blob.list<float>()), bands_(blob) {}
+    explicit LogMel(ModelReader& reader)
+        : hop_(reader.whole()), lead_(reader.whole()), magnitudes_(reader.whole()), floor_(reader.number()),
+          factor_(reader.number()), spectrum_(reader.list<float>()), bands_(reader) {}
 
     int bins() const { return bands_.rows(); }
     int hop() const { return hop_; }
@@ -122,13 +122,13 @@ private:
 // Features, interpolated to the middle of a block, to autocorrelations of lags 0 to order.
 class Correlation {
 public:
-    Correlation(Blob& blob, const PredictionDescription& prediction, int hop)
-        : order_(prediction.order), block_(prediction.block), hop_(hop), interpolation_(blob),
-          offset_(blob.list<double>()), fourier_(2 * (interpolation_.rows() - 1)), x_(fourier_.points()) {}
+    Correlation(ModelReader& reader, const PredictionDescription& prediction, int hop)
+        : order_(prediction.order), block_(prediction.block), hop_(hop), interpolation_(reader),
+          offset_(reader.list<double>()), fourier_(2 * (interpolation_.rows() - 1)), x_(fourier_.points()) {}
 
     // `frame(f)` is a pointer to the features of frame f.
     template <class Frame>
-    void operator()(int64_t block, Frame frame, double* to) {
+    void operator()(int64_t block, const Frame& frame, double* to) {
         const double place = ((static_cast<double>(block) + 0.5) * block_ - 0.5) / hop_, before = std::floor(place);
         const float *first = frame(static_cast<int64_t>(before)), *second = frame(static_cast<int64_t>(before) + 1);
         const int last = interpolation_.rows() - 1;

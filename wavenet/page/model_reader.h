@@ -10,9 +10,9 @@
 namespace wavenet {
 namespace {
 
-class Blob {
+class ModelReader {
 public:
-    explicit Blob(const char* at) : at_(at) {}
+    explicit ModelReader(const char* at) : at_(at) {}
 
     int whole() { return take<int32_t>(); }
     double number() { return take<double>(); }
@@ -61,63 +61,63 @@ private:
 };
 
 struct Shape {
-    explicit Shape(Blob& blob)
-        : layers(blob.whole()), taps(blob.whole()), residual(blob.whole()), gate(blob.whole()), skip(blob.whole()),
-          head(blob.whole()), outputs(blob.whole()), table(blob.whole()) {}
+    explicit Shape(ModelReader& reader)
+        : layers(reader.whole()), taps(reader.whole()), residual(reader.whole()), gate(reader.whole()),
+          skip(reader.whole()), head(reader.whole()), outputs(reader.whole()), table(reader.whole()) {}
 
     int layers, taps, residual, gate, skip, head, outputs, table;
 };
 
 // The taps of a convolution, which are rounded one by one, side by side.
-inline Projection read_convolution(Blob& blob, const Shape& shape) {
+inline Projection read_convolution(ModelReader& reader, const Shape& shape) {
     const auto weight = std::make_shared<std::vector<float>>(shape.gate * shape.taps * shape.residual);
     for (int tap = 0; tap < shape.taps; ++tap) {
-        const Values one = blob.rounded(shape.gate, shape.residual);
+        const Values one = reader.rounded(shape.gate, shape.residual);
         for (int row = 0; row < shape.gate; ++row)
             std::memcpy(weight->data() + (row * shape.taps + tap) * shape.residual, one.data + row * shape.residual,
                         shape.residual * sizeof(float));
     }
-    return {{weight->data(), shape.gate, shape.taps * shape.residual, weight}, blob.values(1, shape.gate)};
+    return {{weight->data(), shape.gate, shape.taps * shape.residual, weight}, reader.values(1, shape.gate)};
 }
 
-inline DistributionDescription read_distribution(Blob& blob) {
+inline DistributionDescription read_distribution(ModelReader& reader) {
     static const char* kinds[] = {"categorical", "logistic_mixture", "gaussian_mixture"};
-    DistributionDescription distribution{kinds[blob.whole()], blob.whole(), {}};
-    const int symbols = blob.whole(), half = symbols / 2;
-    distribution.decoded = blob.list<float>();
+    DistributionDescription distribution{kinds[reader.whole()], reader.whole(), {}};
+    const int symbols = reader.whole(), half = symbols / 2;
+    distribution.decoded = reader.list<float>();
     if (distribution.components)  // the levels of a mixture are equally far apart, and are not listed
         for (int symbol = 0; symbol < symbols; ++symbol)
             distribution.decoded.push_back(static_cast<float>(symbol - half) / static_cast<float>(half));
     return distribution;
 }
 
-inline std::optional<PredictionDescription> read_prediction(Blob& blob) {
+inline std::optional<PredictionDescription> read_prediction(ModelReader& reader) {
     PredictionDescription prediction;
-    prediction.order = blob.whole();
+    prediction.order = reader.whole();
     if (!prediction.order) return {};
-    prediction.block = blob.whole();
-    prediction.noise_floor = blob.number();
-    prediction.quietest = blob.number();
-    prediction.window = blob.list<double>();
+    prediction.block = reader.whole();
+    prediction.noise_floor = reader.number();
+    prediction.quietest = reader.number();
+    prediction.window = reader.list<double>();
     return prediction;
 }
 
-inline Description read_description(Blob& blob) {
-    const Shape shape(blob);
+inline Description read_description(ModelReader& reader) {
+    const Shape shape(reader);
     Description model;
     for (int l = 0; l < shape.layers; ++l) {
         LayerDescription layer;
-        layer.dilation = blob.whole();
-        layer.convolution = read_convolution(blob, shape);
-        if (l + 1 < shape.layers) layer.residual = blob.rounded(shape.residual, shape.gate / 2);
+        layer.dilation = reader.whole();
+        layer.convolution = read_convolution(reader, shape);
+        if (l + 1 < shape.layers) layer.residual = reader.rounded(shape.residual, shape.gate / 2);
         model.layers.push_back(layer);
     }
-    model.skip = blob.projection(shape.skip, shape.layers * shape.gate / 2);
-    model.head = blob.projection(shape.head, shape.skip);
-    model.output = blob.projection(shape.outputs, shape.head);
-    model.table = blob.values(shape.table, shape.residual);
-    model.distribution = read_distribution(blob);
-    model.prediction = read_prediction(blob);
+    model.skip = reader.projection(shape.skip, shape.layers * shape.gate / 2);
+    model.head = reader.projection(shape.head, shape.skip);
+    model.output = reader.projection(shape.outputs, shape.head);
+    model.table = reader.values(shape.table, shape.residual);
+    model.distribution = read_distribution(reader);
+    model.prediction = read_prediction(reader);
     return model;
 }
 
