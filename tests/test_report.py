@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -95,6 +96,20 @@ def test_players_play_and_pictures_render_without_a_word_on_the_console(browser,
     assert browser.get_log("browser") == []
     asked = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert all(name.startswith("data:") for name in asked)
+
+
+def test_its_button_opens_a_page_that_is_ready_to_speak(browser, page: Path) -> None:
+    show(browser, page, 1200)
+    browser.find_element("id", "let-it-speak").click()
+    browser.switch_to.frame(browser.find_element("tag name", "iframe"))
+    for _ in range(100):
+        said = browser.execute_script("return document.querySelector('#status')?.innerText")
+        if said == "Ready.":
+            break
+        time.sleep(0.1)
+    time.sleep(0.3)
+    assert browser.execute_script("return document.querySelector('#status').innerText") == "Ready."
+    browser.switch_to.default_content()
 
 
 def test_names_and_texts_of_clips_are_shown_as_they_are(browser, page: Path) -> None:
