@@ -3,6 +3,7 @@
 import io
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,14 @@ def wait_for(browser, state: str) -> None:
         assert found != "failed", browser.execute_script(SAID)
         time.sleep(0.1)
     raise AssertionError(f"the page is {found}; expected {state}: {browser.execute_script(SAID)}")
+
+
+def wait_to_hear(browser, words: str) -> None:
+    for _ in range(50):
+        if words in browser.execute_script(SAID):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"the page says {browser.execute_script(SAID)!r}; expected {words!r}")
 
 
 def write(browser, field: str, text: object) -> None:
@@ -140,11 +149,7 @@ def test_a_recording_is_taken_and_what_is_no_sound_is_refused(browser, page: Pat
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"RIFF, and nothing else")
     browser.find_element("id", "file").send_keys(str(broken))
-    for _ in range(50):
-        if "broken.wav" in browser.execute_script(SAID):
-            break
-        time.sleep(0.1)
-    assert "broken.wav" in browser.execute_script(SAID)
+    wait_to_hear(browser, "broken.wav")
     write_audio(tmp_path / "own.wav", torch.from_numpy(tone(0.3, rate=16000)).float(), 16000)
     browser.find_element("id", "file").send_keys(str(tmp_path / "own.wav"))
     for _ in range(50):
@@ -175,6 +180,95 @@ def test_it_fits_a_phone_and_has_contrast(browser, page: Path, model: str, schem
     assert browser.execute_script(unnamed) == 0
 
 
+KINDS = {"word": ("yes", "no", "so"), "7": ("glad", "sad"), "": ("a", "b")}  # JavaScript puts a key like "7" first
+
+
+@pytest.fixture(scope="module")
+def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of models that are seldom met."""
+    path = tmp_path_factory.mktemp("strange") / "strange.html"
+    models = [
+        Speaking(model=small_model(labels=KINDS, speaker_channels=3).float(), name="kinds", seconds=0.001),
+        Speaking(model=small_model(sample_rate=768000).float(), name="fast", seconds=0.1),
+        Speaking(model=vocoder(), name="small", example=torch.from_numpy(tone(0.5, rate=8000)), example_name="a.wav"),
+    ]
+    path.write_text(build_page(models, "Strange"), "utf-8")
+    return path
+
+
+@needs_native
+def test_labels_keep_the_order_of_their_kinds(browser, strange: Path) -> None:
+    show(browser, strange, 1200)
+    wait_for(browser, "idle")
+    for select, name in zip(browser.find_elements("css selector", "#labels select"), ("so", "sad", "b"), strict=True):
+        select.send_keys(name)
+    labels = {"word": "so", "7": "sad", "": "b"}
+    made = speak(browser)
+    model = small_model(labels=KINDS, speaker_channels=3).float()
+    assert torch.equal(made, generate(model, 1600, labels=labels, seed=0, temperature=0.9, engine=INT8)[0])
+
+
+def test_sound_arrives_although_the_engines_memory_grows(browser, strange: Path) -> None:
+    show(browser, strange, 1200)
+    choose(browser, "fast")
+    assert len(speak(browser)) == 76800
+
+
+def test_a_minute_of_sound_is_described(browser, strange: Path) -> None:
+    show(browser, strange, 1200)
+    minute = "page.picture.begin(24000, 60, []); page.picture.add(new Float32Array(1440000).fill(0.5), []);"
+    browser.execute_script(f"{minute} page.picture.finish()")
+    waveform = browser.find_element("id", "waveform").get_attribute("aria-label")
+    assert waveform == "Waveform: 60.0 seconds, loudest at 0.50 of full scale"
+
+
+def test_models_are_switched_while_they_speak(browser, strange: Path) -> None:
+    show(browser, strange, 1200)
+    presses = (
+        "const press = (element) => element.click(), tabs = document.querySelectorAll('#models-choice input');"
+        "for (const tab of tabs) { press(document.querySelector('#speak')); press(tab); }"
+    )
+    for _ in range(5):
+        browser.execute_script(presses)
+        time.sleep(0.05)
+    wait_for(browser, "idle")
+    assert browser.execute_script("return [speaking.model, speaking.samples.length]") == ["small", 0]
+    assert len(speak(browser)) == 4000
+    assert browser.get_log("browser") == []
+
+
+DAMAGES = (
+    (lambda text: text[: len(text) // 2], "not whole"),
+    (lambda text: text[:-2000], "not whole"),
+    (lambda text: text.replace('id="engine">AGFz', 'id="engine">!!!!'), "damaged"),
+    (lambda text: text.replace('"example": "UklG', '"example": "!!!!'), "Example: a tone.wav"),
+)
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGES, ids=["half", "its end", "the engine", "the example"])
+def test_a_damaged_page_says_so(browser, tmp_path: Path, damage: Callable[[str], str], words: str) -> None:
+    recording = torch.from_numpy(tone(0.5, rate=8000)).float()
+    whole = build_page([Speaking(model=vocoder(), name="v", example=recording, example_name="a tone.wav")], "Damaged")
+    damaged = damage(whole)
+    assert damaged != whole
+    (tmp_path / "damaged.html").write_text(damaged, "utf-8")
+    show(browser, tmp_path / "damaged.html", 1200)
+    wait_to_hear(browser, words)
+    browser.find_element("id", "speak").click()
+    time.sleep(0.2)
+    assert browser.execute_script("return window.speaking?.state") != "speaking"
+
+
+def test_samples_that_are_no_numbers_are_refused(browser, page: Path, tmp_path: Path) -> None:
+    show(browser, page, 1200)
+    choose(browser, "small")
+    sound = tone(0.5, rate=8000)
+    sound[7] = float("nan")
+    soundfile.write(tmp_path / "nan.wav", sound, 8000, subtype="FLOAT")
+    browser.find_element("id", "file").send_keys(str(tmp_path / "nan.wav"))
+    wait_to_hear(browser, "no numbers")
+
+
 def test_what_a_model_is_called_is_text(page: Path) -> None:
     text = page.read_text("utf-8")
     assert "<digits>" not in text
@@ -184,14 +278,29 @@ def test_what_a_model_is_called_is_text(page: Path) -> None:
 def test_refusals(wavenet, tmp_path: Path) -> None:
     small_model(speaker_channels=2).float().save_pretrained(tmp_path / "vectors.safetensors")
     output = tmp_path / "out.html"
+    write_audio(tmp_path / "short.wav", torch.from_numpy(tone(0.1, rate=16000)).float(), 16000)
+    write_audio(tmp_path / "silent.wav", torch.zeros(16000), 16000)
     for arguments, words in (
         ((tmp_path / "vectors.safetensors", "--format", "page", "-o", output), ("vectors", "names")),
         (("digits", "--format", "page", "-o", tmp_path / "out"), (".html",)),
         (("digits", "prompts", "-o", tmp_path / "out"), ("2 models", "--format page")),
         (("digits", "-o", tmp_path / "out", "--example", "x.wav"), ("--example",)),
         (("prompts", "--format", "page", "-o", output, "--example", "x.wav"), ("--example",)),
+        (("digits", "-o", output), ("a folder", "--format page")),
         (("vocoder", "--format", "page", "-o", output, "--example", tmp_path / "none.wav"), ("none.wav",)),
+        (("vocoder", "--format", "page", "-o", output, "--example", tmp_path / "short.wav"), ("short.wav", "0.2 to")),
+        (("vocoder", "--format", "page", "-o", output, "--example", tmp_path / "silent.wav"), ("silent.wav",)),
     ):
         wavenet("export", *arguments).fails_with(*words)
     assert not output.exists()
     assert not (tmp_path / "out").exists()
+
+
+def test_a_name_that_reorders_words_is_spelled_out(wavenet, tmp_path: Path) -> None:
+    model = tmp_path / "\u202eevil" / "model.safetensors"
+    model.parent.mkdir()
+    small_model().float().save_pretrained(model)
+    wavenet("export", model, "--format", "page", "-o", tmp_path / "out.html")
+    text = (tmp_path / "out.html").read_text("utf-8")
+    assert "<title>\\u202eevil: a WaveNet speaks</title>" in text
+    assert "\u202e" not in text

@@ -11,6 +11,8 @@ from wavenet.shipped import model_path, shipped_models
 if TYPE_CHECKING:
     from wavenet.page import Speaking
 
+_PAGES = (".html", ".htm")
+
 
 def export(
     models: Annotated[
@@ -26,7 +28,7 @@ def export(
     ] = "onnx",
     example: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Recording that a vocoder's page begins with; up to 30 seconds."),
+        typer.Option(metavar="FILE", help="Recording that a vocoder's page begins with; 0.2 to 30 seconds."),
     ] = None,
     force: Force = False,
 ) -> None:
@@ -39,6 +41,8 @@ def export(
     """
     if kind == "page":
         _page(models, output, example, force)
+    elif output.suffix.lower() in _PAGES:
+        raise ValueError(f"{output}: --format onnx writes a folder; for a page pass --format page")
     elif len(models) > 1:
         raise ValueError(f"{len(models)} models are given; --format onnx takes one, --format page several")
     elif example is not None:
@@ -48,7 +52,7 @@ def export(
 
 
 def _page(paths: list[Path], output: Path, example: Path | None, force: bool) -> None:
-    if output.suffix.lower() not in (".html", ".htm"):
+    if output.suffix.lower() not in _PAGES:
         raise ValueError(f"{output}: a page needs the suffix .html; rename it")
     check_output(output, force)
 
@@ -59,7 +63,8 @@ def _page(paths: list[Path], output: Path, example: Path | None, force: bool) ->
     if example is not None and not any(one.example is not None for one in models):
         raise ValueError("--example is given, and no model copies recordings; leave it out")
     names = " and ".join(one.name for one in models)
-    write_atomically(output, build_page(models, f"{names}: a WaveNet speaks").encode())
+    speaks = "a WaveNet speaks" if len(models) == 1 else "WaveNets speak"
+    write_atomically(output, build_page(models, f"{names}: {speaks}").encode())
     print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser")
 
 
@@ -72,19 +77,27 @@ def _speaking(path: Path, example: Path | None) -> "Speaking":
     file, model = model_path(path), WaveNet.from_pretrained(path)
     config, recording, heard = model.config, None, ""
     if example is not None and config.features is not None and config.timed_labels is None:
-        recording, heard = read_recording(example, config.sample_rate), example.name
-        if len(recording) > 30 * config.sample_rate:
-            seconds = len(recording) / config.sample_rate
-            raise ValueError(f"--example: {example} has {seconds:.1f} seconds; expected up to 30")
+        recording, heard = read_recording(example, config.sample_rate), _printable(example.name)
+        seconds = len(recording) / config.sample_rate
+        if not 0.2 <= seconds <= 30:
+            raise ValueError(f"--example: {example} has {seconds:.2f} seconds; expected 0.2 to 30")
+        if float(recording.abs().max()) < 0.001:
+            raise ValueError(f"--example: {example} is silent; choose a recording with sound")
     shipped = shipped_models().get(str(path))
     if shipped is not None and shipped.path == file:
         name, does, data, licence = shipped.name, shipped.does, shipped.data, shipped.licence
     else:
-        folder = file if file.is_dir() else file.parent if file.name == "model.safetensors" else None
-        name, does, data, licence = file.stem if folder is None else folder.resolve().name, "", "", ""
+        named = file.resolve().parent.name if file.name == "model.safetensors" else file.stem
+        name, does, data, licence = _printable(named), "", "", ""
     return Speaking(
         model=model, name=name, does=does, data=data, licence=licence, example=recording, example_name=heard
     )
+
+
+def _printable(name: str) -> str:
+    """A name in which signs that cannot be shown, or that reorder the words around them, are spelled out."""
+    shown = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in name)
+    return shown.strip() or "the model"
 
 
 def _onnx(model: Path, output: Path, force: bool) -> None:

@@ -21,7 +21,7 @@ function parseSay(text, names, field) {
     const example = `${names[0]}:${NAME_SECONDS}`;
     const said = [];
     let now = 0;
-    for (const label of text.trim().split(/(?<=:\S*)\s+/).filter(Boolean)) { // a name may contain spaces
+    for (const label of text.trim().split(/(?<=:\S+)\s+/).filter(Boolean)) { // a name may contain spaces
         const {name, seconds} = parseLabel(label, names, field);
         said.push({start: now, end: now + seconds, name});
         now += seconds;
@@ -82,16 +82,16 @@ class Controls {
         byId("names").hidden = !card.names;
         byId("copies").hidden = !card.copies;
         byId("length").hidden = Boolean(card.names || card.copies);
-        byId("seconds").value = card.seconds;
+        byId("seconds").value = Math.max(card.seconds, byId("seconds").min);
         byId("temperature").value = card.temperature;
         this.showTemperature();
         if (card.names) {
             this.showNames(card.names);
         }
-        this.selects = Object.entries(card.labels).map(([kind, names], k) =>
+        this.selects = card.labels.map(([kind, names], k) =>
             make("select", {id: `label-${k}`, name: kind}, ...names.map((name) => make("option", {}, name))),
         );
-        const title = (kind) => kind[0].toUpperCase() + kind.slice(1).replaceAll("_", " ");
+        const title = (kind) => kind.charAt(0).toUpperCase() + kind.slice(1).replaceAll("_", " ");
         byId("labels").replaceChildren(
             ...this.selects.map((select) =>
                 make("div", {className: "field"}, make("label", {htmlFor: select.id}, title(select.name)), select),

@@ -44,12 +44,16 @@ class Display {
         byId("save").disabled = !canSave;
     }
 
+    says(words) {
+        return byId("status").textContent === words;
+    }
+
     /** Say a sentence; it may be about what went wrong, and about a field that the user can mend. */
     say(words, isWrong = false, field = null) {
         document.querySelectorAll("[aria-invalid]").forEach((one) => one.removeAttribute("aria-invalid"));
         const status = byId("status");
         status.classList.toggle("wrong", isWrong);
-        if (status.textContent !== words) {
+        if (!this.says(words)) {
             status.textContent = words;
         }
         field?.setAttribute("aria-invalid", "true");

@@ -72,7 +72,7 @@ def _card(one: Speaking, size: int) -> dict[str, Any]:
         "layers": len(config.dilations),
         "licence": one.licence,
         "data": one.data,
-        "labels": {kind: list(names) for kind, names in config.known_labels.items()},
+        "labels": [[kind, list(names)] for kind, names in config.known_labels.items()],
         "names": None if config.timed_labels is None else list(config.timed_labels.names),
         "copies": copies,
         "temperature": one.temperature,

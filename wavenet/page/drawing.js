@@ -2,7 +2,7 @@
 /* The picture of a sound as it grows: its waveform above its spectrogram, what it says when, and where it is heard. */
 
 const BLOCK_SAMPLES = 16; // the waveform keeps the extremes of this many samples
-const COLUMNS_PER_SECOND = 100;
+const COLUMNS_PER_SECOND = 100; // of as many whole samples each
 const BANDS = 128; // the bytes of a column, the lowest frequency first
 const HEATS = ["--heat-0", "--heat-1", "--heat-2", "--heat-3", "--heat-4"];
 const FAINTEST_PEAK = 0.25; // a quieter sound is not drawn larger than this peak would be
@@ -65,9 +65,13 @@ class Picture {
         this.seconds = this.made / this.rate || this.seconds;
         const names = this.said.filter(({start, name}) => name && start < this.seconds).map(({name}) => name);
         const length = `${this.seconds.toFixed(1)} seconds${names.length ? ` that says ${names.join(", ")}` : ""}`;
-        const peak = Math.max(0, ...this.peaks.map(Math.abs)).toFixed(2);
-        this.describe(`${length}, loudest at ${peak} of full scale`, `${length}, 0 to ${this.rate / 2000} kHz`);
+        this.describe(`${length}, loudest at ${this.peak(0).toFixed(2)} of full scale`, `${length}, 0 to ${this.rate / 2000} kHz`);
         this.redraw();
+    }
+
+    /** The loudest sample's magnitude, or `least`. Too many for the arguments of Math.max. */
+    peak(least) {
+        return this.peaks.reduce((most, value) => Math.max(most, Math.abs(value)), least);
     }
 
     describe(waveform, spectrogram) {
@@ -97,8 +101,7 @@ class Picture {
         context.fillStyle = this.style.getPropertyValue("--line");
         context.fillRect(0, height / 2, width, 1);
         context.fillStyle = this.style.getPropertyValue("--mark");
-        const peak = this.peaks.reduce((most, value) => Math.max(most, Math.abs(value)), FAINTEST_PEAK);
-        const scale = (0.47 * height) / peak;
+        const scale = (0.47 * height) / this.peak(FAINTEST_PEAK);
         const blocks = (this.seconds * this.rate) / BLOCK_SAMPLES;
         const filled = Math.min(width, Math.ceil((width * this.peaks.length) / 2 / blocks));
         for (let x = 0; x < filled; x++) {
@@ -124,7 +127,8 @@ class Picture {
         });
         [this.heat.width, this.heat.height] = [image.width, BANDS];
         this.heat.getContext("2d").putImageData(image, 0, 0);
-        const shown = (width * image.width) / COLUMNS_PER_SECOND / this.seconds;
+        const columnSamples = Math.floor(this.rate / COLUMNS_PER_SECOND);
+        const shown = (width * image.width * columnSamples) / this.rate / this.seconds;
         context.drawImage(this.heat, 0, 0, shown, height);
     }
 

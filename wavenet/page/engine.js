@@ -13,9 +13,14 @@ function runsEngine() {
 
 const byId = (id) => document.getElementById(id);
 
-/** The bytes that a text holds in base64. */
+/** The bytes that a text of the page holds in base64; throws an Error if it is damaged. */
 function decodeBase64(encoded) {
-    const text = atob(encoded);
+    let text;
+    try {
+        text = atob(encoded);
+    } catch {
+        throw new Error("its file is damaged");
+    }
     const bytes = new Uint8Array(text.length);
     for (let place = 0; place < text.length; place++) {
         bytes[place] = text.charCodeAt(place);
@@ -36,6 +41,7 @@ class Engine {
     /** Start a worker with the model of this index; `ready` resolves when it can speak. */
     open(card, index) {
         this.close();
+        const [engine, model] = ["engine", `model-${index}`].map((id) => decodeBase64(byId(id).textContent));
         const source = new Blob([byId("worker").textContent, "\n", REJECTIONS_ARE_ERRORS], {type: "text/javascript"});
         const address = URL.createObjectURL(source);
         const worker = (this.worker = new Worker(address));
@@ -47,7 +53,6 @@ class Engine {
             event.preventDefault();
             this.onmessage({type: "failed", message: event.message || "its worker does not start"});
         };
-        const [engine, model] = ["engine", `model-${index}`].map((id) => decodeBase64(byId(id).textContent));
         worker.postMessage({type: "open", engine, model, card}, [engine, model]);
     }
 

@@ -1,12 +1,13 @@
 "use strict";
 /* The page: it asks the engine for sound, and shows and plays what comes.
 
-A card says of a model: name, does, rate (Hz), size (MB), layers, licence, data, labels (the names of each kind), names
-(those that it can say at given times, or null), copies (whether it needs a recording), temperature, seconds (how long a
-babble lasts at first), example (a WAV file in base64, or null) and example_name. */
+A card says of a model: name, does, rate (Hz), size (MB), layers, licence, data, labels (pairs of a kind
+and its names), names (those that it can say at given times, or null), copies (whether it needs a recording),
+temperature, seconds (how long a babble lasts at first), example (a WAV file in base64, or null) and example_name. */
 
 const FIRST_SECONDS = 0.3; // of sound, before it plays and before its speed is judged
 const FAST_ENOUGH = 1.1; // times real time; a slower engine's sound plays when all of it is made
+const LOADING = "The model is loading.";
 
 class Page {
     constructor(cards) {
@@ -63,11 +64,11 @@ class Page {
 
     async open() {
         const index = this.index;
-        this.enter("loading", "The model is loading.");
+        this.enter("loading", LOADING);
         this.engine.open(this.card, index);
         await this.engine.ready;
         if (index === this.index && this.state === "loading") {
-            this.enter("idle", "Ready.");
+            this.enter("idle", this.display.says(LOADING) ? "Ready." : undefined); // a mistake stays to be read
         }
     }
 
@@ -82,32 +83,32 @@ class Page {
     }
 
     async speak() {
-        const {rate} = this.card;
-        const opening = this.loudspeaker.open(rate); // before any wait, while the press still lets sound begin
+        const {card} = this;
+        const opening = this.loudspeaker.open(card.rate); // before any wait, while the press still lets sound begin
         let request;
         try {
             request = await this.controls.read();
         } catch (error) {
-            this.refuse(error);
+            card === this.card && this.refuse(error);
             return;
         }
-        if (!this.checkBrowser() || this.state === "speaking") {
-            return;
+        if (card !== this.card || !this.checkBrowser() || this.state === "speaking") {
+            return; // another model was chosen while the recording was read, or Speak was pressed twice
         }
         this.forget();
         const id = this.id;
         this.request = {id, ...request};
         this.asked = this.stopping = this.isSlow = false;
-        const seconds = request.say?.at(-1).end ?? (request.samples ?? request.recording.length) / rate;
-        this.picture.begin(rate, seconds, request.say ?? []);
+        const seconds = request.say?.at(-1).end ?? (request.samples ?? request.recording.length) / card.rate;
+        this.picture.begin(card.rate, seconds, request.say ?? []);
         if (!this.engine.worker) {
             this.engine.open(this.card, this.index); // the last one failed
         }
         this.enter("speaking", "Speaking.");
-        this.plays = await opening;
+        const plays = await opening;
         await this.engine.ready;
         if (id === this.id) {
-            this.asked = true;
+            Object.assign(this, {plays, asked: true});
             this.engine.speak(this.request);
         }
     }
@@ -245,10 +246,14 @@ class Page {
     }
 }
 
-const page = new Page(JSON.parse(byId("models").textContent));
-const report = (problem) => page.fail(`The page has an error: ${problem}. Load it again.`);
-addEventListener("error", (event) => report(event.message));
+let page;
+function report(problem) {
+    const words = `The page has an error: ${problem?.message ?? problem}. Load it again, or copy its file again.`;
+    page ? page.fail(words) : new Display().say(words, true);
+}
+addEventListener("error", (event) => report(event.error ?? event.message));
 addEventListener("unhandledrejection", (event) => report(event.reason));
+page = new Page(JSON.parse(byId("models").textContent));
 
 /** What tests and scripts may read: the state, the model's name, all samples made so far, their rate, and the speed. */
 window.speaking = {

@@ -36,7 +36,7 @@ class Recording {
         this.stopRecorder();
         this.forget();
         if (card.copies && card.example) {
-            this.takeExample();
+            this.takeExample(false);
         }
     }
 
@@ -72,35 +72,39 @@ class Recording {
         }
     }
 
-    takeExample() {
-        this.take(decodeBase64(this.card.example), `Example: ${this.card.example_name}`);
+    takeExample(isTold = true) {
+        const {example} = this.card;
+        this.take(Promise.resolve(example).then(decodeBase64), `Example: ${this.card.example_name}`, isTold);
         byId("example").hidden = true;
     }
 
-    /** Take a sound file's bytes, or a promise of them; `settled` resolves when they are decoded or refused. */
-    take(bytes, name) {
+    /** Take a sound file's bytes, or a promise of them; `settled` resolves when they are decoded or refused.
+
+    Without `isTold` it says only what is wrong: the page says itself when it is ready. */
+    take(bytes, name, isTold = true) {
         this.forget();
         const turn = this.taken;
         this.settled = this.decode(bytes, name).then(
-            (samples) => turn === this.taken && this.keep(samples, name),
+            (samples) => turn === this.taken && this.keep(samples, name, isTold),
             (mistake) => turn === this.taken && this.refuse(mistake),
         );
     }
 
     async decode(bytes, name) {
+        const {rate} = this.card;
         let sound;
         try {
-            sound = await decodeSound(await bytes, this.card.rate);
-        } catch {
-            throw new Mistake(
-                `This browser finds no sound that it can read in ${name}; choose a WAV, FLAC, MP3 or Ogg file.`,
-                byId("file"),
-            );
+            sound = await decodeSound(await bytes, rate);
+        } catch (error) {
+            throw new Mistake(readingProblem(error, name, rate), byId("file"));
         }
-        const seconds = sound.length / this.card.rate;
+        const seconds = sound.length / rate;
         if (seconds < SHORTEST_RECORDING) {
             const length = `${seconds.toFixed(2)} seconds`;
             throw new Mistake(`${name} lasts ${length}; it must last ${SHORTEST_RECORDING} or more.`, byId("file"));
+        }
+        if (!sound.every(Number.isFinite)) {
+            throw new Mistake(`${name} has samples that are no numbers; choose another file.`, byId("file"));
         }
         if (sound.every((sample) => Math.abs(sample) < SILENCE)) {
             throw new Mistake(`${name} is silent; choose a file with sound, or check the microphone.`, byId("file"));
@@ -108,7 +112,7 @@ class Recording {
         return sound;
     }
 
-    keep(sound, name) {
+    keep(sound, name, isTold) {
         const {rate} = this.card;
         const cut = sound.length > LONGEST_RECORDING * rate;
         this.samples = cut ? sound.slice(0, LONGEST_RECORDING * rate) : sound;
@@ -117,7 +121,11 @@ class Recording {
         byId("original").src = URL.createObjectURL(encodeWav(this.samples, rate));
         byId("original").hidden = false;
         const whole = `${name} lasts ${(sound.length / rate).toFixed(1)} seconds`;
-        this.say(cut ? `${whole}; only the first ${LONGEST_RECORDING} are copied.` : `Ready to copy ${length}.`);
+        if (cut) {
+            this.say(`${whole}; only the first ${LONGEST_RECORDING} are copied.`);
+        } else if (isTold) {
+            this.say(`Ready to copy ${length}.`);
+        }
     }
 
     async record() {
@@ -174,6 +182,13 @@ class Recording {
             this.say(`The recording stopped after ${LONGEST_RECORDING} seconds, the most that is copied.`);
         }
     }
+}
+
+function readingProblem(error, name, rate) {
+    if (error.name === "NotSupportedError") {
+        return `This browser reads no sound at ${rate} Hz, which this model needs; try another browser.`;
+    }
+    return `This browser finds no sound that it can read in ${name}; choose a WAV, FLAC, MP3 or Ogg file.`;
 }
 
 function microphoneProblem(error) {

@@ -82,13 +82,17 @@ class Loudspeaker {
 
     async start(rate) {
         const source = byId("player").textContent;
+        let context;
         try {
-            this.context = makeContext(rate);
-            await this.context.audioWorklet.addModule(`data:text/javascript,${encodeURIComponent(source)}`);
+            context = this.context = makeContext(rate);
+            await context.audioWorklet.addModule(`data:text/javascript,${encodeURIComponent(source)}`);
         } catch {
             return false; // the page gives the sound to an <audio> element
         }
-        this.player = new AudioWorkletNode(this.context, "player", {
+        if (context !== this.context) {
+            return false; // closed meanwhile: another model was chosen
+        }
+        this.player = new AudioWorkletNode(context, "player", {
             numberOfInputs: 0,
             outputChannelCount: [1],
             processorOptions: {rate},

@@ -36,13 +36,16 @@ function given(numbers, use) {
 
 // What is made is a copy: the engine's memory may move.
 const made = {
-    samples: (count) => new Float32Array(engine.memory.buffer, engine.make(count), count).slice(),
+    samples: (count) => {
+        const at = engine.make(count);  // before `buffer` is read, which may be another afterwards
+        return new Float32Array(engine.memory.buffer, at, count).slice();
+    },
     columns: () => new Uint8Array(engine.memory.buffer, engine.columns(), engine.column_bytes()).slice(),
 };
 
 // The place of these labels among all combinations; those of the last kind change fastest.
 function choiceOf(labels) {
-    return Object.values(card.labels).reduce((choice, names, kind) => choice * names.length + labels[kind], 0);
+    return card.labels.reduce((choice, [, names], kind) => choice * names.length + labels[kind], 0);
 }
 
 // Tells the engine what to speak from. Returns how many samples that lasts.
