@@ -49,7 +49,8 @@ sanitize: $(READY)
 		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 OMP_NUM_THREADS=1 && \
 		../../$(BIN)/python -S -c "from wavenet.engines.native import native_module; assert 'sanitized' in native_module().__file__" && \
-		../../$(BIN)/python -S -m pytest -q -p no:cacheprovider tests/test_native.py tests/test_streaming.py -k "not memory"
+		../../$(BIN)/python -S -m pytest -q -p no:cacheprovider tests/test_native.py tests/test_int8.py tests/test_streaming.py \
+		-k "not memory"
 
 # The native engine's core, without Python, by other compilers and for 64-bit ARM, whose processor is emulated: all give
 # the same audio. What is not installed is skipped.

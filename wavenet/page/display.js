@@ -32,9 +32,6 @@ class Display {
         byId("made").textContent = made ? `${made.toFixed(1)}${of} s` : "–";
         byId("speed").textContent = speed ? inTimes(speed) : "–";
         byId("progress").value = total ? made / total : 0;
-        if (made && !total) {
-            byId("progress").removeAttribute("value"); // how much it will be is not known
-        }
     }
 
     showButtons(isBusy, canPlay, canSave) {

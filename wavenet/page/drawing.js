@@ -23,10 +23,10 @@ class Picture {
         return this.root.querySelector(`.${name}`);
     }
 
-    /** Begin a sound that lasts so many seconds, or null; `say` holds what is said when. */
+    /** Begin a sound that lasts so many seconds; `say` holds what is said when. */
     begin(rate, seconds, say) {
         this.rate = rate;
-        this.seconds = seconds ?? 2;
+        this.seconds = seconds;
         this.made = 0;
         this.peaks = []; // of each block its lowest and its highest sample
         this.columns = [];
@@ -53,9 +53,6 @@ class Picture {
         }
         for (let place = 0; place < columns.length; place += BANDS) {
             this.columns.push(columns.subarray(place, place + BANDS));
-        }
-        while (this.made > this.seconds * this.rate) {
-            this.seconds *= 1.5;
         }
         this.redraw();
     }

@@ -155,7 +155,7 @@ class Page {
         if (!this.plays) {
             this.display.offer(this.wav());
             this.display.say(`${words} This browser cannot play it while it is made; play it below.`);
-        } else if (!stopped && !this.loudspeaker.sounding) {
+        } else if (!this.stopping && !this.loudspeaker.sounding) {
             this.play();
         }
     }

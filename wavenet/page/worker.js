@@ -16,26 +16,29 @@ const pause = (() => {  // until other messages are read, without the 4 ms that 
 })();
 
 async function open(message) {
-    const stop = () => { throw new Error("the engine ran out of memory"); };
+    const stop = (status) => { throw new Error(`it gave up with status ${status}, perhaps for lack of memory`); };
     const imports = { env: { emscripten_notify_memory_growth() {} }, wasi_snapshot_preview1: { proc_exit: stop } };
     const { instance } = await WebAssembly.instantiate(message.engine, imports);
     engine = instance.exports;
     card = message.card;
     engine._initialize();
-    given(new Uint8Array(message.model), (at) => engine.open(at));
+    withCopy(new Uint8Array(message.model), (at) => engine.open(at));
     postMessage({ type: "ready" });
 }
 
-// Calls `use` with the address of a copy of some numbers.
-function given(numbers, use) {
+// Calls `use` with the address of a copy of some numbers in the engine's memory.
+function withCopy(numbers, use) {
     const at = engine.malloc(numbers.byteLength);
+    if (!at) {
+        throw new Error("there is not enough memory");
+    }
     new numbers.constructor(engine.memory.buffer, at, numbers.length).set(numbers);
     use(at);
     engine.free(at);
 }
 
-// What is made is a copy: the engine's memory may move.
-const made = {
+// Copies of what is made: the engine's memory may move.
+const read = {
     samples: (count) => {
         const at = engine.make(count);  // before `buffer` is read, which may be another afterwards
         return new Float32Array(engine.memory.buffer, at, count).slice();
@@ -51,12 +54,12 @@ function choiceOf(labels) {
 // Tells the engine what to speak from. Returns how many samples that lasts.
 function prepare(message, choice) {
     if (message.recording) {
-        given(message.recording, (at) => engine.copy(at, message.recording.length));
+        withCopy(message.recording, (at) => engine.copy(at, message.recording.length));
         return message.recording.length;
     }
     if (message.say) {
         const numbered = message.say.map(({ start, end, name }) => [start, end, card.names.indexOf(name) + 1]);
-        given(Float64Array.from(numbered.flat()), (at) => engine.say(at, numbered.length, choice));
+        withCopy(Float64Array.from(numbered.flat()), (at) => engine.say(at, numbered.length, choice));
         return Math.max(1, Math.round(message.say.at(-1).end * card.rate));
     }
     return message.samples;
@@ -66,11 +69,11 @@ async function speak(message) {
     const id = current = message.id, choice = choiceOf(message.labels), piece = Math.ceil(card.rate / 20);
     let begun = performance.now(), count = 0;
     const total = prepare(message, choice);
-    engine.begin(choice, Number(BigInt.asUintN(32, BigInt(message.seed))), message.temperature);
+    engine.begin(choice, message.seed, message.temperature);
     let seconds = (performance.now() - begun) / 1000;
     while (id === current && count < total) {
         begun = performance.now();
-        const samples = made.samples(Math.min(piece, total - count)), columns = made.columns();
+        const samples = read.samples(Math.min(piece, total - count)), columns = read.columns();
         seconds += (performance.now() - begun) / 1000;
         count += samples.length;
         const sound = { type: "audio", id, samples, columns, made: count, total, seconds };

@@ -111,8 +111,8 @@ def _speaking_page(subject: Subject, made: Sequence[Example], options: ReportOpt
         name=name,
         example=first.sounds[0].waveform if first else None,
         example_name=first.heading if first else "",
-        temperature=options.temperature,
-        seconds=options.seconds,
+        temperature=min(max(options.temperature, 0.1), 1.2),  # within the page's controls
+        seconds=max(options.seconds, 0.1),
     )
     return Markup(json.dumps(build_page([speaking], f"{name} speaks")).replace("<", "\\u003c"))
 
