@@ -15,7 +15,7 @@ from tests.conftest import needs_native, small_model, tone
 from wavenet import EngineOptions, WaveNet, generate, write_audio
 from wavenet.data import encode_audio, to_int16
 from wavenet.network import ConditioningConfig, LogMelConfig
-from wavenet.page import Speaking, build_page
+from wavenet.page import SpeakingModel, build_page
 
 INT8 = EngineOptions("native", weights="int8")
 SAID = "return document.querySelector('#status').innerText"
@@ -32,9 +32,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "speak.html"
     recording = torch.from_numpy(tone(0.5, rate=8000)).float()
     models = [
-        Speaking(model=WaveNet.from_pretrained("prompts"), name="prompts", seconds=1.0),
-        Speaking(model=WaveNet.from_pretrained("digits"), name="digits", does="says <digits>", licence="CC BY-SA 4.0"),
-        Speaking(model=vocoder(), name="small", example=recording, example_name="a tone.wav"),
+        SpeakingModel(model=WaveNet.from_pretrained("prompts"), name="prompts", seconds=1.0),
+        SpeakingModel(
+            model=WaveNet.from_pretrained("digits"), name="digits", does="says <digits>", licence="CC BY-SA 4.0"
+        ),
+        SpeakingModel(model=vocoder(), name="small", example=recording, example_name="a tone.wav"),
     ]
     path.write_text(build_page(models, "Models & speech"), "utf-8")
     return path
@@ -58,12 +60,17 @@ def wait_for(browser, state: str) -> None:
     raise AssertionError(f"the page is {found}; expected {state}: {browser.execute_script(SAID)}")
 
 
-def wait_to_hear(browser, words: str) -> None:
-    for _ in range(50):
-        if words in browser.execute_script(SAID):
+def until(condition: Callable[[], bool], expected: str) -> None:
+    """Wait up to ten seconds for a condition."""
+    for _ in range(100):
+        if condition():
             return
         time.sleep(0.1)
-    raise AssertionError(f"the page says {browser.execute_script(SAID)!r}; expected {words!r}")
+    raise AssertionError(f"it did not come to this: {expected}")
+
+
+def wait_to_hear(browser, words: str) -> None:
+    until(lambda: words in browser.execute_script(SAID), f"the page says {words!r}")
 
 
 def write(browser, field: str, text: object) -> None:
@@ -115,10 +122,7 @@ def test_digits_are_said_and_saved(browser, page: Path, tmp_path: Path) -> None:
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
     browser.find_element("id", "save").click()
     saved = tmp_path / "digits-seed0.wav"
-    for _ in range(100):
-        if saved.exists():
-            break
-        time.sleep(0.1)
+    until(saved.exists, f"{saved} is written")
     samples, rate = soundfile.read(saved, dtype="int16")
     assert rate == 8000
     assert torch.equal(torch.from_numpy(samples), to_int16(made))
@@ -152,10 +156,7 @@ def test_a_recording_is_taken_and_what_is_no_sound_is_refused(browser, page: Pat
     wait_to_hear(browser, "broken.wav")
     write_audio(tmp_path / "own.wav", torch.from_numpy(tone(0.3, rate=16000)).float(), 16000)
     browser.find_element("id", "file").send_keys(str(tmp_path / "own.wav"))
-    for _ in range(50):
-        if "own.wav" in browser.find_element("id", "recording-name").text:
-            break
-        time.sleep(0.1)
+    until(lambda: "own.wav" in browser.find_element("id", "recording-name").text, "the page has own.wav")
     assert len(speak(browser)) == pytest.approx(0.3 * 8000, abs=2)
 
 
@@ -188,9 +189,11 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page of models that are seldom met."""
     path = tmp_path_factory.mktemp("strange") / "strange.html"
     models = [
-        Speaking(model=small_model(labels=KINDS, speaker_channels=3).float(), name="kinds", seconds=0.001),
-        Speaking(model=small_model(sample_rate=768000).float(), name="fast", seconds=0.1),
-        Speaking(model=vocoder(), name="small", example=torch.from_numpy(tone(0.5, rate=8000)), example_name="a.wav"),
+        SpeakingModel(model=small_model(labels=KINDS, speaker_channels=3).float(), name="kinds", seconds=0.001),
+        SpeakingModel(model=small_model(sample_rate=768000).float(), name="fast", seconds=0.1),
+        SpeakingModel(
+            model=vocoder(), name="small", example=torch.from_numpy(tone(0.5, rate=8000)), example_name="a.wav"
+        ),
     ]
     path.write_text(build_page(models, "Strange"), "utf-8")
     return path
@@ -248,7 +251,9 @@ DAMAGES = (
 @pytest.mark.parametrize(("damage", "words"), DAMAGES, ids=["half", "its end", "the engine", "the example"])
 def test_a_damaged_page_says_so(browser, tmp_path: Path, damage: Callable[[str], str], words: str) -> None:
     recording = torch.from_numpy(tone(0.5, rate=8000)).float()
-    whole = build_page([Speaking(model=vocoder(), name="v", example=recording, example_name="a tone.wav")], "Damaged")
+    whole = build_page(
+        [SpeakingModel(model=vocoder(), name="v", example=recording, example_name="a tone.wav")], "Damaged"
+    )
     damaged = damage(whole)
     assert damaged != whole
     (tmp_path / "damaged.html").write_text(damaged, "utf-8")

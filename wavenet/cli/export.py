@@ -9,7 +9,7 @@ from wavenet.cli.options import Force, check_output
 from wavenet.shipped import model_path, shipped_models
 
 if TYPE_CHECKING:
-    from wavenet.page import Speaking
+    from wavenet.page import SpeakingModel
 
 _PAGES = (".html", ".htm")
 
@@ -68,11 +68,11 @@ def _page(paths: list[Path], output: Path, example: Path | None, force: bool) ->
     print(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB); open it in a browser")
 
 
-def _speaking(path: Path, example: Path | None) -> "Speaking":
+def _speaking(path: Path, example: Path | None) -> "SpeakingModel":
     """The model under its shipped name, or that of its run or file; what ships with the package says more of itself."""
     from wavenet.cli.recordings import read_recording
     from wavenet.network import WaveNet
-    from wavenet.page import Speaking
+    from wavenet.page import SpeakingModel
 
     file, model = model_path(path), WaveNet.from_pretrained(path)
     config, recording, heard = model.config, None, ""
@@ -89,7 +89,7 @@ def _speaking(path: Path, example: Path | None) -> "Speaking":
     else:
         named = file.resolve().parent.name if file.name == "model.safetensors" else file.stem
         name, does, data, licence = _printable(named), "", "", ""
-    return Speaking(
+    return SpeakingModel(
         model=model, name=name, does=does, data=data, licence=licence, example=recording, example_name=heard
     )
 

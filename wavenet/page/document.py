@@ -18,7 +18,7 @@ _FOLDER = Path(__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speaking:
+class SpeakingModel:
     """A model in a page, and what the page says of it: its `name`, what it `does`, its `data` and their `licence`.
 
     `example` is a recording `(T,)` at the model's sample rate, called `example_name`, which a vocoder begins with.
@@ -36,7 +36,7 @@ class Speaking:
     seconds: float = 3.0
 
 
-def build_page(models: Sequence[Speaking], title: str) -> str:
+def build_page(models: Sequence[SpeakingModel], title: str) -> str:
     """The page, as HTML. Raises `ValueError` if a page cannot run one of the models."""
     if not models:
         raise ValueError("models is empty; expected at least one model to speak")
@@ -57,7 +57,7 @@ def build_page(models: Sequence[Speaking], title: str) -> str:
     )
 
 
-def _card(one: Speaking, size: int) -> dict[str, Any]:
+def _card(one: SpeakingModel, size: int) -> dict[str, Any]:
     """What the page's script knows of a model: see page.js."""
     config = one.model.config
     copies = config.features is not None and config.timed_labels is None

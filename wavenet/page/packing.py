@@ -49,6 +49,9 @@ def packing_refusal(model: WaveNet) -> str | None:
         return "the model takes speakers as vectors, and a page offers only names"
     if model.config.tracks:
         return f"the model takes the tracks {', '.join(model.config.tracks)}, which a page does not"
+    weight = model.output.weight
+    if weight.device.type != "cpu" or weight.dtype != torch.float32:
+        return f"it takes models in float32 on the CPU, and this one is in {weight.dtype} on {weight.device}"
     choices = math.prod(map(len, model.config.known_labels.values()))
     if choices > _MOST_CHOICES:
         return f"its labels can be combined in {choices} ways, and a page has room for {_MOST_CHOICES}"
@@ -57,7 +60,7 @@ def packing_refusal(model: WaveNet) -> str | None:
 
 @torch.no_grad()
 def pack_model(model: WaveNet) -> bytes:
-    """The bytes of a model in float32 on the CPU, for which `packing_refusal` gives `None`."""
+    """The bytes of a model for which `packing_refusal` gives `None`."""
     writer, config, silent = _Writer(), model.config, _silent_states(model)
     writer.wholes(config.sample_rate, model.distribution.silence, silent[0].time)
     writer.numbers(config.pre_emphasis)

@@ -22,7 +22,7 @@ from markupsafe import Markup
 from wavenet.data import check_clips, encode_audio, pick_clips_lasting
 from wavenet.evaluation import CLASSES, evaluate, pooled_row, score_baselines, score_rows
 from wavenet.network import SamplingOptions, WaveNet, WaveNetConfig, describe_sight, layer_table, seen_lags
-from wavenet.page import Speaking, build_page, packing_refusal
+from wavenet.page import SpeakingModel, build_page, packing_refusal
 from wavenet.reporting.examples import Example, Sound, examples
 from wavenet.reporting.plots import draw_cone, draw_curves, draw_sound, to_svg
 from wavenet.reporting.subject import Subject
@@ -106,7 +106,7 @@ def _speaking_page(subject: Subject, made: Sequence[Example], options: ReportOpt
     """The page in which the model speaks, as a JSON string; a vocoder begins with the first clip that is shown."""
     first = next((one for one in made if one.sounds), None)
     name = "the model" if not subject.name.isprintable() else subject.name
-    speaking = Speaking(
+    speaking = SpeakingModel(
         model=subject.model,
         name=name,
         example=first.sounds[0].waveform if first else None,
