@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wavenet.network import Conditioning, WaveNet
+from wavenet.data import Batch, clip_tracks, timed_labels
+from wavenet.network import Conditioning, WaveNet, check_labels, timed_frames
 
 
 class Objective(nn.Module):
@@ -60,6 +61,29 @@ class Objective(nn.Module):
         log_probs = model.distribution.log_prob(parameters, symbols[:, -scored.shape[1] :])
         bits = -(log_probs * scored).sum() / math.log(2)
         return bits + (taught - taught.detach())  # which adds nothing but a gradient
+
+
+def objective_inputs(model: WaveNet, batch: Batch, margin: int) -> list[Tensor | None]:
+    """What `Objective` takes of a batch, in its order, on the CPU."""
+    config, log_mel, hop = model.config, model.log_mel, model.alignment.hop
+    told = [{kind: clip.labels[kind] for kind in config.known_labels} for clip in batch.clips]
+    labels = check_labels(None, told, len(told), config.known_labels, config.speaker_channels)
+    lengths = torch.tensor([clip.samples for clip in batch.clips])
+    timed: list[Tensor] = []
+    tracks: list[Tensor] = []
+    if log_mel is not None and (config.timed_labels is not None or config.tracks):
+        frames = log_mel.frames_around(batch.samples.shape[1], margin)
+        for clip, time in zip(batch.clips, batch.times.tolist(), strict=True):
+            first = frames.start + time // hop
+            if config.timed_labels is not None:
+                said, names = timed_labels(clip, config.timed_labels.whole_clip), config.timed_labels.names
+                rate = config.sample_rate / hop
+                timed.append(timed_frames(said, names, first=first, frames=len(frames), frames_per_second=rate))
+            if (own := clip_tracks(clip, config)) is not None:
+                index = torch.arange(first, first + len(frames))
+                tracks.append(own[:, index.clamp(0, own.shape[1] - 1)])  # beyond the clip those of its ends
+    rows = (torch.stack(rows) if rows else None for rows in (timed, tracks))
+    return [batch.samples, batch.scored, batch.times, lengths, labels, batch.inputs, *rows]
 
 
 def compile_objective(objective: nn.Module, model: WaveNet, note: Callable[[str], None]) -> Callable[..., Tensor]:

@@ -1,7 +1,6 @@
 """Trains a model on clips: its average, optimizers and progress; a step, an evaluation, and the state of a run."""
 
 import copy
-import itertools
 import json
 import math
 import time
@@ -16,35 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from wavenet.data import (
-    Batch,
-    BatchReader,
-    Clip,
-    Source,
-    WindowSampler,
-    as_sources,
-    clip_tracks,
-    pick_clips,
-    pick_clips_lasting,
-    read_clip,
-    timed_labels,
-)
+from wavenet.data import Batch, BatchReader, Clip, Source, WindowSampler, pick_clips_lasting, read_clip
 from wavenet.evaluation import Score, condition_on, evaluate, labels_of, missing_packages, score_free_running
-from wavenet.network import (
-    Conditioning,
-    FeatureStatistics,
-    TimedLabelsConfig,
-    WaveNet,
-    check_labels,
-    timed_frames,
-)
+from wavenet.network import Conditioning, WaveNet
 from wavenet.training.capacity import micro_batches, reading_processes, refuse_too_large, wants_bfloat16
 from wavenet.training.checkpoint import Progress, refuse_changes
 from wavenet.training.config import TrainConfig
 from wavenet.training.distributed import ALONE, Processes
-from wavenet.training.objective import Objective, compile_objective
+from wavenet.training.objective import Objective, compile_objective, objective_inputs
 from wavenet.training.observer import Keeper, Observer
 from wavenet.training.optimizer import optimizers_for, rate_share
+from wavenet.training.sources import measure, pick_from_each, suitable_sources
 from wavenet.training.warm_start import copy_fitting_weights
 
 
@@ -87,24 +68,16 @@ class Trainer:
             raise ValueError(
                 "config sets init_from or speakers, which only recipes use; call begin_with(model), or choose the clips"
             )
-        known, sample_rate = model.config.known_labels, model.config.sample_rate
-        if model.config.speaker_channels is not None and not known:
+        if model.config.speaker_channels is not None and not model.config.known_labels:
             raise ValueError("the model takes speakers as vectors, which clips do not have; name them in its config")
-        sources = as_sources(train, sample_rate, known, "train")
-        watched = as_sources(held_out, sample_rate, known, "held_out")
-        if model.config.timed_labels is not None:
-            for source in (*sources, *watched):
-                _check_timed(source.clips, model.config.timed_labels)
-        for source in (*sources, *watched) if model.config.tracks else ():
-            for clip in source.clips:
-                clip_tracks(clip, model.config)  # which refuses a clip without them
-        scored_samples = int(config.evaluation_seconds / len(watched) * sample_rate)
+        sources, watched = suitable_sources(train, model, "train"), suitable_sources(held_out, model, "held_out")
+        scored_samples = int(config.evaluation_seconds / len(watched) * model.config.sample_rate)
         if config.listen and missing_packages():
             raise ValueError(
                 f"config.listen needs {', '.join(missing_packages())}; pip install 'wavenet-toolkit[scores]', or leave "
                 "listen at 0"
             )
-        self.clips_to_copy = _from_each([source.clips for source in watched], config.listen)
+        self.clips_to_copy = pick_from_each(watched, config.listen)
         self.held_out = [replace(source, clips=pick_clips_lasting(source.clips, scored_samples)) for source in watched]
         self.rows = micro_batches(config, processes)
         own_device = torch.device("cuda", processes.local_rank) if torch.cuda.is_available() else torch.device("cpu")
@@ -112,8 +85,7 @@ class Trainer:
         self.model = model.to(self.device)
         self.model.recompute = config.checkpoint_activations
         if self.model.feature_statistics is None:
-            self.model.feature_statistics = _feature_statistics(self.model, sources)
-            _measure_tracks(self.model, sources)
+            measure(self.model, sources)
         self.average = copy.deepcopy(self.model).eval()
         self.optimizers = optimizers_for(self.model, config)
         self.sampler = WindowSampler(
@@ -156,46 +128,9 @@ class Trainer:
 
     def batch_loss(self, batch: Batch) -> Tensor:
         """Return the part of these rows in the batch's mean bits per scored sample: `()`, on the training device."""
-        known = self.model.config.known_labels
-        told = [{kind: clip.labels[kind] for kind in known} for clip in batch.clips]
-        labels = check_labels(None, told, len(told), known, self.model.config.speaker_channels)
-        lengths = torch.tensor([clip.samples for clip in batch.clips])
-        timed, tracks = self._timed(batch), self._tracks(batch)
-        tensors = (batch.samples, batch.scored, batch.times, lengths, labels, batch.inputs, timed, tracks)
+        tensors = objective_inputs(self.model, batch, self.sampler.margin)
         bits = self.loss(*(None if tensor is None else tensor.to(self.device) for tensor in tensors))
         return bits / batch.scored_in_all
-
-    def _timed(self, batch: Batch) -> Tensor | None:
-        """What the frames of a batch know of their clips' labels, `(B, 5, F)`, if the model takes any."""
-        config, log_mel = self.model.config, self.model.log_mel
-        if config.timed_labels is None or log_mel is None:
-            return None
-        frames, hop = log_mel.frames_around(batch.samples.shape[1], self.sampler.margin), self.model.alignment.hop
-        return torch.stack(
-            [
-                timed_frames(
-                    timed_labels(clip, config.timed_labels.whole_clip),
-                    config.timed_labels.names,
-                    first=frames.start + int(time) // hop,
-                    frames=len(frames),
-                    frames_per_second=config.sample_rate / hop,
-                )
-                for clip, time in zip(batch.clips, batch.times, strict=True)
-            ]
-        )
-
-    def _tracks(self, batch: Batch) -> Tensor | None:
-        """The tracks at a batch's frames, `(B, tracks, F)`, if the model takes any; beyond a clip those of its ends."""
-        config, log_mel, rows = self.model.config, self.model.log_mel, []
-        if not config.tracks or log_mel is None:
-            return None
-        frames = log_mel.frames_around(batch.samples.shape[1], self.sampler.margin)
-        for clip, begin in zip(batch.clips, batch.times, strict=True):
-            own = clip_tracks(clip, config)
-            assert own is not None
-            index = torch.arange(frames.start, frames.stop) + begin // self.model.alignment.hop
-            rows.append(own[:, index.clamp(0, own.shape[1] - 1)])
-        return torch.stack(rows)
 
     def step(self) -> float:
         """Take one step; returns its loss in bits per sample. `FloatingPointError` if that is not finite.
@@ -366,49 +301,3 @@ class Trainer:
         self.observer.note(f"started from {name}" + (f"; {misfits}" if misfits else ""))
         for note in notes:
             self.observer.note(note)
-
-
-def _check_timed(clips: Sequence[Clip], known: TimedLabelsConfig) -> None:
-    """Raise `ValueError` if a clip has no timed labels, or one whose name the model does not know."""
-    for clip in clips:
-        labels = timed_labels(clip, known.whole_clip)
-        if not labels:
-            raise ValueError(f"{clip.name} has no timed labels, and the model needs them; leave the clip out")
-        for label in labels:
-            if label.name not in known.names:
-                raise ValueError(
-                    f"{clip.name} has the timed label {label.name!r}, and the model knows {', '.join(known.names)}; "
-                    "add it to timed_labels.names, or leave the clip out"
-                )
-
-
-def _from_each(sources: Sequence[Sequence[Clip]], count: int) -> list[Clip]:
-    """`count` clips, one of each source after another; fewer if there are no more."""
-    rows = itertools.zip_longest(*(pick_clips(clips, count) if count else () for clips in sources))
-    return [clip for row in rows for clip in row if clip is not None][:count]
-
-
-_MEASURED_SECONDS, _MEASURED_CLIPS = 5, 16
-
-
-@torch.no_grad()
-def _feature_statistics(model: WaveNet, sources: Sequence[Source]) -> FeatureStatistics | None:
-    """The mean and spread of the features' bands, from the beginnings of some clips of each source."""
-    if model.log_mel is None:
-        return None
-    measured = []
-    for clip in (clip for source in sources for clip in pick_clips(source.clips, _MEASURED_CLIPS)):
-        waveform = read_clip(clip, 0, min(clip.samples, _MEASURED_SECONDS * clip.sample_rate))
-        measured.append(model.log_mel(waveform[None].to(model.device))[0])
-    return FeatureStatistics.of(measured)
-
-
-@torch.no_grad()
-def _measure_tracks(model: WaveNet, sources: Sequence[Source]) -> None:
-    """Set the mean and the spread of the model's tracks, if it takes any, to those of all clips."""
-    if model.config.tracks:
-        found = (clip_tracks(clip, model.config) for source in sources for clip in source.clips)
-        frames = torch.cat([tracks for tracks in found if tracks is not None], dim=1).double()
-        spread = frames.std(dim=1, correction=0, keepdim=True)
-        model.track_mean.copy_(frames.mean(dim=1, keepdim=True))
-        model.track_spread.copy_(spread.where(spread > 0, 1.0))
