@@ -205,6 +205,17 @@ def test_copy_scores_three_systems_and_writes_audio(wavenet, vocoder_file: Path,
     wavenet("copy", vocoder_file, dataset, "--audio", folder).fails_with("copies exists; choose another folder")
 
 
+def test_ctrl_c_says_which_copies_are_kept(
+    wavenet, vocoder_file: Path, dataset: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("wavenet.evaluation.measure", lambda *arguments, **named: signal.raise_signal(signal.SIGINT))
+    result = wavenet("copy", vocoder_file, dataset, "--limit", 2, "--audio", tmp_path / "copies")
+    assert result.status == 130
+    kept = f"interrupted; {tmp_path / 'copies'} has the copies that were made, and no scores are kept"
+    assert result.err.splitlines()[-1] == kept
+    assert len(list((tmp_path / "copies" / "model").glob("**/*.wav"))) == 1
+
+
 def test_a_recogniser_counts_word_errors(wavenet, vocoder_file: Path, speech_folder: Path, tmp_path: Path) -> None:
     for index, path in enumerate(sorted(speech_folder.rglob("*.wav"))):
         path.with_suffix(".txt").write_text("seven eight" if index % 2 else "nine", "utf-8")

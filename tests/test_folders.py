@@ -1,6 +1,7 @@
 """Nothing in a folder of recordings vanishes."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -31,19 +32,35 @@ def test_linked_folders_are_followed_and_taken_once(tmp_path: Path) -> None:
     assert all("is a folder that is there by another name too" in note for note in notes)
 
 
+def test_a_folder_of_any_depth_is_walked_and_a_path_that_is_too_long_is_named(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for level in range(2200):
+        os.mkdir("d")
+        os.chdir("d")
+        if level in (1500, 2199):
+            Path("deep.wav").touch()
+    os.chdir(tmp_path)
+    Path("d/shallow.wav").touch()
+    notes = list[str]()
+    found = names(Path("d"), notes)
+    subprocess.run(["rm", "-r", "d"], check=True)  # Python's own functions call themselves for each level
+    assert [name.rpartition("d/")[2] for name in found] == ["d", "deep", "shallow"]
+    assert not notes
+
+
 def test_what_cannot_be_followed_is_among_the_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, listed = tmp_path / "in", os.scandir
+    source, listed = tmp_path / "in", os.listdir
     put(source / "carl" / "1.wav")
     soundfile.write(source / "2.wav", tone(), 16000)
     for name in ("3.wav", "4"):
         (source / name).symlink_to("/nonexistent/object")
 
-    def scandir(path: str) -> object:
+    def listdir(path: str) -> object:
         if str(path).endswith("carl"):
             raise PermissionError(13, "Permission denied", path)
         return listed(path)
 
-    monkeypatch.setattr("os.scandir", scandir)
+    monkeypatch.setattr("os.listdir", listdir)
     clips = find_clips(source, "folder", held_out=0.1)
     monkeypatch.undo()
     skipped = prepare_dataset(clips, tmp_path / "out", PrepareConfig())

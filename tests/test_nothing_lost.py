@@ -153,3 +153,14 @@ def test_audio_is_written_though_standard_error_is_closed(model_file: Path, tmp_
     closed = subprocess.run(["sh", "-c", '"$@" 2>&-', "sh", *command], stdout=subprocess.PIPE, check=False)
     assert closed.returncode == 0
     assert len(read_audio(tmp_path / "a.wav")[0]) == 800
+
+
+def test_ctrl_c_after_the_work_is_done_changes_nothing(tmp_path: Path) -> None:
+    """Python takes a while to end; what is registered with it before the command ends it after the command's own."""
+    code = (
+        "import atexit, os, signal\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+        "from wavenet.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "models"], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

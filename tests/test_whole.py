@@ -166,6 +166,18 @@ def test_channels_that_cancel_each_other_are_refused_and_independent_ones_are_no
         read_audio(tmp_path / "clip.wav")
 
 
+def test_channels_that_cancel_each_other_for_a_while_are_said(tmp_path: Path) -> None:
+    one, other = tone(10.0), tone(10.0, hertz=333.0, seed=1)
+    turned = np.where(abs(np.arange(len(one)) / 16000 - 4) < 1, -one, one)
+    for channels, said in (((one, turned), True), ((one, other), False), ((one, one * 0), False)):
+        soundfile.write(tmp_path / "clip.wav", np.stack(channels, 1), 16000, subtype="FLOAT")
+        notes = list[str]()
+        read_audio(tmp_path / "clip.wav", note=notes.append)
+        assert ["clip.wav: for 2.0 s in all, first at 3.0 s, it has 2 channels that cancel" in n for n in notes] == (
+            [True] * said
+        )
+
+
 @pytest.mark.parametrize(("peak", "said"), [(1.0, None), (1.05, "are clipped"), (1.9, r"scaled down by 5.6 dB")])
 def test_samples_over_full_scale_are_clipped_or_scaled_and_it_is_said(peak: float, said: str | None) -> None:
     waveform, notes = torch.from_numpy(tone()), []

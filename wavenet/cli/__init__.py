@@ -14,9 +14,12 @@ __all__ = ["main"]
 
 def main() -> None:
     """Entry point of the `wavenet` command. Ctrl-C ends it with one line and status 130, from here on."""
-    try:
-        import signal
+    import atexit
+    import signal
 
+    # Python takes seconds to end with torch, and Ctrl-C would then kill a process whose work is done
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    try:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _interrupt)
 

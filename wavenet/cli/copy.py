@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -82,17 +83,23 @@ def copy(
             _copy_name(clip, audio)
     if hear is not None and (spoken := [clip for clip in clips if clip.text]):
         hear(spoken[0].read(), network.config.sample_rate)  # a recogniser that fails does so before the work
-    with sample_progress(clips) as bar:
-        copies = copy_clips(
-            network,
-            clips,
-            SamplingOptions(temperature=temperature),
-            speaker=as_speaker,
-            seed=seed,
-            engine=engine,
-            progress=bar.update,
-        )
-        rows = _score(network, copies, audio, hear)
+    try:
+        with sample_progress(clips) as bar:
+            copies = copy_clips(
+                network,
+                clips,
+                SamplingOptions(temperature=temperature),
+                speaker=as_speaker,
+                seed=seed,
+                engine=engine,
+                progress=bar.update,
+            )
+            rows = _score(network, copies, audio, hear)
+    except KeyboardInterrupt:
+        if audio is None or not audio.exists():
+            raise
+        print(f"interrupted; {audio} has the copies that were made, and no scores are kept", file=sys.stderr)
+        raise SystemExit(130) from None
     _print(rows, {"clips": len(clips), "temperature": temperature}, as_json)
 
 

@@ -19,6 +19,7 @@ from torchaudio import functional
 
 from wavenet.atomic import write_atomically
 from wavenet.data.containers import Note, whole
+from wavenet.data.mixing import Mixer
 from wavenet.data.packets import flac_checksum
 from wavenet.network import check_level, check_waveform, full_precision
 
@@ -48,8 +49,6 @@ _VECTORISED = 1 << 15
 """torch convolves 20,480 samples and more by vectorised code."""
 _LARGEST = 1e12
 """Larger samples than these are in no unit, and the sum of their squares overflows."""
-_CANCELLED = 0.25
-"""Below this level, compared with that of independent channels, channels cancel each other when they are mixed."""
 
 
 def warn(message: str) -> None:
@@ -117,12 +116,13 @@ def _open(path: Path) -> BinaryIO:
 
 def _mono_blocks(file: BinaryIO, note: Note) -> Iterator[tuple[Tensor, int]]:
     """All that libsndfile reads of the file, the mean of its channels, in blocks `(T,)` with the sample rate."""
-    power, left, wrong, read = 0.0, 0.0, 0, 0
+    wrong, read = 0, 0
     checksum, same = flac_checksum(file), True
     # a descriptor for soundfile to close; it would read a Python file by callbacks, which lose Ctrl-C
     os.lseek(file.fileno(), 0, os.SEEK_SET)
     with soundfile.SoundFile(os.dup(file.fileno())) as audio:
         sample_rate, channels = audio.samplerate, audio.channels
+        mixer = Mixer(channels, sample_rate)
         if audio.format in _UNCHECKED:
             note(f"whether it is whole cannot be told, because a file of the kind {audio.format} does not say")
         if not 1000 <= sample_rate <= 768000:
@@ -132,22 +132,14 @@ def _mono_blocks(file: BinaryIO, note: Note) -> Iterator[tuple[Tensor, int]]:
             if wrong:
                 continue  # counting them is all that is left to do
             same = checksum is None or checksum(block)
-            mixed = block.mean(axis=1)
-            if channels > 1:
-                power += float(np.square(block, dtype=np.float64).sum())
-                left += float(np.square(mixed, dtype=np.float64).sum())
-            yield torch.from_numpy(mixed), sample_rate
+            yield torch.from_numpy(mixer.mix(block)), sample_rate
     if not read:
         raise ValueError("has no samples")
     if wrong:
         raise ValueError(f"is no audio: {wrong} of {read} samples are not finite (NaN, infinity, or over {_LARGEST:g})")
     if not same:
         raise ValueError("is damaged: its samples do not have the checksum (MD5) in its header")
-    if channels > 1 and left < _CANCELLED**2 * power / channels**2:
-        raise ValueError(
-            f"has {channels} channels that cancel each other: mixed down they lose "
-            f"{10 * math.log10(power / channels / max(left, power * 1e-12)):.0f} dB; write one of them to a file"
-        )
+    mixer.check(note)
 
 
 def write_audio(path: str | os.PathLike[str], waveform: Tensor, sample_rate: int) -> None:

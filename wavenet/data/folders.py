@@ -16,7 +16,7 @@ class Found:
     """What lies below a folder, sorted by path.
 
     `files` have a suffix of audio. `broken` are what cannot be followed: links to nothing, folders that may not be
-    read. `others` are all other files.
+    read, paths that are too long. `others` are all other files.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -47,24 +47,37 @@ def walk(source: Path, note: Callable[[str], None]) -> Found:
 def _folders(
     root: Path, taken: set[tuple[int, int]], found: Found, note: Callable[[str], None]
 ) -> Iterator[tuple[Path, list[Path], list[str]]]:
-    """Each folder from `root` down that is not `taken` yet, the linked folders in it, and the names of its files."""
+    """Each folder from `root` down that is not `taken` yet, the linked folders in it, and the names of its files.
 
-    def unreadable(error: OSError) -> None:
-        found.broken.append(Path(error.filename))
-
-    for path, folders, names in os.walk(root, onerror=unreadable):
-        status = os.stat(path)
+    (`os.walk` calls itself for each level until Python 3.12, and fails in a folder 1,000 levels deep.)
+    """
+    waiting = [os.fspath(root)]
+    while waiting:
+        path = waiting.pop()
+        try:
+            status, names = os.stat(path), sorted(os.listdir(path))
+        except OSError:
+            found.broken.append(Path(path))
+            continue
         if (status.st_dev, status.st_ino) in taken:
             note(f"{path} is a folder that is there by another name too; it is taken once")
-            folders.clear()
             continue
         taken.add((status.st_dev, status.st_ino))
-        folders.sort()
-        yield Path(path), [Path(path, name) for name in folders if os.path.islink(os.path.join(path, name))], names
+        folders, linked, files = list[str](), list[Path](), list[str]()
+        for name in names:
+            inside = os.path.join(path, name)
+            if not os.path.isdir(inside):
+                files.append(name)
+            elif os.path.islink(inside):
+                linked.append(Path(inside))
+            else:
+                folders.append(inside)
+        waiting += reversed(folders)
+        yield Path(path), linked, files
 
 
 def _sort_in(path: Path, suffixes: frozenset[str], found: Found) -> None:
-    if os.path.islink(path) and not os.path.exists(path):
+    if not os.path.exists(path):
         found.broken.append(path)
     elif path.name != ".DS_Store" and not _is_apple_double(path):
         (found.files if path.suffix.lower() in suffixes else found.others).append(path)
