@@ -246,7 +246,8 @@ def test_other_labels_begin_a_half_made_dataset_anew(tmp_path: Path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         prepare_dataset(find("{digit}_{name}"), tmp_path / "out", PrepareConfig(), progress=interrupt)
     done: list[int] = []
-    prepare_dataset(find("{digit}_{speaker}"), tmp_path / "out", PrepareConfig(), progress=done.append)
+    with pytest.warns(UserWarning, match="it begins anew"):
+        prepare_dataset(find("{digit}_{speaker}"), tmp_path / "out", PrepareConfig(), progress=done.append)
     assert done[0] == 0
     assert {clip.speaker for clip in PreparedDataset(tmp_path / "out").clips} == {"al", "jo"}
 

@@ -97,6 +97,44 @@ def test_resumed_preparation_equals_uninterrupted_one(
         assert (tmp_path / "dataset" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("name", "damage", "kept"),
+    [
+        ("audio.pcm", lambda data: data[:9] + b"other" + data[14:], 1),
+        ("audio.pcm", lambda data: data[:-1000] + bytes(1000), 3),
+        ("audio.pcm", lambda data: data[:-1], 3),
+        ("index.jsonl", lambda data: data.replace(b'"train"', b'"test"', 1), 1),
+        ("index.jsonl", lambda data: b"".join(data.splitlines(keepends=True)[::2]), 2),
+        ("skipped.jsonl", lambda data: b"", 0),
+        ("progress.jsonl", lambda data: b'{"name": "a", "ends": [-4, 0, 0], "clips": 1, "crc": 0}\n' + data, 0),
+        ("progress.jsonl", lambda data: b"5\n" + data, 0),
+    ],
+)
+def test_damage_in_a_half_made_dataset_is_said_and_what_comes_before_it_kept(
+    speech_folder: Path, tmp_path: Path, name: str, damage: Callable[[bytes], bytes], kept: int
+) -> None:
+    (speech_folder / "ann" / "0.wav").write_text("not audio")
+    clips = find_clips(speech_folder, "folder", held_out=0.3)
+    prepare_dataset(clips, tmp_path / "whole", PrepareConfig())
+
+    def interrupt(recordings: int, counted: list[int] = []) -> None:  # noqa: B006
+        counted.append(recordings)
+        if sum(counted) == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_dataset(clips, tmp_path / "dataset", PrepareConfig(), progress=interrupt)
+    file = tmp_path / "dataset.partial" / name
+    file.write_bytes(damage(file.read_bytes()))
+    done, notes = list[int](), list[str]()
+    prepare_dataset(clips, tmp_path / "dataset", PrepareConfig(), progress=done.append, note=notes.append)
+    assert done[0] == kept
+    assert [f"is damaged: {kept} of " in note for note in notes] == [True]
+    for written in ("audio.pcm", "index.jsonl", "manifest.json", "skipped.jsonl"):
+        assert (tmp_path / "dataset" / written).read_bytes() == (tmp_path / "whole" / written).read_bytes()
+    assert not (tmp_path / "dataset" / "progress.jsonl").exists()
+
+
 def test_other_settings_begin_anew(speech_folder: Path, tmp_path: Path) -> None:
     clips = find_clips(speech_folder, "folder", held_out=0.3)
     partial = tmp_path / "dataset.partial"
@@ -175,10 +213,9 @@ def test_workers_do_not_outlive_a_preparation_that_is_ended(tmp_path: Path) -> N
     while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < waited:
         time.sleep(0.05)
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
-    assert (
-        prepare_dataset([*find_clips(tmp_path / "clips", "folder", held_out=0.1)], tmp_path / "data", PrepareConfig())
-        == []
-    )
+    clips, notes = find_clips(tmp_path / "clips", "folder", held_out=0.1), list[str]()
+    assert prepare_dataset(clips, tmp_path / "data", PrepareConfig(), note=notes.append) == []
+    assert ["was begun with other settings" in note for note in notes] == [True], "the command has its own"
 
 
 def test_processes_give_the_same_dataset(tmp_path: Path) -> None:

@@ -260,4 +260,5 @@ def test_a_file_that_changed_is_read_anew_when_preparation_goes_on(tmp_path: Pat
         with pytest.raises(KeyboardInterrupt):
             prepare_dataset(found, tmp_path / "data", PrepareConfig())
     soundfile.write(tmp_path / "in" / "a.wav", tone(), 16000)
-    assert prepare_dataset(found, tmp_path / "data", PrepareConfig()) == []
+    with pytest.warns(UserWarning, match="was begun with other settings or files; it begins anew"):
+        assert prepare_dataset(found, tmp_path / "data", PrepareConfig()) == []

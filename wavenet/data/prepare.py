@@ -25,7 +25,7 @@ from wavenet.atomic import write_atomically
 from wavenet.data.corpus import Recording, printable
 from wavenet.data.dataset import checksum
 from wavenet.data.loading import PrepareConfig, Tally, load_clips
-from wavenet.data.partial import PIECES, Loaded, Skipped, Work
+from wavenet.data.partial import PIECES, PROGRESS, Loaded, Skipped, Work
 from wavenet.machine import alone_in, workers
 
 FORMAT = "wavenet-toolkit dataset, version 1"
@@ -109,6 +109,7 @@ def prepare_dataset(
         if destination.exists():
             destination.rename(replaced)
         partial_folder.rename(destination)
+        (destination / PROGRESS).unlink(missing_ok=True)
         shutil.rmtree(replaced, ignore_errors=True)
     return work.skipped
 
@@ -123,14 +124,14 @@ def _write(
     note: Callable[[str], None],
 ) -> Work:
     """Write all files of a dataset in `folder`, which may hold a half-made one with the same settings."""
-    work = Work.resume(folder, _settings(recordings, config, found))
+    work = Work.resume(folder, _settings(recordings, config, found), note)
     progress(len(work.done))
     remaining = [recording for recording in recordings if recording.name not in work.done]
     try:
         with work, _mapper(jobs, remaining) as map_all:
             results = map_all(partial(_load, config=config, folder=folder), remaining)
-            for loaded, warned in results:
-                work.add(loaded)
+            for recording, (loaded, warned) in zip(remaining, results, strict=True):
+                work.add(recording.name, loaded)
                 for message in warned:
                     note(message)
                 progress(1)
