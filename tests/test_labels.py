@@ -136,6 +136,8 @@ TABLES = {
         'name,text\nwavs/bob/two.wav,"Two, ""2"""\n"one"," 1 "\n./three,"3\nlines"\n',
         ("1", 'Two, "2"', "3\nlines"),
     ),
+    "tabs": ('name\ttext\none\t"1"\ntwo\t2"\nthree\t3, 3\n', ('"1"', '2"', "3, 3")),
+    "semicolons": ('name;text\none;"1; 1"\ntwo;2\nthree;3, 3\n', ("1; 1", "2", "3, 3")),
     "header and pipes": ("name|text\none|1\ntwo|2\nthree|3\n", ("1", "2", "3")),
 }
 
@@ -180,6 +182,8 @@ def test_a_table_has_labels_and_a_note_says_what_has_no_partner(tmp_path: Path) 
     ("table", "message"),
     [
         (b"", "t.csv is empty; expected a row for each clip"),
+        (b"name,text\n", "t.csv has a header and no rows; expected a row for each clip"),
+        (b"one;1\n", "the first line is 'one;1'; expected a header with name, or lines name|text"),
         (b"one|1\ntwo\n", "line 2 is 'two'; expected name|text or name|text|normalised text"),
         (b"one|1|1|1\n", "line 1 is 'one|1|1|1'; expected name|text or"),
         (b"|text\n", "line 1 is '|text'; expected name|text"),

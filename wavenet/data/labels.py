@@ -45,18 +45,19 @@ def read_metadata(path: Path) -> list[Row]:
     """The rows of a table in UTF-8.
 
     It has lines `name|text` or `name|text|normalised text` (which then counts), or it begins with a header: `name`,
-    perhaps `text`, and kinds of label, as CSV. Raises `ValueError` that names a line which is neither.
+    perhaps `text`, and kinds of label, as CSV. Tabs may stand for `|`, and semicolons for commas. Raises `ValueError` that names a line which is neither.
     """
     try:
         content = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text in UTF-8 ({error.reason} at byte {error.start}); convert it") from error
-    delimiter = "|" if "|" in content.lstrip().partition("\n")[0] else ","
+    first = content.lstrip().partition("\n")[0]
+    delimiter = next((mark for mark in "|\t;" if mark in first), ",")
     reader = csv.reader(
         io.StringIO(content),
         delimiter=delimiter,
         strict=True,
-        quoting=csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL,
+        quoting=csv.QUOTE_NONE if delimiter in "|\t" else csv.QUOTE_MINIMAL,
     )
     try:
         lines = [(reader.line_num, [field.strip() for field in fields]) for fields in reader if fields]
@@ -64,14 +65,16 @@ def read_metadata(path: Path) -> list[Row]:
         raise ValueError(f"{path}: line {reader.line_num} is not CSV ({error})") from error
     if not lines:
         raise ValueError(f"{path} is empty; expected a row for each clip")
-    return list(_rows(path, lines, delimiter))
+    if not (rows := list(_rows(path, lines, delimiter))):
+        raise ValueError(f"{path} has a header and no rows; expected a row for each clip")
+    return rows
 
 
 def _rows(path: Path, lines: Sequence[tuple[int, list[str]]], delimiter: str) -> Iterator[Row]:
     header = lines[0][1] if "name" in lines[0][1] else []
     columns, expected = header or ["name", "text", "normalised text"], "name|text or name|text|normalised text"
-    if not header and delimiter == ",":
-        first = ",".join(lines[0][1])[:60]
+    if not header and delimiter in ",;":
+        first = delimiter.join(lines[0][1])[:60]
         raise ValueError(f"{path}: the first line is {first!r}; expected a header with name, or lines {expected}")
     if "" in header or len(set(header)) < len(header):
         raise ValueError(f"{path}: the header is {delimiter.join(header)!r}; expected another name for each column")
