@@ -45,7 +45,8 @@ def read_metadata(path: Path) -> list[Row]:
     """The rows of a table in UTF-8.
 
     It has lines `name|text` or `name|text|normalised text` (which then counts), or it begins with a header: `name`,
-    perhaps `text`, and kinds of label, as CSV. Tabs may stand for `|`, and semicolons for commas. Raises `ValueError` that names a line which is neither.
+    perhaps `text`, and kinds of label, as CSV. Tabs may stand for `|`, and semicolons for commas. Raises `ValueError`
+    that names a line which is neither.
     """
     try:
         content = path.read_text("utf-8-sig")
