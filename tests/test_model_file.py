@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,16 @@ def test_a_name_that_is_no_text_is_at_fault_not_the_model(model_file: Path) -> N
     path = model_file.rename(model_file.with_name("m\udcff.safetensors"))
     with pytest.raises(ValueError, match=r"is not UTF-8 text, and safetensors needs such a path; choose another"):
         WaveNet.from_pretrained(path)
+
+
+def test_models_are_read_and_written_without_torchs_compiler(tmp_path: Path) -> None:
+    """It takes two seconds to load, and arithmetic on the meta device would load it."""
+    program = (
+        "import sys; from wavenet import WaveNet, shipped_models\n"
+        "for name in shipped_models(): WaveNet.from_pretrained(name).save_pretrained(sys.argv[1])\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path / "model.safetensors"], check=True)
 
 
 def test_every_truncation_is_refused(model_file: Path) -> None:

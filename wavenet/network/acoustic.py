@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from wavenet.network.embedding import LabelEmbedding
 from wavenet.network.features import LogMelConfig
 from wavenet.network.settings import STRICT, check_names, check_whole
 from wavenet.network.timed_labels import TimedLabel, timed_frames
@@ -54,7 +55,7 @@ class AcousticModel(nn.Module):
         self.names, self.hop, self.sample_rate = config.names, features.hop, sample_rate
         names, hidden = len(config.names) + 1, config.hidden_channels
         self.silence, self.spread, self.bumps = features.silence, features.spread, _BUMPS
-        self.before, self.name, self.after = (nn.Embedding(names, config.channels) for _ in range(3))
+        self.before, self.name, self.after = (LabelEmbedding(names, config.channels) for _ in range(3))
         inputs = 3 * config.channels + _BUMPS + 1 + (vector_channels or 0)
         self.layers = nn.Sequential(
             nn.Linear(inputs, hidden),

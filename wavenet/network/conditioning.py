@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wavenet.network.alignment import Alignment
+from wavenet.network.embedding import LabelEmbedding
 from wavenet.network.features import LogMelConfig, log_mel_refusal
 from wavenet.network.quantize import check_dense
 from wavenet.network.settings import STRICT, check_whole
@@ -243,7 +244,7 @@ class Conditioner(nn.Module):
     ) -> None:
         super().__init__()
         self.alignment = Alignment()
-        self.table = nn.Embedding(labels, speaker_channels) if labels and speaker_channels else None
+        self.table = LabelEmbedding(labels, speaker_channels) if labels and speaker_channels else None
         self.speaker = nn.Linear(speaker_channels, biases, bias=False) if speaker_channels else None
         self.local: nn.Linear | None = None
         self.by_frame = features is not None and config.projection == "frames"

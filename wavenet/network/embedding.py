@@ -32,6 +32,8 @@ class AmplitudeEmbedding(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
+        if self.weight.is_meta:  # there is nothing to fill, and torch would load its compiler for the arithmetic
+            return
         tables = [smooth_rows(self.rows, self.channels) for _ in range(self.signals)]
         self.weight.copy_(torch.cat(tables) / self.signals**0.5)
 
@@ -51,6 +53,14 @@ class AmplitudeEmbedding(nn.Module):
             mode="sum",
         )
         return summed.view(*amplitudes.shape[:-1], -1)
+
+
+class LabelEmbedding(nn.Embedding):
+    """`nn.Embedding` that draws no weights on the meta device, where torch would load its compiler for that."""
+
+    def reset_parameters(self) -> None:
+        if not self.weight.is_meta:
+            super().reset_parameters()
 
 
 def smooth_rows(classes: int, channels: int) -> Tensor:

@@ -119,6 +119,8 @@ class WaveNet(nn.Module):
 
     @torch.no_grad()
     def _initialise(self) -> None:
+        if self.output.weight.is_meta:
+            return
         weight, bias = self.distribution.initial_output(self.output.in_features, self.predictor is not None)
         self.output.weight.copy_(weight)
         self.output.bias.copy_(bias)

@@ -15,6 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+_CPU = torch.device("cpu")
+"""Where kernels begin, also those of a model on the meta device: torch would load its compiler for arithmetic there."""
+
 
 def triangle(scale: int, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
     """The kernel of linear interpolation, `(2 * scale - 1,)`."""
@@ -49,7 +52,7 @@ class TransposedUpsampler(nn.Module):
     def reset_parameters(self) -> None:
         for stage, scale in zip(self.stages, self.scales, strict=True):
             weight, bias = stage.parameters()
-            weight.copy_(triangle(scale))
+            weight.copy_(triangle(scale, device=_CPU))
             bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,7 +115,7 @@ class FrameUpsampler(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         if self.kernel is not None:
-            self.kernel.copy_(triangle(self.hop))
+            self.kernel.copy_(triangle(self.hop, device=_CPU))
 
     def extra_repr(self) -> str:
         return f"hop={self.hop}, learned={self.kernel is not None}"
