@@ -45,7 +45,9 @@ class _Sequence(ExportNetwork):
     def __init__(self, model: WaveNet) -> None:
         frames = {} if model.config.features is None else {"frames": (model.config.features.bins, 6)}
         super().__init__(model, {"symbols": (model.context + 5,), **_speaker(model), **frames})
-        self.free = {"symbols": {1: Dim("time", min=model.context)}, "frames": {2: Dim("frames")}}
+        # the trace of a fit to the past holds from one sample more on; told less, torch would trace it twice
+        shortest = model.context + (model.predictor is not None and model.predictor.fits_past)
+        self.free = {"symbols": {1: Dim("time", min=shortest)}, "frames": {2: Dim("frames")}}
 
     def forward(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
         conditioning = AnyFrames(given.get("speaker"), given.get("frames"), self.silence)
