@@ -85,7 +85,7 @@ def kind_name(kind: tuple[object, ...]) -> str:
     return "-".join(part for part in parts if part)
 
 
-def model_of_kind(kind: tuple[object, ...], pre_emphasis: float = 0.0) -> WaveNet:
+def model_of_kind(kind: tuple[object, ...], **changes: object) -> WaveNet:
     """A float64 model of one of `KINDS`, all weights at random: hop 12, blocks of 4 in it, or of 7 across it."""
     distribution, speakers, features, prediction, upsampler = kind
     blocks = {"past": {"order": 4, "block": 7, "window": 20}, "features": {"order": 9, "block": 4}}
@@ -98,7 +98,7 @@ def model_of_kind(kind: tuple[object, ...], pre_emphasis: float = 0.0) -> WaveNe
         if features
         else ConditioningConfig(),
         prediction=PredictionConfig(source=prediction, **blocks[prediction]) if prediction else None,
-        pre_emphasis=pre_emphasis,
+        **changes,
     )
     if not isinstance(distribution, Categorical):
         torch.nn.init.normal_(model.output.weight, std=0.3)  # wider, and every sample would be clipped
@@ -127,15 +127,19 @@ def tone(seconds: float = 0.5, rate: int = 16000, hertz: float = 220.0, seed: in
 browser = pytest.fixture(scope="module")(started_browser)
 
 
-@pytest.fixture
-def speech_folder(tmp_path: Path) -> Path:
+def write_speech(folder: Path) -> Path:
     """Twelve clips of two speakers, in folders by speaker."""
     for speaker in ("ann", "bob"):
         for index in range(6):
-            path = tmp_path / "speech" / speaker / f"{speaker}{index}.wav"
+            path = folder / "speech" / speaker / f"{speaker}{index}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(path, tone(0.3, hertz=150 + 40 * index, seed=index), 16000)
-    return tmp_path / "speech"
+    return folder / "speech"
+
+
+@pytest.fixture
+def speech_folder(tmp_path: Path) -> Path:
+    return write_speech(tmp_path)
 
 
 @pytest.fixture
@@ -164,21 +168,27 @@ class Result:
             assert part in error
 
 
-@pytest.fixture
-def wavenet(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    """Run the command in this process."""
-
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["wavenet", *map(str, arguments)])
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+def command(*arguments: object) -> int:
+    """Run the command in this process; its exit status."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["wavenet", *map(str, arguments)])
         try:
             main()
-            status = 0
         except SystemExit as stop:
-            status = stop.code if isinstance(stop.code, int) else 0
+            return stop.code if isinstance(stop.code, int) else 0
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+    return 0
+
+
+@pytest.fixture
+def wavenet(capsys: pytest.CaptureFixture[str]):
+    """Run the command in this process, and keep what it prints."""
+
+    def run(*arguments: object) -> Result:
+        status = command(*arguments)
         captured = capsys.readouterr()
         return Result(status, captured.out, captured.err)
 

@@ -31,7 +31,6 @@ from wavenet.engines import IncrementalEngine
 from wavenet.export import export_onnx
 from wavenet.export.networks import initial_state, networks, start
 from wavenet.export.onnx import CLOSE, largest_differences
-from wavenet.export.onnx import _translate as translate
 from wavenet.export.onnx import _write as write
 from wavenet.export.operations import exportable
 from wavenet.network import Conditioning, GaussianMixture, LogisticMixture, SamplingOptions
@@ -208,8 +207,9 @@ def test_networks_give_by_turns_what_the_model_gives_in_onnxruntime(told: tuple[
 def test_prediction_from_the_past_and_features_give_what_the_model_gives_in_onnxruntime(
     folder: Path, upsampler: str
 ) -> None:
+    """Of two layers, because torch takes seconds to trace a layer. The test in float64 above has three."""
     kind = (LogisticMixture(components=2), True, True, "past", upsampler)
-    model_of_kind(kind).save_pretrained(folder / f"past-{upsampler}.safetensors")
+    model_of_kind(kind, dilations=(1, 2)).save_pretrained(folder / f"past-{upsampler}.safetensors")
     model = WaveNet.from_pretrained(folder / f"past-{upsampler}.safetensors")
     export_onnx(model, folder / f"past-{upsampler}")
     export = Export(model, folder / f"past-{upsampler}")
@@ -433,27 +433,6 @@ def test_the_command_says_what_it_wrote_and_how_far_that_is_from_torch(told: tup
     assert sorted(path.name for path in export.folder.iterdir()) == sorted(files)
     found = re.search(r"largest differences from torch, .*: sequence (\S+), step (\S+), condition (\S+)\n", printed)
     assert max(map(float, found.groups())) < 1e-3
-
-
-@torch.no_grad()
-def test_a_shipped_model_makes_the_same_classes_in_onnxruntime() -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    model, sessions, outputs = WaveNet.from_pretrained("prompts"), {}, {}
-    for name in ("predict", "step"):
-        network = networks(exportable(model))[name]
-        outputs[name] = list(network(network.example(batch=2)))
-        program = translate(network, outputs[name]).model_proto.SerializeToString()
-        sessions[name] = onnxruntime.InferenceSession(program)
-
-    def run(name: str, known: Named) -> Named:
-        given = {each.name: known[each.name].numpy() for each in sessions[name].get_inputs()}
-        return dict(zip(outputs[name], map(torch.from_numpy, sessions[name].run(outputs[name], given)), strict=True))
-
-    uniforms = torch.rand(1, 500, generator=torch.Generator().manual_seed(0))
-    expected, _ = IncrementalEngine(model, 1).run(uniforms, SamplingOptions())
-    parameters = by_turns(model, run, initial_state(model), expected, Conditioning())
-    classes = model.distribution.sample(parameters[0].T, uniforms[0], SamplingOptions())
-    assert torch.equal(classes, expected[0])
 
 
 @torch.no_grad()

@@ -2,8 +2,6 @@
 
 import multiprocessing
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -37,9 +35,8 @@ def teacher_forced(model: WaveNet, symbols: torch.Tensor, conditioning: object) 
         return model.advance(torch.cat([latest, symbols[:, :-1]], dim=1), state, conditioning)[0]
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize("kind", KINDS, ids=kind_name)
-def test_parameters_are_those_of_the_network_in_torch(kind: tuple[object, ...], threads: int) -> None:
+def test_parameters_are_those_of_the_network_in_torch(kind: tuple[object, ...]) -> None:
     """To within what float32 costs the network in torch: these weights are wild, and rounding counts for some kinds."""
     model = model_of_kind(kind)
     conditioning = conditioning_of(model)
@@ -48,8 +45,9 @@ def test_parameters_are_those_of_the_network_in_torch(kind: tuple[object, ...], 
     single = model.float()
     conditioning = conditioning_of(single)
     in_torch = teacher_forced(single, symbols, conditioning)
-    native = NativeEngine(single, 2, conditioning, threads=threads).follow(symbols)
-    assert (native - exact).abs().max() < 2 * (in_torch - exact).abs().max() + 1e-4
+    for threads in (1, 2, 4):
+        native = NativeEngine(single, 2, conditioning, threads=threads).follow(symbols)
+        assert (native - exact).abs().max() < 2 * (in_torch - exact).abs().max() + 1e-4, f"{threads} threads"
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind[0] == Categorical()], ids=kind_name)
@@ -236,38 +234,27 @@ def test_weights_that_are_not_finite_are_told_not_crashed_on() -> None:
 
 
 @pytest.mark.parametrize("instruction_set", native_module().instruction_sets()[:-1] if not pytestmark.args[0] else ())
-def test_every_instruction_set_draws_the_same(instruction_set: str) -> None:
-    program = """
-import torch
-from wavenet import WaveNet, WaveNetConfig, generate
-from wavenet.engines import EngineOptions
-torch.manual_seed(0)
-model = WaveNet(WaveNetConfig(cycles=1, layers_per_cycle=4, residual_channels=20)).eval()
-for weights in ("float32", "bfloat16", "int8"):
-    print(*generate(model, 300, engine=EngineOptions(weights=weights)).mul(32768).long().tolist())
-"""
-    outputs = [
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env={**os.environ, "WAVENET_NATIVE": name},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for name in (instruction_set, "baseline")
-    ]
-    assert outputs[0] == outputs[1]
+def test_every_instruction_set_draws_the_same(instruction_set: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = WaveNet(WaveNetConfig(cycles=1, layers_per_cycle=4, residual_channels=20)).eval()
+    for weights in WEIGHT_TYPES:
+        drawn = []
+        for name in (instruction_set, "baseline"):
+            monkeypatch.setenv("WAVENET_NATIVE", name)
+            assert native_module().__name__.endswith(f"_native_{name}")
+            drawn.append(generate(model, 300, engine=EngineOptions(weights=weights)))
+        assert torch.equal(*drawn), weights
 
 
-def test_native_can_be_switched_off() -> None:
-    program = (
-        "from wavenet import *; from wavenet.engines import EngineOptions; "
-        "chosen, reason = EngineOptions().resolved(WaveNet(WaveNetConfig(dilations=(1,)))); print(chosen.name, reason)"
-    )
-    for value, said in (("0", "incremental WAVENET_NATIVE=0"), ("sse9", "WAVENET_NATIVE is 'sse9'; expected 0, ")):
-        environment = {**os.environ, "WAVENET_NATIVE": value}
-        result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-        assert said in result.stdout + result.stderr
+def test_native_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = WaveNet(WaveNetConfig(dilations=(1,)))
+    monkeypatch.setenv("WAVENET_NATIVE", "0")
+    chosen, reason = EngineOptions().resolved(model)
+    assert chosen.name == "incremental"
+    assert str(reason).startswith("WAVENET_NATIVE=0")
+    monkeypatch.setenv("WAVENET_NATIVE", "sse9")
+    with pytest.raises(ValueError, match=r"WAVENET_NATIVE is 'sse9'; expected 0, "):
+        EngineOptions().resolved(model)
 
 
 def test_the_default_type_of_tensors_makes_no_difference() -> None:

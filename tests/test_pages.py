@@ -10,6 +10,12 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import torch
+
+from tests.test_export import Export, by_turns
+from wavenet import WaveNet
+from wavenet.engines import IncrementalEngine
+from wavenet.network import Conditioning, SamplingOptions
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -18,6 +24,7 @@ PAGES = [
     *sorted(ROOT.glob("recipes/**/README.md")),
     *sorted(ROOT.glob("samples/**/README.md")),
 ]
+ONNX = ROOT / "recipes" / "onnx" / "README.md"
 
 SHORT = {
     "train": (
@@ -152,8 +159,27 @@ def test_commands_have_the_flags_that_the_page_gives(wavenet, page: Path) -> Non
             assert command != name or re.search(rf"(?<![\w-]){flag}(?![\w-])", described), f"{name} lacks {flag}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+@pytest.mark.parametrize("page", [page for page in PAGES if page != ONNX], ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_run(wavenet, small_copy: Path, page: Path) -> None:
+    run_commands(wavenet, page)
+
+
+@torch.no_grad()
+def test_commands_run_and_the_shipped_model_that_they_export_makes_the_same_classes_in_onnxruntime(
+    wavenet, small_copy: Path
+) -> None:
+    """Both in one test, because the export takes long."""
+    run_commands(wavenet, ONNX)
+    model = WaveNet.from_pretrained("prompts")
+    export = Export(model, small_copy / "prompts-onnx")
+    uniforms = torch.rand(1, 500, generator=torch.Generator().manual_seed(0))
+    expected, _ = IncrementalEngine(model, 1).run(uniforms, SamplingOptions())
+    parameters = by_turns(model, export.run, export.state, expected, Conditioning())
+    classes = model.distribution.sample(parameters[0].T, uniforms[0], SamplingOptions())
+    assert torch.equal(classes, expected[0])
+
+
+def run_commands(wavenet, page: Path) -> None:
     lines = runnable(page)
     if not any(line.startswith("wavenet prepare data/prompts-audio data/prompts") for line in lines):
         assert wavenet("prepare", "data/prompts-audio", "data/prompts", "--speakers", "--held-out", 0.5).status == 0

@@ -16,7 +16,7 @@ import soundfile
 import torch
 
 from tests.browser import contrast, rgb, show
-from tests.conftest import small_config, tone
+from tests.conftest import command, small_config, tone, write_speech
 from wavenet import WaveNet
 from wavenet.data import PreparedDataset, to_int16
 from wavenet.data.dataset import checksum
@@ -27,32 +27,41 @@ from wavenet.training import load_recipe
 HOSTILE = "<script>document.title='caught'</script>"
 
 
-@pytest.fixture
-def dataset(wavenet, speech_folder: Path, tmp_path: Path) -> Path:
-    for path in [*speech_folder.rglob("*.wav")]:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with speech, the dataset `data` and the run `run` made of it, and the run's report: for reading only."""
+    folder = tmp_path_factory.mktemp("made")
+    speech = write_speech(folder)
+    for path in [*speech.rglob("*.wav")]:
         path.with_suffix(".txt").write_text(f"{path.stem} says {HOSTILE} & more")
-    (speech_folder / "bob").rename(speech_folder / "b&b")
-    assert wavenet("prepare", speech_folder, tmp_path / "data", "--speakers", "--held-out", 0.4).status == 0
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def run(wavenet, dataset: Path, tmp_path: Path) -> Path:
-    recipe = tmp_path / "recipe.toml"
+    (speech / "bob").rename(speech / "b&b")
+    assert command("prepare", speech, folder / "data", "--speakers", "--held-out", 0.4) == 0
+    recipe = folder / "recipe.toml"
     recipe.write_text(
-        f'dataset = "{dataset}"\nrun = "{tmp_path / "run"}"\n[model]\ndilations = [2, 4, 8]\nresidual_channels = 6\n'
-        "gate_channels = 10\nskip_channels = 7\nhead_channels = 9\nspeaker_channels = 2\n"
+        f'dataset = "{folder / "data"}"\nrun = "{folder / "run"}"\n[model]\ndilations = [2, 4, 8]\n'
+        "residual_channels = 6\ngate_channels = 10\nskip_channels = 7\nhead_channels = 9\nspeaker_channels = 2\n"
         "[train]\nsteps = 6\nwindow = 200\nevaluation_seconds = 0.2\nevaluate_every = 2\nlog_every = 1\n"
     )
-    assert wavenet("train", recipe).status == 0
-    return tmp_path / "run"
+    assert command("train", recipe) == 0
+    assert command("report", folder / "run", "-o", folder / "report.html", "--clips", 2, "--seconds", 0.3) == 0
+    return folder
 
 
 @pytest.fixture
-def page(wavenet, run: Path, tmp_path: Path) -> Path:
-    made = wavenet("report", run, "-o", tmp_path / "report.html", "--clips", 2, "--seconds", 0.3)
-    assert made.status == 0, made.err
-    return tmp_path / "report.html"
+def page(made: Path) -> Path:
+    return made / "report.html"
+
+
+@pytest.fixture
+def dataset(made: Path, tmp_path: Path) -> Path:
+    """A copy of the dataset, to change."""
+    return shutil.copytree(made / "data", tmp_path / "data")
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    """A copy of the run, to change."""
+    return shutil.copytree(made / "run", tmp_path / "run")
 
 
 PLAY = """
@@ -168,9 +177,9 @@ def test_the_keyboard_reaches_all_and_headings_make_an_outline(browser, page: Pa
 
 
 def test_the_commands_on_the_page_give_its_figures(
-    wavenet, page: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wavenet, made: Path, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = page.read_text("utf-8")
+    text, run = page.read_text("utf-8"), made / "run"
     block = re.search(r'aria-label="Commands">(.*?)</pre>', text, re.DOTALL)
     assert block is not None
     commands = [shlex.split(html.unescape(line)) for line in block[1].strip().splitlines()]
@@ -186,8 +195,8 @@ def test_the_commands_on_the_page_give_its_figures(
     assert Path("out.wav").read_bytes() == heard(text, "As ann")[0]
 
 
-def test_what_plays_as_the_original_is_the_clip(page: Path, dataset: Path) -> None:
-    text, prepared = page.read_text("utf-8"), PreparedDataset(dataset)
+def test_what_plays_as_the_original_is_the_clip(made: Path, page: Path) -> None:
+    text, prepared = page.read_text("utf-8"), PreparedDataset(made / "data")
     headings = re.findall(r"<h3><bdi>([^<]*)</bdi>", text)
     clips = {clip.name: clip for clip in prepared.clips}
     players = heard(text, "The original")
@@ -204,7 +213,7 @@ def heard(text: str, title: str) -> list[bytes]:
     return [base64.b64decode(encoded) for encoded in found]
 
 
-def test_the_page_stands_alone_and_says_what_it_is_about(page: Path, run: Path) -> None:
+def test_the_page_stands_alone_and_says_what_it_is_about(made: Path, page: Path, tmp_path: Path) -> None:
     text = page.read_text("utf-8")
     sources = re.findall(r'(?:src|href)="([^"]*)"', text)
     assert all(source.startswith(("data:", "#")) for source in sources)
@@ -213,9 +222,9 @@ def test_the_page_stands_alone_and_says_what_it_is_about(page: Path, run: Path) 
     assert len(names) == len(set(names))
     recipe = re.search(r'aria-label="Recipe">(.*?)</pre>', text, re.DOTALL)
     assert recipe is not None
-    settings = run.parent / "again.toml"
+    settings = tmp_path / "again.toml"
     settings.write_text(recipe[1].replace("&#34;", '"'), "utf-8")
-    again, first = load_recipe(settings).to_dict(), load_recipe(run.parent / "recipe.toml").to_dict()
+    again, first = load_recipe(settings).to_dict(), load_recipe(made / "recipe.toml").to_dict()
     again["model"]["speakers"] = first["model"]["speakers"]
     assert again == first, "the recipe on the page is the one it was trained by"
 
@@ -337,11 +346,11 @@ def test_several_datasets_and_speakers_are_shown_as_trained_on(wavenet, dataset:
 
 
 def test_a_dataset_that_was_not_trained_on_does_not_stand_for_one_that_is_missing(
-    wavenet, dataset: Path, tmp_path: Path
+    wavenet, made: Path, dataset: Path, tmp_path: Path
 ) -> None:
     other, recipe = tmp_path / "ann", tmp_path / "recipe.toml"
-    shutil.rmtree(tmp_path / "speech" / "b&b")
-    assert wavenet("prepare", tmp_path / "speech", other, "--speakers", "--held-out", 0.4).status == 0
+    speech = shutil.copytree(made / "speech", tmp_path / "speech", ignore=lambda *_: ["b&b"])
+    assert wavenet("prepare", speech, other, "--speakers", "--held-out", 0.4).status == 0
     recipe.write_text(
         f'run = "{tmp_path / "run"}"\n[[dataset]]\npath = "{dataset}"\n[[dataset]]\npath = "{other}"\n[model]\n'
         "dilations = [1, 2]\nresidual_channels = 4\ngate_channels = 4\nskip_channels = 4\nhead_channels = 4\n"

@@ -1,6 +1,7 @@
 """The engine of a page, run outside a browser: what worker.js does, in Python."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,23 @@ from wavenet.page.packing import pack_model
 ENGINE = Path(__file__).parents[1] / "wavenet" / "page" / "engine.wasm"
 
 
+@cache
+def compiled() -> tuple[wasmtime.Engine, wasmtime.Module]:
+    """The engine, compiled once for all tests of a process. Each page is an instance of its own."""
+    engine = wasmtime.Engine()
+    return engine, wasmtime.Module.from_file(engine, str(ENGINE))
+
+
 class WasmPage:
     """A model in the WebAssembly engine."""
 
     def __init__(self, model: WaveNet) -> None:
-        engine = wasmtime.Engine()
+        engine, module = compiled()
         self.store, linker = wasmtime.Store(engine), wasmtime.Linker(engine)
         takes_whole = wasmtime.FuncType([wasmtime.ValType.i32()], [])
         linker.define_func("env", "emscripten_notify_memory_growth", takes_whole, lambda _: None)
         linker.define_func("wasi_snapshot_preview1", "proc_exit", takes_whole, self._exit)
-        self.names = linker.instantiate(self.store, wasmtime.Module.from_file(engine, str(ENGINE))).exports(self.store)
+        self.names = linker.instantiate(self.store, module).exports(self.store)
         self.bins = 1 if model.config.features is None else model.config.features.bins
         self.call("_initialize")
         self._give(np.frombuffer(pack_model(model), np.uint8), "open")
