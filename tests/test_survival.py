@@ -44,7 +44,7 @@ def test_a_run_that_is_killed_at_25_moments_ends_like_one_that_is_not(
         Recipe(dataset=data, run=tmp_path / name, train=config, model=small_config()) for name in ("whole", "killed")
     )
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.test_survival"])
+    context.set_forkserver_preload(["tests.test_survival", "torch._dynamo"])  # torch's optimizers load the latter
     chance, kills, halves = random.Random(0), 0, 0
     while kills < KILLS:
         process = context.Process(target=_train_alone, args=(killed,))
