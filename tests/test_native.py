@@ -15,7 +15,7 @@ from tests.conftest import KINDS, conditioning_of, kind_name, model_of_kind, nee
 from wavenet import SamplingOptions, WaveNet, WaveNetConfig, generate
 from wavenet.engines import EngineOptions, IncrementalEngine, NativeEngine
 from wavenet.engines.native import WEIGHT_TYPES, native_module
-from wavenet.network import Categorical, GaussianMixture, LogisticMixture, PastPredictor, PredictionConfig
+from wavenet.network import Categorical, GaussianMixture, LogisticMixture, PastPredictor, PredictionConfig, prediction
 
 pytestmark = needs_native
 
@@ -36,18 +36,36 @@ def teacher_forced(model: WaveNet, symbols: torch.Tensor, conditioning: object) 
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=kind_name)
-def test_parameters_are_those_of_the_network_in_torch(kind: tuple[object, ...]) -> None:
-    """To within what float32 costs the network in torch: these weights are wild, and rounding counts for some kinds."""
+def test_parameters_are_those_of_the_network_in_torch(
+    kind: tuple[object, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To within what float32 costs the network in torch, or what the rounding of linear prediction's sums may cost.
+
+    These weights are wild, and the µ-law is steep near zero, so rounding counts for some kinds; whether products and
+    sums round as one differs between builds.
+    """
     model = model_of_kind(kind)
     conditioning = conditioning_of(model)
     symbols, _ = IncrementalEngine(model, 2, conditioning).run(uniforms(2, 70), DRAW)
     exact = teacher_forced(model, symbols, conditioning)
+    with monkeypatch.context() as patch:
+        patch.setattr(prediction, "predict", rounded_prediction)
+        rounded = [teacher_forced(model, symbols, conditioning) for _ in range(2 if model.predictor else 0)]
     single = model.float()
     conditioning = conditioning_of(single)
-    in_torch = teacher_forced(single, symbols, conditioning)
+    rounded.append(teacher_forced(single, symbols, conditioning))
+    allowed = max((parameters - exact).abs().max() for parameters in rounded)
     for threads in (1, 2, 4):
         native = NativeEngine(single, 2, conditioning, threads=threads).follow(symbols)
-        assert (native - exact).abs().max() < 2 * (in_torch - exact).abs().max() + 1e-4, f"{threads} threads"
+        assert (native - exact).abs().max() < 2 * allowed + 1e-4, f"{threads} threads"
+
+
+def rounded_prediction(samples: torch.Tensor, coefficients: torch.Tensor) -> torch.Tensor:
+    """`predict` in float64, off at random by up to the bound of a sum in float32 (Higham 2002, section 3.1)."""
+    order = coefficients.shape[2]
+    terms = samples.unfold(1, order, 1)[:, : coefficients.shape[1]] * coefficients
+    bound = order * torch.finfo(torch.float32).eps / 2 * terms.abs().sum(dim=2)
+    return (terms.sum(dim=2) + bound * torch.empty_like(bound).uniform_(-1, 1)).clamp(-1, 1)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind[0] == Categorical()], ids=kind_name)
