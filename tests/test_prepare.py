@@ -108,6 +108,10 @@ def test_resumed_preparation_equals_uninterrupted_one(
         ("skipped.jsonl", lambda data: b"", 0),
         ("progress.jsonl", lambda data: b'{"name": "a", "ends": [-4, 0, 0], "clips": 1, "crc": 0}\n' + data, 0),
         ("progress.jsonl", lambda data: b"5\n" + data, 0),
+        ("progress.jsonl", lambda data: b"", 0),
+        ("progress.jsonl", lambda data: data.splitlines(keepends=True)[0], 1),
+        ("progress.jsonl", lambda data: data.replace(b'"name": "ann/0"', b'"name": "ann/9"'), 0),
+        ("progress.jsonl", lambda data: data.replace(b'"clips": 2', b'"clips": 9'), 2),
     ],
 )
 def test_damage_in_a_half_made_dataset_is_said_and_what_comes_before_it_kept(
@@ -141,7 +145,8 @@ def test_other_settings_begin_anew(speech_folder: Path, tmp_path: Path) -> None:
     partial.mkdir()
     (partial / "settings.json").write_text(json.dumps({"sample_rate": 8000}))
     (partial / "audio.pcm").write_bytes(b"old")
-    prepare_dataset(clips, tmp_path / "dataset", PrepareConfig())
+    with pytest.warns(UserWarning, match="was begun with other settings or files; it begins anew"):
+        prepare_dataset(clips, tmp_path / "dataset", PrepareConfig())
     assert len(PreparedDataset(tmp_path / "dataset").clips) == 12
 
 
@@ -155,7 +160,8 @@ def test_missing_samples_begin_anew_and_a_foreign_folder_is_left_alone(speech_fo
     for name in ("index.jsonl", "skipped.jsonl"):
         (partial / name).write_bytes((tmp_path / "whole" / name).read_bytes())
     (partial / "audio.pcm").write_bytes(b"short")
-    prepare_dataset(clips, tmp_path / "dataset", PrepareConfig())
+    with pytest.warns(UserWarning, match="is damaged: 0 of 12 recordings are kept"):
+        prepare_dataset(clips, tmp_path / "dataset", PrepareConfig())
     assert (tmp_path / "dataset" / "audio.pcm").read_bytes() == (tmp_path / "whole" / "audio.pcm").read_bytes()
 
     (tmp_path / "other.partial").mkdir()

@@ -2,9 +2,9 @@
 
 import json
 import os
-import shutil
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -42,7 +42,10 @@ class Loaded:
 
 
 class Work:
-    """The half-made dataset in `folder`. A recording's samples and lines are appended first, then what counts them."""
+    """The half-made dataset in `folder`.
+
+    A recording's samples and lines are appended first, then its line in `progress.jsonl`, which counts them.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,12 +55,13 @@ class Work:
         self.clips = 0
         self.tally = Tally()
         self._ends = [0] * len(_DATA_FILES)
+        self._crc = 0
 
     @classmethod
     def resume(cls, folder: Path, settings: dict[str, Any], note: Callable[[str], None]) -> "Work":
         """Go on in `folder` if it was begun with the same recordings and settings; otherwise begin anew.
 
-        `note` is told if work that was done is lost.
+        All that is kept is read, to compare it with its checksums. `note` is told if work that was done is lost.
         """
         settings_file, data = folder / "settings.json", json.dumps(settings).encode()
         for path in folder.glob(f"{PIECES}*"):
@@ -69,7 +73,7 @@ class Work:
         own = {"settings.json", "manifest.json", PROGRESS, *_DATA_FILES}
         if {path.name for path in folder.iterdir()} - own:
             raise ValueError(f"{folder} is in the way: it is not a half-made dataset; move it or choose another path")
-        if (folder / PROGRESS).is_file() and (folder / PROGRESS).stat().st_size:
+        if any((folder / name).is_file() and (folder / name).stat().st_size for name in _DATA_FILES):
             note(f"{folder} was begun with other settings or files; it begins anew")
         for path in folder.iterdir():
             path.unlink()
@@ -77,87 +81,84 @@ class Work:
         return cls(folder)
 
     def _read_back(self, note: Callable[[str], None]) -> None:
-        """Keep what the recordings have added that are done, up to the first of which something is damaged."""
-        progress, kept = self.folder / PROGRESS, 0
+        """Keep the finished recordings before the first damaged one."""
         for name in (*_DATA_FILES, PROGRESS):
             (self.folder / name).touch()
-        lines = progress.read_bytes().splitlines(keepends=True)
-        if lines and not lines[-1].endswith(b"\n"):
-            del lines[-1]  # it was being written
-        with open(self.folder / _DATA_FILES[2], "rb") as skipped:
+        lines, kept, damaged = (self.folder / PROGRESS).read_bytes().splitlines(keepends=True), 0, False
+        with ExitStack() as stack:
+            files = [stack.enter_context(open(self.folder / name, "rb")) for name in _DATA_FILES]
             for line in lines:
                 try:
-                    self._take(json.loads(line), skipped)
+                    self._take(json.loads(line), files)
                 except (ValueError, LookupError, TypeError, OverflowError):
-                    note(
-                        f"{self.folder} is damaged: {len(self.done)} of {len(lines)} recordings are kept, the others "
-                        "are read anew"
-                    )
+                    damaged = line.endswith(b"\n")  # otherwise it was being written
                     break
                 kept += len(line)
+            beyond = _recordings_beyond(files, self._ends)
+        if damaged or beyond > 1:  # one recording is on its way when a preparation is interrupted
+            done = len(self.done)
+            found = max(done + beyond, len(lines))
+            note(f"{self.folder} is damaged: {done} of {found} recordings are kept, the others are read anew")
         for name, end in zip((*_DATA_FILES, PROGRESS), (*self._ends, kept), strict=True):
             os.truncate(self.folder / name, end)
 
-    def _take(self, done: dict[str, Any], skipped: BinaryIO) -> None:
-        """Count a recording that is done; `ValueError` if what it added is not there."""
-        name, ends, clips = str(done["name"]), list(map(int, done["ends"])), int(done["clips"])
-        if any(map(int.__lt__, ends, self._ends)) or self._checksum(ends) != done["crc"]:
+    def _take(self, done: dict[str, Any], files: Sequence[BinaryIO]) -> None:
+        """Count a recording that is done; `ValueError` if its line or what it added is not as it was written."""
+        name, ends, clips, crc = done["name"], done["ends"], done["clips"], 0
+        for file, begin, end in zip(files, self._ends, ends, strict=True):
+            file.seek(begin)
+            for place in range(begin, end, _BLOCK):
+                crc = zlib.crc32(file.read(min(_BLOCK, end - place)), crc)
+        if done["crc"] != _checksum_of_line(name, ends, clips, crc):
             raise ValueError("it is damaged")
-        skipped.seek(self._ends[2])
-        reasons = [Skipped(**json.loads(line)) for line in skipped.read(ends[2] - self._ends[2]).splitlines()]
-        self.skipped += reasons
+        files[2].seek(self._ends[2])
+        reasons = files[2].read(ends[2] - self._ends[2]).splitlines()
+        self.skipped += [Skipped(**json.loads(line)) for line in reasons]
         self.done.add(name)
         self.samples, self.clips, self._ends = ends[0] // 2, clips, ends
 
-    def _checksum(self, ends: Sequence[int]) -> int | None:
-        """Of what lies in the data files between where the last recording ended and `ends`; `None` if less is there."""
-        crc = 0
-        for name, begin, end in zip(_DATA_FILES, self._ends, ends, strict=True):
-            with open(self.folder / name, "rb") as file:
-                file.seek(begin)
-                while begin < end:
-                    block = file.read(min(_BLOCK, end - begin))
-                    if not block:
-                        return None
-                    crc, begin = zlib.crc32(block, crc), begin + len(block)
-        return crc
-
     def __enter__(self) -> "Work":
-        self._audio = open(self.folder / "audio.pcm", "ab")
-        self._index = open(self.folder / "index.jsonl", "a", encoding="utf-8")
-        self._skips = open(self.folder / "skipped.jsonl", "a", encoding="utf-8")
-        self._progress = open(self.folder / PROGRESS, "a", encoding="utf-8")
+        with ExitStack() as stack:
+            names = (*_DATA_FILES, PROGRESS)
+            self._files = [stack.enter_context(open(self.folder / name, "ab")) for name in names]
+            self._open = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in (self._audio, self._index, self._skips, self._progress):
-            file.close()
+        self._open.close()
 
     def add(self, name: str, loaded: Loaded | Skipped) -> None:
         """Append what became of the recording called `name`."""
-        self._append(loaded)
-        ends = [(self.folder / file).stat().st_size for file in _DATA_FILES]
-        done = {"name": name, "ends": ends, "clips": self.clips, "crc": self._checksum(ends)}
-        self._ends = ends
-        self._progress.write(json.dumps(done) + "\n")
-        self._progress.flush()
-
-    def _append(self, loaded: Loaded | Skipped) -> None:
+        self._crc = 0
         if isinstance(loaded, Skipped):
             self.skipped.append(loaded)
-            self._skips.write(json.dumps(asdict(loaded)) + "\n")
-            self._skips.flush()
-            return
+            self._append(2, json.dumps(asdict(loaded)).encode() + b"\n")
+        else:
+            self._add_clips(loaded)
+        for file in self._files[:-1]:
+            file.flush()
+        crc = _checksum_of_line(name, self._ends, self.clips, self._crc)
+        done = {"name": name, "ends": self._ends, "clips": self.clips, "crc": crc}
+        self._files[-1].write(json.dumps(done).encode() + b"\n")
+        self._files[-1].flush()
+
+    def _add_clips(self, loaded: Loaded) -> None:
         self.tally.add(loaded.tally)
         if isinstance(loaded.samples, Path):
             with open(loaded.samples, "rb") as file:
-                shutil.copyfileobj(file, self._audio)
+                while block := file.read(_BLOCK):
+                    self._append(0, block)
             loaded.samples.unlink()
         else:
-            self._audio.write(loaded.samples.astype("<i2").tobytes())
-        self._audio.flush()
-        self._index.writelines(self._entry(*clip).to_json() + "\n" for clip in loaded.clips)
-        self._index.flush()
+            self._append(0, loaded.samples.astype("<i2").tobytes())
+        for clip in loaded.clips:
+            self._append(1, self._entry(*clip).to_json().encode() + b"\n")
+
+    def _append(self, number: int, data: bytes) -> None:
+        """Write to the data file of this number; the files of a recording are written in their order."""
+        self._files[number].write(data)
+        self._ends[number] += len(data)
+        self._crc = zlib.crc32(data, self._crc)
 
     def _entry(self, clip: Recording, start: float | None, samples: int) -> IndexEntry:
         """The line of the next clip, which is counted."""
@@ -177,3 +178,19 @@ class Work:
         self.samples += samples
         self.clips += 1
         return entry
+
+
+def _checksum_of_line(name: str, ends: Sequence[int], clips: int, crc: int) -> int:
+    """The checksum of a line of `progress.jsonl`, and of what its recording added, whose own is `crc`."""
+    return zlib.crc32(json.dumps([name, list(ends), clips]).encode(), crc)
+
+
+def _recordings_beyond(files: Sequence[BinaryIO], ends: Sequence[int]) -> int:
+    """How many recordings have lines behind `ends` in the index, and among the skipped."""
+    sources: set[object] = set()
+    for file, end in zip(files, ends, strict=True):
+        file.seek(end)
+    for line in files[1]:
+        with suppress(ValueError, LookupError, TypeError):
+            sources.add(json.loads(line)["source"])
+    return len(sources) + len(files[2].read().splitlines())
