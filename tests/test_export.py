@@ -207,7 +207,7 @@ def test_networks_give_by_turns_what_the_model_gives_in_onnxruntime(told: tuple[
 def test_prediction_from_the_past_and_features_give_what_the_model_gives_in_onnxruntime(
     folder: Path, upsampler: str
 ) -> None:
-    """Of two layers, because torch takes seconds to trace a layer. The test in float64 above has three."""
+    """Two layers, because torch takes seconds to trace a layer. The test in float64 above has three."""
     kind = (LogisticMixture(components=2), True, True, "past", upsampler)
     model_of_kind(kind, dilations=(1, 2)).save_pretrained(folder / f"past-{upsampler}.safetensors")
     model = WaveNet.from_pretrained(folder / f"past-{upsampler}.safetensors")

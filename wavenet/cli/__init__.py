@@ -17,8 +17,6 @@ def main() -> None:
     import atexit
     import signal
 
-    # Python takes seconds to end with torch, and Ctrl-C would then kill a process whose work is done
-    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     try:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _interrupt)
@@ -29,6 +27,17 @@ def main() -> None:
     except KeyboardInterrupt:
         os.write(2, b"interrupted\n")
         raise SystemExit(130) from None
+    finally:
+        # Python takes seconds to end with torch, and Ctrl-C would then kill a process whose work is done. What is
+        # registered last runs first.
+        atexit.unregister(_ignore_interrupts)
+        atexit.register(_ignore_interrupts)
+
+
+def _ignore_interrupts() -> None:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _interrupt(signum: int, frame: "FrameType | None") -> None:

@@ -26,8 +26,6 @@ def errors_in_one_line(program: str) -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except RecursionError:
-        _fail(program, "a path or file is nested too deep to be read; expected up to some hundred levels: flatten it")
     except (RuntimeError, MemoryError) as error:
         if not isinstance(error, MemoryError) and "allocate" not in str(error):
             raise

@@ -119,7 +119,7 @@ class WaveNet(nn.Module):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        if self.output.weight.is_meta:
+        if self.output.weight.is_meta:  # as in `AmplitudeEmbedding`: there is nothing to fill
             return
         weight, bias = self.distribution.initial_output(self.output.in_features, self.predictor is not None)
         self.output.weight.copy_(weight)

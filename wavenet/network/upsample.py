@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _CPU = torch.device("cpu")
-"""Where kernels begin, also those of a model on the meta device: torch would load its compiler for arithmetic there."""
+"""Kernels are computed on the CPU, because torch would load its compiler for arithmetic on the meta device."""
 
 
 def triangle(scale: int, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:

@@ -82,8 +82,8 @@ def objective_inputs(model: WaveNet, batch: Batch, margin: int) -> list[Tensor |
             if (own := clip_tracks(clip, config)) is not None:
                 index = torch.arange(first, first + len(frames))
                 tracks.append(own[:, index.clamp(0, own.shape[1] - 1)])  # beyond the clip those of its ends
-    rows = (torch.stack(rows) if rows else None for rows in (timed, tracks))
-    return [batch.samples, batch.scored, batch.times, lengths, labels, batch.inputs, *rows]
+    by_frame = [torch.stack(rows) if rows else None for rows in (timed, tracks)]
+    return [batch.samples, batch.scored, batch.times, lengths, labels, batch.inputs, *by_frame]
 
 
 def compile_objective(objective: nn.Module, model: WaveNet, note: Callable[[str], None]) -> Callable[..., Tensor]:

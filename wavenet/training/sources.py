@@ -8,6 +8,9 @@ import torch
 from wavenet.data import Clip, Source, as_sources, clip_tracks, pick_clips, read_clip, timed_labels
 from wavenet.network import FeatureStatistics, TimedLabelsConfig, WaveNet
 
+_MEASURED_SECONDS, _MEASURED_CLIPS = 5, 16
+"""The beginnings of so many clips of each source give the mean and spread of features."""
+
 
 def suitable_sources(clips: Sequence[Clip] | Sequence[Source], model: WaveNet, called: str) -> tuple[Source, ...]:
     """The sources of the argument `called`; `ValueError` if the model cannot be trained on, or scored on, a clip."""
@@ -40,15 +43,9 @@ def pick_from_each(sources: Sequence[Source], count: int) -> list[Clip]:
     return [clip for row in rows for clip in row if clip is not None][:count]
 
 
-_MEASURED_SECONDS, _MEASURED_CLIPS = 5, 16
-
-
 @torch.no_grad()
-def measure(model: WaveNet, sources: Sequence[Source]) -> None:
-    """Give the model the mean and spread of its features' bands and of its tracks, as far as it takes any.
-
-    The features' are those of the beginnings of some clips of each source, the tracks' those of all clips.
-    """
+def measure_conditioning(model: WaveNet, sources: Sequence[Source]) -> None:
+    """Give the model the mean and spread of its features, from some clips, and of its tracks, from all clips."""
     if model.log_mel is not None:
         measured = []
         for clip in (clip for source in sources for clip in pick_clips(source.clips, _MEASURED_CLIPS)):

@@ -25,7 +25,7 @@ from wavenet.training.distributed import ALONE, Processes
 from wavenet.training.objective import Objective, compile_objective, objective_inputs
 from wavenet.training.observer import Keeper, Observer
 from wavenet.training.optimizer import optimizers_for, rate_share
-from wavenet.training.sources import measure, pick_from_each, suitable_sources
+from wavenet.training.sources import measure_conditioning, pick_from_each, suitable_sources
 from wavenet.training.warm_start import copy_fitting_weights
 
 
@@ -85,7 +85,7 @@ class Trainer:
         self.model = model.to(self.device)
         self.model.recompute = config.checkpoint_activations
         if self.model.feature_statistics is None:
-            measure(self.model, sources)
+            measure_conditioning(self.model, sources)
         self.average = copy.deepcopy(self.model).eval()
         self.optimizers = optimizers_for(self.model, config)
         self.sampler = WindowSampler(
