@@ -40,6 +40,15 @@ def test_figures_and_licences_stand_on_the_page_that_the_facts_name(model: Shipp
         assert told in page, f"{told} is not in {model.page}"
 
 
+def test_the_babblers_figures_are_those_of_its_evaluation() -> None:
+    scored = json.loads((ROOT / "samples" / "models" / "prompts.json").read_text())
+    page = (ROOT / "recipes" / "prompts" / "README.md").read_text()
+    for row in scored["speakers"]:
+        assert f"| **{row['bits']:.3f}** | {row['linear_prediction']:.3f} |" in page
+    assert f"**{scored['bits']:.3f} bits per sample**" in (ROOT / "README.md").read_text()
+    assert SHIPPED["prompts"].figures.startswith(f"{scored['bits']:.3f} held-out bits")
+
+
 @each_model
 def test_examples_run(model: ShippedModel, wavenet, elsewhere: Path) -> None:
     shutil.copy(ROOT / "samples" / "audio" / "copy.wav", "speech.wav")
