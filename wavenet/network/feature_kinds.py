@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,33 +12,38 @@ from wavenet.network.features import LogMelConfig
 from wavenet.network.settings import STRICT
 
 _SPEECH = -3.5, 3.3, 0.95
-"""Mean, spread and roughness of log-mel power of speech, for a model file that does not know those of its training."""
+"""Mean, spread and roughness of natural logs of mel power of speech, for model files without statistics."""
 _ENOUGH_FRAMES, _ENOUGH_BINS = 20, 16
-"""Fewer say nothing about where they come from."""
+"""Features with fewer frames or bins are not judged."""
 _KINDS = {
     "natural logs of power": 1.0,
     "natural logs of magnitude": 2.0,
-    "log2 of power": math.log(2),
-    "log2 of magnitude": 2 * math.log(2),
     "log10 of power": math.log(10),
     "log10 of magnitude": 2 * math.log(10),
     "decibels": math.log(10) / 10,
 }
-"""What to multiply each kind with to get natural logs of power."""
-_CLOSE, _MARGIN, _FAR = 1.5, 0.4, 4.5
-_TONAL = 0.8
-"""Roughness of noise and of tones differs from that of speech by more than this factor, as a natural log."""
-_SCALED = 0.5
-"""Speech differs less than by this factor, as a natural log, in spread and roughness at once."""
-_HEADROOM = 3.0
-"""How far natural logs of power may lie above those of a sine of full scale, and it is no mistake."""
+"""The factor that converts each kind to natural logs of power; log2 (1.443) is too close to 1 to be told from noise."""
+_BY_BAND = "z-scored by band: multiply each band by its spread and add its mean"
+_AS_A_WHOLE = "z-scored as a whole: multiply them by the spread of all values and add the mean of all"
+_SCALED = 2.0
+"""Features are scaled if their spread and their roughness both differ from the usual by this factor or more."""
+_SAME_MEAN, _SAME_SPREAD, _SAME_ROUGHNESS = 0.75, 1.65, 1.3
+"""Clean speech in one unit differs from the usual by less: in its mean by this many spreads, else by this factor."""
+_Z_SCORED = 0.3
+"""The mean of a clip differs from 0 by less than this, and its spread from 1, if its corpus was z-scored."""
+_EXACT_MEAN, _EXACT_SPREAD = 1e-3, 0.03
+"""A mean or maximum this close to 0 was set to 0, and a spread this close to 1 was set to 1."""
+_PEAKED = 10.0
+"""The largest power or magnitude exceeds the median by more than this factor, unlike the largest logarithm."""
+_TURNED = 0.2
+"""Band means correlate better with the usual ones in reverse order by at least this much if bands are reversed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureStatistics:
     """The mean and the spread (standard deviation over time) of each band, as a model was trained on them.
 
-    `roughness` is how much neighbouring bands differ, a measure of the unit that knows no pauses and no level.
+    `roughness` is how much neighbouring bands differ. It depends on the unit, and hardly on noise, pauses or level.
     """
 
     __pydantic_config__ = STRICT
@@ -62,8 +68,7 @@ def _roughness(features: Tensor) -> float:
     return float(differences.median()) if len(differences) else 0.0
 
 
-@dataclass(frozen=True)
-class _Summary:
+class _Summary(NamedTuple):
     """Mean, spread and roughness of features."""
 
     mean: float
@@ -71,105 +76,104 @@ class _Summary:
     roughness: float
 
     @classmethod
-    def of(cls, features: Tensor) -> "_Summary":
-        return cls(float(features.mean()), float(features.std(dim=1, correction=0).mean()), _roughness(features))
+    def of(cls, statistics: FeatureStatistics) -> "_Summary":
+        mean, spread = (sum(values) / len(values) for values in (statistics.mean, statistics.spread))
+        return cls(mean, spread, statistics.roughness)
 
-    @classmethod
-    def of_training(cls, config: LogMelConfig, trained_on: FeatureStatistics | None) -> "_Summary":
-        if trained_on is None:
-            return cls(*(value / config.natural for value in _SPEECH))
-        mean, spread = (sum(values) / len(values) for values in (trained_on.mean, trained_on.spread))
-        return cls(mean, spread, trained_on.roughness)
+    def scale(self, usual: "_Summary") -> float | None:
+        """The factor that features of this summary were multiplied with, if spread and roughness agree on one."""
+        spread, roughness = _ratio(self.spread, usual.spread), _ratio(self.roughness, usual.roughness)
+        scaled = min(spread, roughness) >= _SCALED or max(spread, roughness) <= 1 / _SCALED
+        return math.sqrt(spread * roughness) if scaled and _near(spread, roughness, _SAME_SPREAD) else None
 
-    def distance(self, other: "_Summary") -> float:
-        """Speech differs most in its mean, and least in its roughness."""
+    def resembles(self, usual: "_Summary") -> bool:
+        """Whether mean, spread and roughness are each as usual."""
         return (
-            abs(self.mean - other.mean) / max(other.spread, 1e-9) / 2
-            + abs(_ratio(self.spread, other.spread))
-            + 3 * min(_TONAL, abs(_ratio(self.roughness, other.roughness)))
+            abs(self.mean - usual.mean) < _SAME_MEAN * usual.spread
+            and _near(self.spread, usual.spread, _SAME_SPREAD)
+            and _near(self.roughness, usual.roughness, _SAME_ROUGHNESS)
         )
 
 
 def foreign_features(features: Tensor, config: LogMelConfig, trained_on: FeatureStatistics | None) -> str | None:
-    """One line about features `(bins, F)` that are unlike those a model was trained on; `None` if they are like them.
+    """One line about features `(bins, F)` of another kind than a model was trained on; `None` if there is no sign.
 
-    A clip may be quieter or shorter than the corpus. So only another unit, which explains mean, spread and roughness
-    better by far, bands in reverse order, or a great distance from the corpus is taken for another kind.
+    A clip may be noisier, quieter or shorter than the corpus. Another unit is named only if mean, spread and roughness
+    all agree with it.
     """
     if features.shape[0] < _ENOUGH_BINS or features.shape[1] < _ENOUGH_FRAMES:
         return None
     features = features.double()
     if bool((features <= config.silence).all()):
         return None  # silence is of every kind
-    own, usual = _Summary.of(features), _Summary.of_training(config, trained_on)
-    reasons = [
-        _other_range(features, own, usual, config) or _other_unit(features, own, usual, config, trained_on is not None)
-    ]
-    varied = own.spread * usual.roughness > usual.spread * own.roughness / 2  # in any unit; a tone is not
+    own = _Summary.of(FeatureStatistics.of([features]))
+    usual = _Summary.of(trained_on) if trained_on else _Summary(*(value / config.natural for value in _SPEECH))
+    reasons = [_other_range(features, own, usual, config) or _other_unit(features, own, usual, config)]
+    varied = own.spread * usual.roughness > usual.spread * own.roughness / 2  # unlike a tone
     if varied and _is_reversed(features, trained_on):
         reasons.append("their bands seem to be in reverse order, the highest first: flip them")
     said = ", and ".join(reason for reason in reasons if reason)
-    means = f"the features have a mean of {own.mean:.3g} and a spread of {own.spread:.3g}"
-    return f"{means}, those trained on {usual.mean:.3g} and {usual.spread:.3g}; {said}" if said else None
+    found = f"the features have a mean of {own.mean:.3g} and a spread of {own.spread:.3g}"
+    return f"{found}, those trained on {usual.mean:.3g} and {usual.spread:.3g}; {said}" if said else None
 
 
 def _other_range(features: Tensor, own: _Summary, usual: _Summary, config: LogMelConfig) -> str | None:
-    """What was done to features so that they lie in a range of their own."""
-    if float(features.abs().max()) <= 1.0 and own.spread < usual.spread / 2:
+    """How the features seem to have been scaled to a range; `None` if they were not."""
+    largest, means = float(features.max()), features.mean(dim=1).abs()
+    if float(features.min()) >= 0 and largest > _PEAKED * float(features[features > 0].median()):
+        return "none is below 0 and most are far below the largest, so they seem to have no logarithm: take the model's"
+    shrunk = own.spread < usual.spread / _SCALED and own.roughness < usual.roughness / _SCALED
+    if shrunk and float(features.abs().max()) <= 1.0:
         return "they seem normalised to a range: undo it, x * (max - min) + min, and take the model's logarithm"
-    means = features.mean(dim=1).abs()
-    by_band = 0.7 < own.spread < 1.3 and float(means.mean()) < 0.3 and usual.spread > 1.6
-    if (abs(own.mean) < 0.3 and by_band) or (abs(own.mean) < 1e-2 and abs(float(features.std()) - 1) < 1e-2):
-        return "they seem z-scored: multiply each band by its spread and add its mean"
-    if own.spread > 0.3 and float(means.max()) < 1e-3:
+    if own.spread > 0 and float(means.max()) < _EXACT_MEAN:
+        if abs(float(features.std(dim=1).median()) - 1) < _EXACT_SPREAD:
+            return f"they seem to be {_BY_BAND}"
         return "each band's mean is 0, so its mean seems to be subtracted: add it again"
-    if 0 <= float(features.min()) < float(features.max()) / 100:
-        return "none is below 0, so they seem to have no logarithm: take the model's"
-    if abs(float(features.max())) < 1e-3 and own.mean < -10:
-        factor = math.log(10) / 10 / config.natural
+    if abs(own.mean) < _EXACT_MEAN and abs(float(features.std()) - 1) < _EXACT_SPREAD:
+        return f"they seem to be {_AS_A_WHOLE}"
+    factor = _KINDS["decibels"] / config.natural
+    if abs(largest) < _EXACT_MEAN and _near(own.roughness * factor, usual.roughness, _SCALED):
         return f"they seem to be decibels below their maximum: add its decibels, multiply by {factor:.4g}"
     return None
 
 
-def _other_unit(features: Tensor, own: _Summary, usual: _Summary, config: LogMelConfig, exactly: bool) -> str | None:
-    """Which unit the features seem to have, if not the model's; `exactly` if what is usual is known of its training."""
-
-    def distance(factor: float) -> float:
-        converted = (features * factor).clamp(min=config.silence)
-        spread = float(converted.std(dim=1, correction=0).mean())
-        return _Summary(float(converted.mean()), spread, factor * own.roughness).distance(usual)
-
-    distances = {kind: distance(factor / config.natural) for kind, factor in _KINDS.items()}
-    likely = sorted(distances, key=distances.__getitem__)
-    best, as_they_are = distances[likely[0]], distance(1.0)
-    own_floor = float(features.min()) > config.silence - _MARGIN  # the quietest are as the model's may be
-    if best < _CLOSE and as_they_are > best + (1.5 if own_floor else 0.75) * _MARGIN:
-        doubt = _MARGIN / 2 if exactly else _MARGIN
-        close = [kind for kind in likely if distances[kind] <= best + doubt]
-        remedies = (f"{kind}: multiply them by {_KINDS[kind] / config.natural:.4g}" for kind in close)
-        return f"they seem to be {', or '.join(remedies)}"
-    if float(features.max()) * config.natural > math.log(config.fft * config.window) + _HEADROOM:
-        return (
-            "they are far above full scale, as those of samples in integers of 16 bits: subtract "
-            f"{2 * math.log(32768) / config.natural:.4g}; the model takes {config.kind}"
-        )
-    scale, other = _ratio(own.spread, usual.spread), _ratio(own.roughness, usual.roughness)
-    if min(abs(scale), abs(other)) > _SCALED and abs(scale - other) < _MARGIN:
-        return f"they seem to be scaled by about {math.exp((scale + other) / 2):.2g} and shifted: undo it"
-    return f"the model takes {config.kind}" if as_they_are > _FAR else None
+def _other_unit(features: Tensor, own: _Summary, usual: _Summary, config: LogMelConfig) -> str | None:
+    """Which unit the features seem to have, if not the model's."""
+    factors = {kind: natural / config.natural for kind, natural in _KINDS.items()}
+    seem = [
+        f"{kind}: multiply them by {factor:.4g}"
+        for kind, factor in factors.items()
+        if not 1 / _SCALED < factor < _SCALED
+        and _Summary.of(FeatureStatistics.of([(features * factor).clamp(min=config.silence)])).resembles(usual)
+    ]
+    scale = own.scale(usual)
+    if scale and abs(own.mean) < _Z_SCORED and abs(float(features.std()) - 1) < _Z_SCORED:
+        seem += [_BY_BAND, _AS_A_WHOLE]
+    if not seem and scale:
+        seem.append(f"scaled by about {scale:.2g}, and perhaps shifted: the model takes {config.kind}")
+    if seem:
+        return f"they seem to be {', or '.join(seem)}"
+    shift = 2 * math.log(32768) / config.natural  # more than full scale has
+    if float(features.max()) < shift or not _near(own.roughness, usual.roughness, _SCALED):
+        return None
+    return f"they are far above full scale, as those of samples in integers of 16 bits: subtract {shift:.4g}"
 
 
 def _is_reversed(features: Tensor, trained_on: FeatureStatistics | None) -> bool:
     """Whether the highest band seems to come first.
 
-    Low bands take few points of the spectrum and vary more from band to band than high ones, in all but pure tones; and
-    the bands' means fall, or are as in training.
+    Neighbouring low bands differ more than high ones, as they take fewer points of the spectrum. The bands' means fall,
+    or are as in training.
     """
     half, means = len(features) // 2, features.mean(dim=1)
     usual = means.new_tensor(range(0, -len(means), -1) if trained_on is None else trained_on.mean)
     turned, straight = (float(torch.corrcoef(torch.stack([means, one]))[0, 1]) for one in (usual.flip(0), usual))
-    return turned > max(0.0, straight) + _MARGIN / 2 and _roughness(features[half:]) > _roughness(features[:half])
+    return turned > max(0.0, straight) + _TURNED and _roughness(features[half:]) > _roughness(features[:half])
 
 
 def _ratio(one: float, other: float) -> float:
-    return math.log(max(one, 1e-9) / max(other, 1e-9))
+    return max(one, 1e-9) / max(other, 1e-9)
+
+
+def _near(one: float, other: float, factor: float) -> bool:
+    return 1 / factor < _ratio(one, other) < factor
