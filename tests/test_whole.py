@@ -14,6 +14,7 @@ import torch
 from tests.conftest import tone
 from wavenet.data import PrepareConfig, PreparedDataset, Recording, find_clips, prepare_dataset, read_audio
 from wavenet.data.levels import fit_full_scale
+from wavenet.data.mixing import Mixer
 from wavenet.data.packets import _flac_header, _mpeg_frames
 from wavenet.data.pauses import find_sound
 
@@ -164,6 +165,22 @@ def test_channels_that_cancel_each_other_are_refused_and_independent_ones_are_no
     soundfile.write(tmp_path / "clip.wav", np.stack([one, -0.9 * one], 1), 16000, subtype="FLOAT")
     with pytest.raises(ValueError, match=r"clip.wav has 2 channels that cancel each other"):
         read_audio(tmp_path / "clip.wav")
+
+
+def test_independent_channels_of_a_long_recording_cancel_only_by_chance() -> None:
+    """Hums of drifting phase meet in opposite phase again and again; a minute in opposite phase is no chance."""
+    random, rate = np.random.default_rng(0), 4000
+    for turned in (False, True):
+        mixer, notes, phase = Mixer(2, rate), list[str](), np.zeros(2)
+        for minute in range(10 if turned else 60):
+            phases = phase + random.normal(0, 0.014, (60 * rate, 2)).cumsum(axis=0)
+            phase, angles = phases[-1], 2 * np.pi * 150 * np.arange(60 * rate)[:, None] / rate
+            block = np.sin(angles + phases) + 0.05 * random.normal(size=phases.shape)
+            if turned and minute == 4:
+                block[:, 1] = -block[:, 0]
+            mixer.mix(block.astype(np.float32))
+        mixer.check(notes.append)
+        assert [note.startswith("for 60.") and "first at 240.0 s" in note for note in notes] == [True] * turned, notes
 
 
 def test_channels_that_cancel_each_other_for_a_while_are_said(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ _CANCELLED = 0.25
 """Below this level, compared with that of independent channels, channels cancel each other when they are mixed."""
 _STRETCHES = 4
 """Levels are compared this many times a second."""
-_LEAST_SECONDS = 0.5
-"""Channels of any recording may cancel each other for a shorter time by chance."""
+_LEAST_SECONDS, _MOST_SECONDS, _SHARE = 1.0, 10.0, 1 / 60
+"""Independent channels may cancel each other by chance for this share of a recording in a row, within these bounds."""
 _HEARD = 1e-3
-"""What has less than this share of the recording's mean power, 30 dB below it, is a pause."""
+"""A stretch is a pause if its power is below this share of the recording's mean power (-30 dB)."""
 
 
 class Mixer:
@@ -36,16 +36,22 @@ class Mixer:
         return mixed
 
     def check(self, note: Note) -> None:
-        """Tell `note` for how long channels cancel each other; raise `ValueError` if they do on the whole."""
+        """Tell `note` for how long channels cancel each other without a break; raise `ValueError` if they do on the whole.
+
+        Pauses are no break.
+        """
         if self.channels == 1:
             return
         seconds, power, left = (np.array(values) for values in (self.seconds, self.power, self.left))
         if left.sum() < self._bound(power.sum()):
             raise ValueError(f"has {self._lost(power.sum(), left.sum())}; write one of them to a file")
-        heard = power > _HEARD * power.sum() / seconds.sum() * seconds
-        gone = np.flatnonzero(heard & (left < self._bound(power)))
-        if seconds[gone].sum() >= _LEAST_SECONDS:
-            begin = seconds[: gone[0]].sum()
+        heard = np.flatnonzero(power > _HEARD * power.sum() / seconds.sum() * seconds)
+        cancelled = left < self._bound(power)
+        runs = np.split(heard, np.flatnonzero(np.diff(cancelled[heard])) + 1)
+        least = min(_MOST_SECONDS, max(_LEAST_SECONDS, _SHARE * seconds[heard].sum()))
+        long = [run for run in runs if cancelled[run].all() and seconds[run].sum() >= least]
+        if long:
+            gone, begin = np.concatenate(long), seconds[: long[0][0]].sum()
             note(
                 f"for {seconds[gone].sum():.1f} s in all, first at {begin:.1f} s, it has "
                 f"{self._lost(power[gone].sum(), left[gone].sum())}; to keep what is there, write one of them to "
