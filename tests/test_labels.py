@@ -9,7 +9,7 @@ import soundfile
 from tests.conftest import tone
 from wavenet import HeldOut, PreparedDataset, load_folder
 from wavenet.data import PrepareConfig, Recording, find_clips, prepare_dataset
-from wavenet.data.labels import label_pattern
+from wavenet.data.labels import label_pattern, read_metadata
 
 
 def put(folder: Path, *names: str) -> None:
@@ -136,7 +136,8 @@ TABLES = {
         'name,text\nwavs/bob/two.wav,"Two, ""2"""\n"one"," 1 "\n./three,"3\nlines"\n',
         ("1", 'Two, "2"', "3\nlines"),
     ),
-    "tabs": ('name\ttext\none\t"1"\ntwo\t2"\nthree\t3, 3\n', ('"1"', '2"', "3, 3")),
+    "tabs": ('name\ttext\none\t"He said, ""1"""\ntwo\t2"\nthree\t3, 3\n', ('He said, "1"', '2"', "3, 3")),
+    "tabs and no header": ('one\t"1 | 1"\ntwo\t2;"\nthree\t3, 3\n', ('"1 | 1"', '2;"', "3, 3")),
     "semicolons": ('name;text\none;"1; 1"\ntwo;2\nthree;3, 3\n', ("1; 1", "2", "3, 3")),
     "header and pipes": ("name|text\none|1\ntwo|2\nthree|3\n", ("1", "2", "3")),
 }
@@ -176,6 +177,19 @@ def test_a_table_has_labels_and_a_note_says_what_has_no_partner(tmp_path: Path) 
     assert {clip.name: clip.text for clip in clips}["bob/four"] == "four, beside it"
     unknown = "rows without a recording: 5 (extra0, extra1, extra2, ...)"
     assert notes == [f"{table}: {unknown}; recordings without a row: 1 (bob/four.wav)"]
+
+
+def test_the_first_mark_of_a_header_separates_the_columns(tmp_path: Path) -> None:
+    for header, row in (("name,text;note", "a,b;c"), ("name;text,note", "a;b,c"), ('"name"\ttext|note', 'a\t"b"')):
+        (tmp_path / "t.csv").write_text(f"{header}\n{row}\n")
+        (found,) = read_metadata(tmp_path / "t.csv")
+        assert found.name == "a"
+        assert [*found.labels.values()] == [re.split(r"[,;\t]", row, maxsplit=1)[1].strip('"')]
+
+
+def test_a_name_may_have_a_comma_before_the_bar(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('one, two|"three"\n')
+    assert [(row.name, row.text) for row in read_metadata(tmp_path / "t.csv")] == [("one, two", '"three"')]
 
 
 @pytest.mark.parametrize(

@@ -44,21 +44,23 @@ class Row:
 def read_metadata(path: Path) -> list[Row]:
     """The rows of a table in UTF-8.
 
-    It has lines `name|text` or `name|text|normalised text` (which then counts), or it begins with a header: `name`,
-    perhaps `text`, and kinds of label, as CSV. Tabs may stand for `|`, and semicolons for commas. Raises `ValueError`
-    that names a line which is neither.
+    A table with a header is CSV: `name`, perhaps `text`, and kinds of label. Its first mark of `,`, `;`, `|` and tab
+    separates the columns. A table without a header has lines `name|text` or `name|text|normalised text` (which then
+    counts); tabs may stand for `|`, and quotes are text. Raises `ValueError` that names a line which is neither.
     """
     try:
         content = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not text in UTF-8 ({error.reason} at byte {error.start}); convert it") from error
     first = content.lstrip().partition("\n")[0]
-    delimiter = next((mark for mark in "|\t;" if mark in first), ",")
+    marks = sorted((mark for mark in ",;|\t" if mark in first), key=first.index)
+    header = "name" in (field.strip(' "\r') for field in first.split(marks[0] if marks else None))
+    delimiter = next((mark for mark in marks if header or mark in "|\t"), ",")
     reader = csv.reader(
         io.StringIO(content),
         delimiter=delimiter,
         strict=True,
-        quoting=csv.QUOTE_NONE if delimiter in "|\t" else csv.QUOTE_MINIMAL,
+        quoting=csv.QUOTE_MINIMAL if header else csv.QUOTE_NONE,
     )
     try:
         lines = [(reader.line_num, [field.strip() for field in fields]) for fields in reader if fields]
