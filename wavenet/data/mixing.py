@@ -36,9 +36,9 @@ class Mixer:
         return mixed
 
     def check(self, note: Note) -> None:
-        """Tell `note` for how long channels cancel each other without a break; raise `ValueError` if they do on the whole.
+        """Tell `note` how long channels cancel each other in a row; raise `ValueError` if they do on the whole.
 
-        Pauses are no break.
+        A pause does not end such a row.
         """
         if self.channels == 1:
             return
