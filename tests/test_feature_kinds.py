@@ -164,6 +164,13 @@ def test_features_of_another_kind_are_noticed(known: bool) -> None:
             assert kind in found
 
 
+def test_log10_of_a_clip_with_long_pauses_is_noticed_without_statistics() -> None:
+    audio, rate = soundfile.read(SPEECH, dtype="float32")
+    mel = LogMel(LogMelConfig(floor=1e-10), rate)(torch.from_numpy(audio[None, :12000]))[0]  # a word, and pauses
+    assert foreign_features(mel, LogMelConfig(), None) is None
+    assert "log10 of power: multiply them by 2.303" in str(foreign_features(mel / math.log(10), LogMelConfig(), None))
+
+
 def test_two_things_that_were_done_to_features_are_both_named() -> None:
     found = foreign_features(mels()["log10 of power"].flip(0), LogMelConfig(), None)
     assert found is not None

@@ -27,7 +27,7 @@ _BY_BAND = "z-scored by band: multiply each band by its spread and add its mean"
 _AS_A_WHOLE = "z-scored as a whole: multiply them by the spread of all values and add the mean of all"
 _SCALED = 2.0
 """Features are scaled if their spread and their roughness both differ from the usual by this factor or more."""
-_SAME_MEAN, _SAME_SPREAD, _SAME_ROUGHNESS = 0.75, 1.65, 1.2
+_SAME_MEAN, _SAME_SPREAD, _SAME_ROUGHNESS = 0.75, 1.8, 1.2
 """Clean speech in one unit differs from the usual by less: in its mean by this many spreads, else by this factor."""
 _Z_SCORED = 0.3
 """The mean of a clip differs from 0 by less than this, and its spread from 1, if its corpus was z-scored."""
