@@ -7,13 +7,16 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from tests import int8_twin
 from tests.conftest import KINDS, kind_name, model_of_kind, needs_native, small_model
 from tests.wasm_page import ENGINE, WasmPage
 from wavenet import EngineOptions, WaveNet, generate
 from wavenet.network import Categorical, ConditioningConfig, LogMel, LogMelConfig, TimedLabel, TimedLabelsConfig
+from wavenet.page import packing
 from wavenet.page.packing import packing_refusal
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +42,13 @@ def test_from_the_same_features_the_page_makes_the_native_engines_samples(kind: 
     expected = generate(model, 600, seed=2**31 + 5, temperature=0.9, engine=INT8, **told)[0]
     exact = model.config.features is None
     assert torch.equal(made[: 600 if exact else 100], expected[: 600 if exact else 100])
+
+
+def test_weights_are_rounded_to_bytes_as_the_native_engine_rounds_them() -> None:
+    matrix, writer = torch.randn(60000, 64, generator=torch.Generator().manual_seed(0)), packing._Writer()
+    writer.rounded(matrix)
+    numbers = np.frombuffer(writer.data[-matrix.numel() :], "<i1").reshape(matrix.shape)
+    assert np.array_equal(numbers, int8_twin.rounded(matrix).numbers.numpy())
 
 
 @needs_native

@@ -105,7 +105,8 @@ class _Writer:
         """The rows as bytes, each with its peak, as `int8.h` rounds them."""
         peaks = matrix.abs().amax(dim=1)
         peaks = peaks.where(peaks >= 1e-30, 0.0)
-        factors = torch.where(peaks > 0, 127 / peaks, 0.0)
+        full = torch.full_like(peaks, 127)  # torch would multiply by a reciprocal for `127 / peaks`, and round twice
+        factors = torch.where(peaks > 0, full / peaks, 0.0)
         self.list(peaks, "<f4")
         self.list((matrix * factors[:, None]).round(), "<i1")
 
