@@ -108,6 +108,7 @@ def test_resumed_preparation_equals_uninterrupted_one(
         ("skipped.jsonl", lambda data: b"", 0),
         ("progress.jsonl", lambda data: b'{"name": "a", "ends": [-4, 0, 0], "clips": 1, "crc": 0}\n' + data, 0),
         ("progress.jsonl", lambda data: b"5\n" + data, 0),
+        ("progress.jsonl", lambda data: data.replace(b'"ends": [0', b'"ends": [9000000000000000000', 1), 0),
         ("progress.jsonl", lambda data: b"", 0),
         ("progress.jsonl", lambda data: data.splitlines(keepends=True)[0], 1),
         ("progress.jsonl", lambda data: data.replace(b'"name": "ann/0"', b'"name": "ann/9"'), 0),
@@ -121,7 +122,9 @@ def test_damage_in_a_half_made_dataset_is_said_and_what_comes_before_it_kept(
     clips = find_clips(speech_folder, "folder", held_out=0.3)
     prepare_dataset(clips, tmp_path / "whole", PrepareConfig())
 
-    def interrupt(recordings: int, counted: list[int] = []) -> None:  # noqa: B006
+    counted: list[int] = []
+
+    def interrupt(recordings: int) -> None:
         counted.append(recordings)
         if sum(counted) == 4:
             raise KeyboardInterrupt

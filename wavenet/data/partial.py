@@ -106,6 +106,8 @@ class Work:
         """Count a recording that is done; `ValueError` if its line or what it added is not as it was written."""
         name, ends, clips, crc = done["name"], done["ends"], done["clips"], 0
         for file, begin, end in zip(files, self._ends, ends, strict=True):
+            if file.seek(0, os.SEEK_END) < end:
+                raise ValueError("it is cut short")
             file.seek(begin)
             for place in range(begin, end, _BLOCK):
                 crc = zlib.crc32(file.read(min(_BLOCK, end - place)), crc)
