@@ -25,20 +25,6 @@
 namespace wavenet {
 namespace {
 
-// The largest of the lanes.
-template <int lanes, class Vector>
-inline int32_t largest(Vector vector) {
-    if constexpr (lanes == 1) {
-        return reinterpret<int32_t>(vector);
-    } else {
-        typedef int32_t Half __attribute__((vector_size(2 * lanes)));
-        Half low, high;
-        std::memcpy(&low, &vector, sizeof low);
-        std::memcpy(&high, reinterpret_cast<const char*>(&vector) + sizeof low, sizeof high);
-        return largest<lanes / 2>(low > high ? low : high);
-    }
-}
-
 // 2^x for |x| <= 126, with a relative error of 3e-6: x = n + r, and a polynomial for 2^r.
 inline Floats exp2(Floats x) {
     const Floats rounder = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer, in the lowest bits
@@ -73,7 +59,7 @@ struct Int8 {
             const Ints magnitude = load<Ints>(x + i) & 0x7fffffff;
             peaks = magnitude > peaks ? magnitude : peaks;
         }
-        peak = limited(reinterpret<float>(largest<kLanes>(peaks)));
+        peak = limited(reinterpret<float>(largest(peaks)));
         if (!(peak > 0)) return static_cast<void>(std::fill_n(to, width, kZero));
         const Floats factor = splat(127 / peak);
         for (int i = 0; i < width; i += kLanes) store_rounded(load<Floats>(x + i) * factor, to + i);
@@ -86,7 +72,7 @@ struct Int8 {
             poison |= value != value;
             store_rounded(value * 127.0f, to + i);
         }
-        peak = largest<kLanes>(-poison) ? std::numeric_limits<float>::quiet_NaN() : 1.0f;
+        peak = largest(-poison) ? std::numeric_limits<float>::quiet_NaN() : 1.0f;
     }
 
     static void recall(const Byte* x, float peak, int width, float* to) {
@@ -101,8 +87,7 @@ struct Int8 {
 private:
     // The lowest byte of x + 1.5 * 2^23 is the rounded x.
     static void store_rounded(Floats x, Byte* to) {
-        typedef Byte Row __attribute__((vector_size(kLanes)));
-        store(to, __builtin_convertvector(reinterpret<Words>(x + (12582912.0f + kZero)), Row));
+        store_lowest_bytes(reinterpret<Words>(x + (12582912.0f + kZero)), to);
     }
 };
 
@@ -112,8 +97,9 @@ public:
     // Peaks are those of the rows, unless given. The outputs and inputs are padded with zeros.
     template <class Weight>
     Int8Matrix(Arena& arena, int outputs, int inputs, Weight weight, const std::vector<float>& peaks = {})
-        : outputs_(padded(outputs)), steps_((inputs + 3) / 4), bytes_(arena.take<Byte>(count(outputs, inputs))),
-          units_(outputs_), corrections_(outputs_) {
+        : outputs_(padded(outputs)), steps_((inputs + 3) / 4), far_(arena.far()),
+          corrections_(arena.take<int32_t>(outputs_)), bytes_(arena.take<Byte>(count(outputs, inputs))),
+          units_(arena.take<float>(outputs_)) {
         const std::vector<float> own = peaks.empty() ? row_peaks(outputs, inputs, weight) : peaks;
         for (int output = 0; output < outputs; ++output) units_[output] = own[output] / (127 * 127);
         Byte* byte = bytes_;
@@ -145,10 +131,10 @@ public:
         return peaks;
     }
 
-    int64_t bytes() const { return static_cast<int64_t>(outputs_) * steps_ * 4 + units_.size() * sizeof(float); }
+    int64_t bytes() const { return static_cast<int64_t>(outputs_) * steps_ * 4 + outputs_ * sizeof(float); }
 
     // The most bytes of the arena that a matrix takes.
-    static size_t room(int outputs, int inputs) { return count(outputs, inputs) + 64; }
+    static size_t room(int outputs, int inputs) { return count(outputs, inputs) + 8 * padded(outputs) + 3 * 64; }
 
     // y += W x for each stream. Rows of y, padded to units, are `y_stride` apart.
     void multiply_add(Rows<Byte> x, float* y, int y_stride, int streams) const {
@@ -186,7 +172,7 @@ private:
     }
 
     void add_product(Ints sum, int output, float peak, float* y) const {
-        const Floats unit = load<Floats>(units_.data() + output) * peak;
+        const Floats unit = load<Floats>(units_ + output) * peak;
         store(y, load<Floats>(y) + __builtin_convertvector(sum, Floats) * unit);
     }
 
@@ -201,29 +187,40 @@ private:
     // The integer products of all outputs and streams: `begin(stream, output)` is added, `end` takes the sums.
     template <class Begin, class End>
     void for_products(Rows<Byte> x, int streams, Begin begin, End end) const {
+        far_ ? for_products<true>(x, streams, begin, end) : for_products<false>(x, streams, begin, end);
+    }
+
+    // Not inlined, GCC 12 keeps the sums of both kinds in registers; otherwise a stream is a tenth slower.
+    template <bool Prefetches, class Begin, class End>
+    [[gnu::noinline]] void for_products(Rows<Byte> x, int streams, Begin begin, End end) const {
         for_tiles([&](int first, int vectors) {
             const Byte* weights = bytes_ + static_cast<size_t>(first) * steps_ * 4;
             int stream = 0;
             for (; vectors >= 4 && stream + kSharers <= streams; stream += kSharers)
                 for (int vector = 0; vector < vectors; vector += 4)
-                    multiply<4, kSharers>(weights + vector * 4 * kLanes, vectors, x, stream, first + vector * kLanes,
-                                          begin, end);
-            for (; stream < streams; ++stream) {
-                if constexpr (kTile == 16)
-                    if (vectors == 16) multiply<16, 1>(weights, vectors, x, stream, first, begin, end);
-                if (vectors == 8) multiply<8, 1>(weights, vectors, x, stream, first, begin, end);
-                if (vectors == 4) multiply<4, 1>(weights, vectors, x, stream, first, begin, end);
-                if (vectors == 2) multiply<2, 1>(weights, vectors, x, stream, first, begin, end);
-            }
+                    multiply<4, kSharers, false>(weights + vector * 4 * kLanes, vectors, x, stream,
+                                                first + vector * kLanes, begin, end);
+            for (; stream < streams; ++stream) whole_tile<Prefetches>(weights, vectors, x, stream, first, begin, end);
         });
     }
 
+    template <bool Prefetches, class Begin, class End>
+    void whole_tile(const Byte* weights, int vectors, Rows<Byte> x, int stream, int first, Begin begin, End end) const {
+        if constexpr (kTile == 16)
+            if (vectors == 16) return multiply<16, 1, Prefetches>(weights, 16, x, stream, first, begin, end);
+        if (vectors == 8) return multiply<8, 1, Prefetches>(weights, 8, x, stream, first, begin, end);
+        if (vectors == 4) return multiply<4, 1, Prefetches>(weights, 4, x, stream, first, begin, end);
+        multiply<2, 1, Prefetches>(weights, 2, x, stream, first, begin, end);
+    }
+
     // Multiplies `Vectors` vectors of a tile of `tile` vectors for `Count` streams; the sums stay in registers.
-    template <int Vectors, int Count, class Begin, class End>
+    template <int Vectors, int Count, bool Prefetches, class Begin, class End>
     void multiply(const Byte* weights, int tile, Rows<Byte> x, int stream, int output, Begin begin, End end) const {
         constexpr int bytes = 4 * kLanes;
         Ints sums[Vectors][Count];
+#pragma GCC unroll 16
         for (int v = 0; v < Vectors; ++v)
+#pragma GCC unroll 16
             for (int s = 0; s < Count; ++s)
                 sums[v][s] = begin(stream + s, output + v * kLanes) + load<Ints>(&corrections_[output + v * kLanes]);
         const int next = Count == 1 ? kAhead : steps_ * tile * bytes;  // several streams: the next tile
@@ -231,20 +228,25 @@ private:
         for (int step = 0; step < steps_; ++step, weights += tile * bytes, inputs += 4) {
             Dot::Inputs four[Count];
             for (int s = 0; s < Count; ++s) four[s] = Dot::broadcast(inputs + s * x.stride);
+#pragma GCC unroll 16
             for (int v = 0; v < Vectors; ++v) {
-                if (v * bytes % 64 == 0) __builtin_prefetch(weights + v * bytes + next);  // once per cache line
+                if (Prefetches && v * bytes % 64 == 0)  // once per cache line
+                    __builtin_prefetch(weights + v * bytes + next);
                 const Bytes loaded = load<Bytes>(weights + v * bytes);
                 for (int s = 0; s < Count; ++s) sums[v][s] = Dot::add(sums[v][s], loaded, four[s]);
             }
         }
+#pragma GCC unroll 16
         for (int v = 0; v < Vectors; ++v)
+#pragma GCC unroll 16
             for (int s = 0; s < Count; ++s) end(stream + s, output + v * kLanes, sums[v][s]);
     }
 
     int outputs_, steps_;
+    bool far_;              // the weights do not stay in the cache
+    int32_t* corrections_;  // these three in the order in which they are read
     Byte* bytes_;
-    Buffer<float> units_;  // peaks / 127^2
-    Buffer<int32_t> corrections_;
+    float* units_;  // peaks / 127^2
 };
 
 }  // namespace

@@ -26,6 +26,34 @@ constexpr int kRegisters = 16;
 
 inline int32_t four_bytes(const Byte* from) { return load<int32_t>(from); }
 
+// Stores the lowest byte of each lane. GCC 12 moves one at a time if it is left to it.
+inline void store_lowest_bytes(Words words, Byte* to) {
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+    store(to, _mm512_cvtepi32_epi8(reinterpret<__m512i>(words)));
+#elif defined(__AVX2__)
+    const __m256i order = _mm256_broadcastsi128_si256(_mm_setr_epi32(0x0c080400, -1, -1, -1));
+    const __m256i gathered = _mm256_shuffle_epi8(reinterpret<__m256i>(words), order);
+    const __m128i low = _mm256_castsi256_si128(gathered), high = _mm256_extracti128_si256(gathered, 1);
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(to), _mm_unpacklo_epi32(low, high));
+#else
+    typedef Byte Row __attribute__((vector_size(kLanes)));
+    store(to, __builtin_convertvector(words, Row));
+#endif
+}
+
+// The largest lane.
+inline int32_t largest(Ints lanes) {
+#if defined(__AVX512F__) && defined(__AVX512BW__)
+    return _mm512_reduce_max_epi32(reinterpret<__m512i>(lanes));
+#else
+    int32_t values[kLanes];
+    store(values, lanes);
+    for (int half = kLanes / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; ++i) values[i] = values[i] > values[i + half] ? values[i] : values[i + half];
+    return values[0];
+#endif
+}
+
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__)
 
 struct Dot {

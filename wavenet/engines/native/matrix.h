@@ -12,6 +12,9 @@
 #include <new>
 #include <stdexcept>
 #include <vector>
+#if defined(__unix__)
+#include <unistd.h>
+#endif
 
 #include "simd.h"
 
@@ -37,6 +40,16 @@ using Buffer = std::vector<T, CacheAligned<T>>;
 class Arena {
 public:
     explicit Arena(size_t bytes) : memory_(bytes) {}
+
+    // Whether a core's second-level cache is too small for it, as far as the system tells. Then prefetching pays, and
+    // otherwise it costs.
+    bool far() const {
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+        return static_cast<long>(memory_.size()) > sysconf(_SC_LEVEL2_CACHE_SIZE);
+#else
+        return true;
+#endif
+    }
 
     template <class T>
     T* take(size_t count) {

@@ -36,38 +36,63 @@ public:
     };
 
     Choice operator()(const float* logits, int count, double uniform, const SamplingOptions& options) {
-        const float largest = *std::max_element(logits, logits + count);
-        if (options.temperature == 0) return {static_cast<int>(std::max_element(logits, logits + count) - logits), 0.5};
-        shares_.resize(count);
-        double total = 0;
-        for (int i = 0; i < count; ++i)
-            total += shares_[i] = std::exp((static_cast<double>(logits[i]) - largest) / options.temperature);
-        for (double& share : shares_) share /= total;
-        if (options.top_k > 0 && options.top_k < count) keep_top(options.top_k);
-        if (options.top_p > 0) keep_share(options.top_p);
-        total = std::accumulate(shares_.begin(), shares_.end(), 0.0);
-        const double threshold = total * uniform;
+        const float largest = largest_of(logits, count);
+        if (options.temperature == 0) return {static_cast<int>(std::find(logits, logits + count, largest) - logits), 0.5};
+        exponentiate(logits, count, largest, options.temperature);
+        if (options.top_k > 0 && options.top_k < count) keep_top(options.top_k, count);
+        if (options.top_p > 0) keep_share(options.top_p, count);
+        Doubles totals = {};
+        for (size_t i = 0; i < shares_.size(); i += kDoubles) totals += load<Doubles>(&shares_[i]);
+        const double threshold = sum(totals) * uniform;
         double below = 0;
         int index = 0;
+        for (; index + kDoubles < count; index += kDoubles) {  // whole vectors below the threshold
+            const double next = below + sum(load<Doubles>(&shares_[index]));
+            if (next > threshold) break;
+            below = next;
+        }
         while (index < count - 1 && !(below + shares_[index] > threshold)) below += shares_[index++];
         return {index, std::min(1.0, std::max(0.0, (threshold - below) / shares_[index]))};
     }
 
 private:
-    void rank() {
-        ranked_.resize(shares_.size());
+    static float largest_of(const float* x, int count) {
+        if (count < kLanes) return *std::max_element(x, x + count);
+        Floats most = load<Floats>(x);
+        for (int i = kLanes; i <= count - kLanes; i += kLanes) most = larger(load<Floats>(x + i), most);
+        most = larger(load<Floats>(x + count - kLanes), most);
+        float result = most[0];
+        for (int lane = 1; lane < kLanes; ++lane) result = std::max(result, most[lane]);
+        return result;
+    }
+
+    static double sum(Doubles x) { return ((x[0] + x[1]) + (x[2] + x[3])) + ((x[4] + x[5]) + (x[6] + x[7])); }
+
+    // shares_ = e^((logits - largest) / temperature), and zeros up to a whole number of vectors
+    void exponentiate(const float* logits, int count, float largest, double temperature) {
+        shares_.assign((count + kDoubles - 1) / kDoubles * kDoubles, 0.0);
+        for (int i = 0; i < count; ++i) shares_[i] = (static_cast<double>(logits[i]) - largest) / temperature;
+        for (size_t i = 0; i < shares_.size(); i += kDoubles) {
+            const Doubles x = load<Doubles>(&shares_[i]);
+            store(&shares_[i], exp(x > -708.0 ? x : Doubles{} - 708.0));
+        }
+        std::fill(shares_.begin() + count, shares_.end(), 0.0);
+    }
+
+    void rank(int count) {
+        ranked_.resize(count);
         std::iota(ranked_.begin(), ranked_.end(), 0);
         std::stable_sort(ranked_.begin(), ranked_.end(), [this](int a, int b) { return shares_[a] > shares_[b]; });
     }
 
-    void keep_top(int k) {
-        rank();
+    void keep_top(int k, int count) {
+        rank(count);
         for (size_t place = k; place < ranked_.size(); ++place) shares_[ranked_[place]] = 0;
     }
 
     // Keeps the fewest most probable classes whose shares add up to p.
-    void keep_share(double p) {
-        rank();
+    void keep_share(double p, int count) {
+        rank(count);
         const double enough = p * std::accumulate(shares_.begin(), shares_.end(), 0.0);
         double before = 0;
         for (int index : ranked_) {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
@@ -89,6 +90,23 @@ inline Floats exp(Floats x) {
     p = p * r * r + r + 1.0f;
     const Ints exponent = (__builtin_convertvector(n, Ints) + 127) << 23;
     return p * reinterpret<Floats>(exponent);
+}
+
+typedef double Doubles __attribute__((vector_size(64)));
+typedef int64_t Longs __attribute__((vector_size(64)));
+constexpr int kDoubles = 8;
+
+// e^x for -708 <= x <= 0, with a relative error of 5e-16: as above, with the terms of Taylor's series. It has the same
+// bits wherever products and sums round by themselves.
+inline Doubles exp(Doubles x) {
+    const double rounder = 6755399441055744.0;  // 1.5 * 2^52
+    const Doubles shifted = x * 1.4426950408889634 + rounder, n = shifted - rounder;
+    const Doubles r = (x - n * 0x1.62e42fefa3800p-1) - n * 0x1.ef35793c76730p-45;
+    Doubles p = r * (1.0 / 6227020800) + 1.0 / 479001600;
+    for (double term : {1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040, 1.0 / 720, 1.0 / 120,
+                        1.0 / 24, 1.0 / 6, 0.5, 1.0, 1.0})
+        p = p * r + term;
+    return reinterpret<Doubles>(reinterpret<Longs>(p) + (reinterpret<Longs>(shifted) << 52));
 }
 
 // tanh(filter) * sigmoid(gate) = (1 - a) / ((1 + a) (1 + b)) with a = e^(-2 filter), b = e^-gate: one division.
