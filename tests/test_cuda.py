@@ -45,6 +45,7 @@ OURS_NOT = (
     "Torchinductor does not support code generation for complex operators",
     "Online softmax is disabled on the fly",
     "Dynamo detected a call to a `functools.lru_cache`",
+    "The .grad attribute of a Tensor that is not a leaf",  # after a break in the graph, which the predictor makes
     "Logical operators 'and' and 'or' are deprecated",  # Triton, of torch's own kernels
 )
 """Warnings of torch about itself."""
@@ -147,13 +148,13 @@ def test_loss_and_gradients_are_those_of_the_cpu(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["categorical", "frames"])
 def test_bfloat16_stays_near_float32(name: str) -> None:
-    """bfloat16 has 8 bits of mantissa, so an activation is off by 0.4%; the loss, some 10 bits, by less than 1%."""
-    one, other = trainer(name, "cuda"), trainer(name, "cuda", precision="bfloat16")
-    batch = one.sampler.batch(0)
-    exact, rounded = (float(each.batch_loss(batch).detach()) for each in (one, other))
+    """bfloat16 has 8 bits of mantissa, so an activation is off by 0.4%; the loss, some 10 bits, by less than 1%.
+
+    The first loss may be the same, because it hardly depends on the products of a fresh model.
+    """
+    exact, rounded = losses(trainer(name, "cuda"), 5), losses(trainer(name, "cuda", precision="bfloat16"), 5)
     assert rounded == pytest.approx(exact, rel=0.01)
     assert rounded != exact, "autocast does nothing"
-    assert max(losses(other, 5)) < 2 * exact
 
 
 @pytest.mark.parametrize("name", ["categorical", "frames"])
