@@ -247,8 +247,9 @@ def test_weights_that_are_not_finite_are_told_not_crashed_on() -> None:
     model = WaveNet(WaveNetConfig(dilations=(1, 2), prediction=PredictionConfig(source="past"))).eval()
     torch.nn.init.constant_(model.embedding.weight, float("nan"))
     for weights in WEIGHT_TYPES:
-        with pytest.raises(ValueError, match="no finite likelihood"):
-            generate(model, 50, engine=EngineOptions(weights=weights))
+        for temperature in (0.0, 1.0):
+            with pytest.raises(ValueError, match="no finite likelihood"):
+                generate(model, 50, temperature=temperature, engine=EngineOptions(weights=weights))
 
 
 @pytest.mark.parametrize("instruction_set", native_module().instruction_sets()[:-1] if not pytestmark.args[0] else ())

@@ -38,10 +38,11 @@ fi
 step machine 30 $python -c "import torch
 print('torch', torch.__version__, 'CUDA', torch.version.cuda)
 print(torch.cuda.get_device_properties(0) if torch.cuda.is_available() else 'no GPU: tests are skipped')"
-# a thread for each process, or they take the cores from each other
-OMP_NUM_THREADS=1 step tests "${TEST_SECONDS:-300}" $python -m pytest -m cuda tests/test_cuda.py tests/test_cuda_graphs.py \
-    tests/test_triton.py -n "${TEST_PROCESSES:-$(nproc)}" -rA --durations 15 -p no:cacheprovider -p no:benchmark \
-    --basetemp "${TMPDIR:-/tmp}/wavenet-gpu-tests" --junit-xml "$folder/tests.xml"
+# a thread for each process, or they take the cores from each other; each holds some of the card's memory
+processes=${TEST_PROCESSES:-$(($(nproc) < 16 ? $(nproc) : 16))}
+OMP_NUM_THREADS=1 TORCHINDUCTOR_COMPILE_THREADS=1 step tests "${TEST_SECONDS:-300}" $python -m pytest -m cuda \
+    tests/test_cuda.py tests/test_cuda_graphs.py tests/test_triton.py -n "$processes" -rA --durations 15 \
+    -p no:cacheprovider -p no:benchmark --basetemp "${TMPDIR:-/tmp}/wavenet-gpu-tests" --junit-xml "$folder/tests.xml"
 step bench-train "${BENCH_TRAIN_SECONDS:-180}" $python -m wavenet bench --train ${BENCH_OPTIONS:-}
 step bench "${BENCH_SECONDS:-60}" $python -m wavenet bench ${BENCH_OPTIONS:-}
 for one in "$@"; do

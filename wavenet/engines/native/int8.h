@@ -131,7 +131,9 @@ public:
         return peaks;
     }
 
-    int64_t bytes() const { return static_cast<int64_t>(outputs_) * steps_ * 4 + outputs_ * sizeof(float); }
+    int64_t bytes() const {
+        return static_cast<int64_t>(outputs_) * steps_ * 4 + outputs_ * (sizeof(float) + sizeof(int32_t));
+    }
 
     // The most bytes of the arena that a matrix takes.
     static size_t room(int outputs, int inputs) { return count(outputs, inputs) + 8 * padded(outputs) + 3 * 64; }
@@ -198,8 +200,8 @@ private:
             int stream = 0;
             for (; vectors >= 4 && stream + kSharers <= streams; stream += kSharers)
                 for (int vector = 0; vector < vectors; vector += 4)
-                    multiply<4, kSharers, false>(weights + vector * 4 * kLanes, vectors, x, stream,
-                                                first + vector * kLanes, begin, end);
+                    multiply<4, kSharers, Prefetches>(weights + vector * 4 * kLanes, vectors, x, stream,
+                                                      first + vector * kLanes, begin, end);
             for (; stream < streams; ++stream) whole_tile<Prefetches>(weights, vectors, x, stream, first, begin, end);
         });
     }
@@ -218,6 +220,7 @@ private:
     void multiply(const Byte* weights, int tile, Rows<Byte> x, int stream, int output, Begin begin, End end) const {
         constexpr int bytes = 4 * kLanes;
         Ints sums[Vectors][Count];
+// Unrolled at -O2 too: the sums would be in memory.
 #pragma GCC unroll 16
         for (int v = 0; v < Vectors; ++v)
 #pragma GCC unroll 16

@@ -1,4 +1,5 @@
-// Dot products of four bytes in each 32-bit lane, on each instruction set: integers, so all have the same result.
+// What int8 needs of each instruction set: dot products of four bytes in each 32-bit lane, the lowest byte of each, and
+// the largest lane. All are integers, so all have the same result.
 //
 // `Dot::add(sum, weights, inputs)` adds to each lane the products of its four weights, -127 to 127, and four inputs
 // that all lanes share. Inputs are stored as value + `kZero`. If that is 128, each sum has 128 times its weights too

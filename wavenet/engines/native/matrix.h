@@ -39,17 +39,11 @@ using Buffer = std::vector<T, CacheAligned<T>>;
 // One block of memory for all weights, in the order in which they are read, so that prefetching mostly hits.
 class Arena {
 public:
-    explicit Arena(size_t bytes) : memory_(bytes) {}
+    explicit Arena(size_t bytes) : far_(exceeds_cache(bytes)), memory_(bytes) {}
 
     // Whether a core's second-level cache is too small for it, as far as the system tells. Then prefetching pays, and
     // otherwise it costs.
-    bool far() const {
-#if defined(_SC_LEVEL2_CACHE_SIZE)
-        return static_cast<long>(memory_.size()) > sysconf(_SC_LEVEL2_CACHE_SIZE);
-#else
-        return true;
-#endif
-    }
+    bool far() const { return far_; }
 
     template <class T>
     T* take(size_t count) {
@@ -60,6 +54,15 @@ public:
     }
 
 private:
+    static bool exceeds_cache([[maybe_unused]] size_t bytes) {
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+        return static_cast<long>(bytes) > sysconf(_SC_LEVEL2_CACHE_SIZE);
+#else
+        return true;
+#endif
+    }
+
+    bool far_;
     Buffer<char> memory_;
     size_t used_ = 0;
 };

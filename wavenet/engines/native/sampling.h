@@ -36,8 +36,8 @@ public:
     };
 
     Choice operator()(const float* logits, int count, double uniform, const SamplingOptions& options) {
+        if (options.temperature == 0) return {static_cast<int>(std::max_element(logits, logits + count) - logits), 0.5};
         const float largest = largest_of(logits, count);
-        if (options.temperature == 0) return {static_cast<int>(std::find(logits, logits + count, largest) - logits), 0.5};
         exponentiate(logits, count, largest, options.temperature);
         if (options.top_k > 0 && options.top_k < count) keep_top(options.top_k, count);
         if (options.top_p > 0) keep_share(options.top_p, count);
@@ -56,6 +56,7 @@ public:
     }
 
 private:
+    // If one of them is NaN, any may come of it.
     static float largest_of(const float* x, int count) {
         if (count < kLanes) return *std::max_element(x, x + count);
         Floats most = load<Floats>(x);
@@ -74,7 +75,8 @@ private:
         for (int i = 0; i < count; ++i) shares_[i] = (static_cast<double>(logits[i]) - largest) / temperature;
         for (size_t i = 0; i < shares_.size(); i += kDoubles) {
             const Doubles x = load<Doubles>(&shares_[i]);
-            store(&shares_[i], exp(x > -708.0 ? x : Doubles{} - 708.0));
+            const Doubles share = exp(x > -708.0 ? x : Doubles{} - 708.0);
+            store(&shares_[i], x > -708.0 ? share : Doubles{});  // nothing for what underflows, and for NaN
         }
         std::fill(shares_.begin() + count, shares_.end(), 0.0);
     }
